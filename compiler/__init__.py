@@ -1,0 +1,1 @@
+"""Decide, cut, emit: from a checkpoint and a device to verified ONNX artefacts."""

@@ -1,0 +1,125 @@
+"""Networks without weights: what the slicer's output runs in."""
+
+import copy
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compiler.families import Architecture, TaskModel
+from compiler.families.table import StandIn
+from compiler.slicing.slicer import slice_parameters
+from compiler.spaces import Shape, Subnet
+
+
+class _StandIn(nn.Module):
+    """Takes the place of a dropped module and computes nothing."""
+
+    def __init__(self, rule: Callable[..., Any]) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def forward(self, *args: Any, **_: Any) -> Any:
+        return self.rule(*args)
+
+
+_RULES: dict[StandIn, Callable[..., Any]] = {
+    "identity": lambda x, *_: x,
+    "first": lambda x, *_: (x, None),
+    "second": lambda _, y: y,
+    "no_attention": lambda x, *_: (torch.zeros((), dtype=x.dtype, device=x.device), None),
+    "zero": lambda x, *_: torch.zeros((), dtype=x.dtype, device=x.device),
+}
+
+
+def _drop(backbone: nn.Module, layer_name: str, stand_ins: Mapping[str, StandIn]) -> None:
+    for module, rule in stand_ins.items():
+        backbone.set_submodule(f"{layer_name}.{module}", _StandIn(_RULES[rule]))
+
+
+def _resize(backbone: nn.Module, name: str, *, out_features: int | None = None, in_features: int | None = None) -> None:
+    old = backbone.get_submodule(name)
+    assert isinstance(old, nn.Linear)  # noqa: S101  every row of the families table names linear layers
+    new = nn.Linear(
+        in_features or old.in_features,
+        out_features or old.out_features,
+        bias=old.bias is not None,
+        device=old.weight.device,
+        dtype=old.weight.dtype,
+    )
+    backbone.set_submodule(name, new)
+
+
+def _shrink_layer(backbone: nn.Module, architecture: Architecture, layer: int, heads: int, units: int) -> None:
+    names = architecture.names(layer)
+    if heads == 0 and units == 0:
+        backbone.set_submodule(names.layer, _StandIn(_RULES["identity"]))
+        return
+    if heads == 0:
+        _drop(backbone, names.layer, architecture.family.without_attention)
+    elif heads < architecture.heads:
+        width = heads * architecture.head_size
+        for module in (names.query, names.key, names.value):
+            _resize(backbone, module, out_features=width)
+        _resize(backbone, names.attention_output, in_features=width)
+    if units == 0:
+        _drop(backbone, names.layer, architecture.family.without_ffn)
+    elif units < architecture.ffn_units:
+        _resize(backbone, names.ffn_input, out_features=units)
+        _resize(backbone, names.ffn_output, in_features=units)
+
+
+def build_skeleton(dense: TaskModel, architecture: Architecture, shape: Shape) -> TaskModel:
+    """A network of this shape on the meta device: modules and sizes, no weights, buffers as in the dense model.
+
+    Dropped sub-blocks return their input. Names of what is kept are those of the dense model, layer numbers included.
+    """
+    memo: dict[int, Any] = {}
+    for parameter in dense.parameters():
+        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+    skeleton = copy.deepcopy(dense, memo)
+    for layer, (heads, units) in enumerate(shape):
+        _shrink_layer(skeleton.backbone, architecture, layer, heads, units)
+    return skeleton
+
+
+class SubnetRunner:
+    """Runs sub-networks of a dense model as slices, with autograd if wanted.
+
+    transformers' attention reads the number of heads off the weights, so one skeleton serves every sub-network that
+    drops the same sub-blocks; they are kept for the next call.
+    """
+
+    def __init__(self, dense: TaskModel, architecture: Architecture, *, cached: int = 64) -> None:
+        self.dense = dense
+        self.architecture = architecture
+        self._skeleton = lru_cache(cached)(self._build)
+
+    def _build(self, pattern: tuple[tuple[bool, bool], ...]) -> TaskModel:
+        full = (self.architecture.heads, self.architecture.ffn_units)
+        shape = Subnet.of(
+            (range(full[0]) if heads else () for heads, _ in pattern),
+            (range(full[1]) if units else () for _, units in pattern),
+        ).shape
+        return build_skeleton(self.dense, self.architecture, shape)
+
+    def parameters(self, subnet: Subnet) -> dict[str, Tensor]:
+        """The sliced parameters of a sub-network, under the backbone's names."""
+        return slice_parameters(dict(self.dense.backbone.named_parameters()), self.architecture, subnet)
+
+    def __call__(
+        self, subnet: Subnet, inputs: Mapping[str, Tensor], parameters: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, ...]:
+        """Task outputs of a sub-network for a padded batch; `parameters` replaces the sliced weights where given.
+
+        Dropout follows the dense model's training flag.
+        """
+        pattern = tuple((bool(h), bool(u)) for h, u in subnet.shape)
+        skeleton = self._skeleton(pattern)
+        skeleton.train(self.dense.training)
+        weights = self.parameters(subnet) if parameters is None else parameters
+        state = {f"backbone.{name}": tensor for name, tensor in weights.items()}
+        outputs: tuple[Tensor, ...] = torch.func.functional_call(skeleton, state, kwargs=dict(inputs))
+        return outputs

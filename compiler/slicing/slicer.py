@@ -1,0 +1,59 @@
+"""Parameters and a sub-network to smaller parameters: the only code that cuts.
+
+A pure, differentiable function on a parameter dictionary. Training runs it under autograd, evaluation without, export
+saves what it returns.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from compiler.families import Architecture
+from compiler.spaces import Subnet
+
+
+def _take(tensor: Tensor, index: Sequence[int], dim: int) -> Tensor:
+    """Rows or columns of a tensor; a view where they are the first k, the tensor itself where they are all."""
+    size = tensor.shape[dim]
+    if len(index) == size:
+        return tensor
+    if index[-1] == len(index) - 1:
+        return tensor.narrow(dim, 0, len(index))
+    return tensor.index_select(dim, torch.tensor(index, device=tensor.device))
+
+
+def _head_rows(heads: Sequence[int], head_size: int) -> list[int]:
+    return [head * head_size + row for head in heads for row in range(head_size)]
+
+
+def slice_parameters(
+    parameters: Mapping[str, Tensor], architecture: Architecture, subnet: Subnet
+) -> dict[str, Tensor]:
+    """Smaller parameters under the same names; those of dropped sub-blocks are absent.
+
+    A kept head keeps its rows of the query, key and value projections and its columns of the output projection; a kept
+    FFN unit its row of the first matrix and its column of the second. Output biases and norms stay whole. Gradients
+    flow from the result into `parameters`.
+    """
+    sliced = dict(parameters)
+    for layer, (heads, units) in enumerate(zip(subnet.heads, subnet.units, strict=True)):
+        names = architecture.names(layer)
+        rows = _head_rows(heads, architecture.head_size)
+        _cut(sliced, rows, inputs=(names.query, names.key, names.value), output=names.attention_output)
+        _cut(sliced, units, inputs=(names.ffn_input,), output=names.ffn_output)
+        for module in (*(() if heads else names.attention), *(() if units else names.ffn)):
+            sliced.pop(f"{module}.weight", None)
+            sliced.pop(f"{module}.bias", None)
+    return sliced
+
+
+def _cut(sliced: dict[str, Tensor], rows: Sequence[int], *, inputs: Sequence[str], output: str) -> None:
+    if not rows:
+        return
+    for module in inputs:
+        for kind in ("weight", "bias"):
+            name = f"{module}.{kind}"
+            if name in sliced:
+                sliced[name] = _take(sliced[name], rows, 0)
+    sliced[f"{output}.weight"] = _take(sliced[f"{output}.weight"], rows, 1)

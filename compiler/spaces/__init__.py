@@ -1,0 +1,17 @@
+"""Sub-networks and the spaces they are searched in: SMALL, MEDIUM, LAYER and LARGE of the paper."""
+
+from compiler.spaces.sampling import sample_stratified, sample_uniform
+from compiler.spaces.space import SPACES, Space, make_space
+from compiler.spaces.subnet import Counts, Ordering, Shape, Subnet
+
+__all__ = [
+    "SPACES",
+    "Counts",
+    "Ordering",
+    "Shape",
+    "Space",
+    "Subnet",
+    "make_space",
+    "sample_stratified",
+    "sample_uniform",
+]

@@ -1,0 +1,185 @@
+"""Search spaces: bounded integer vectors (genomes) that stand for sub-networks.
+
+Definitions: Klein et al., "Structural Pruning of Pre-trained Language Models via Neural Architecture Search",
+arXiv 2405.02267, section 4. In SMALL, MEDIUM and LAYER a count k keeps the k most important heads or units.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from compiler.families import Architecture
+from compiler.spaces.subnet import Counts, IntArray, Ordering, Shape, Subnet
+from targets.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space(ABC):
+    """Genomes are int64 vectors between `lower` and `upper`, both included.
+
+    `unit_step` coarsens FFN counts to multiples of it (1 is the paper's space; a device's vector width is cheaper).
+    """
+
+    layers: int
+    heads: int
+    units: int
+    ordering: Ordering
+    unit_step: int = 1
+    lower: IntArray = field(init=False)
+    upper: IntArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        lower, upper = self._bounds()
+        object.__setattr__(self, "lower", np.asarray(lower, dtype=np.int64))
+        object.__setattr__(self, "upper", np.asarray(upper, dtype=np.int64))
+
+    @property
+    def steps(self) -> int:
+        """The largest FFN variable; its value times `unit_step`, capped at U, is the count."""
+        return -(-self.units // self.unit_step)
+
+    def units_of(self, variable: IntArray) -> IntArray:
+        """FFN unit counts from FFN variables."""
+        return np.minimum(variable * self.unit_step, self.units)
+
+    @abstractmethod
+    def _bounds(self) -> tuple[list[int], list[int]]: ...
+
+    @abstractmethod
+    def counts(self, genomes: IntArray) -> Counts:
+        """Shapes of genomes [N, variables]."""
+
+    def subnet(self, genome: IntArray) -> Subnet:
+        """The sub-network a genome stands for."""
+        return Subnet.first(self.shape(genome), self.ordering)
+
+    def shape(self, genome: IntArray) -> Shape:
+        """The shape a genome stands for."""
+        return self.counts(genome[None]).shape(0)
+
+    @property
+    def largest(self) -> IntArray:
+        """The genome of the full network."""
+        return self.upper
+
+    @property
+    @abstractmethod
+    def smallest(self) -> IntArray:
+        """The smallest network worth training: what the sandwich rule takes."""
+
+    @property
+    def middle(self) -> IntArray:
+        """Half way between the bounds."""
+        return (self.lower + self.upper) // 2
+
+    def mutate(self, genome: IntArray, rng: np.random.Generator) -> IntArray:
+        """A copy with one variable drawn anew, never to its old value."""
+        free = np.flatnonzero(self.upper > self.lower)
+        child = genome.copy()
+        if len(free) == 0:
+            return child
+        i = rng.choice(free)
+        value = rng.integers(self.lower[i], self.upper[i])
+        child[i] = value + (value >= genome[i])
+        return child
+
+
+class Small(Space):
+    """(layers, heads, units): one triple for the whole net; the first layers stay."""
+
+    def _bounds(self) -> tuple[list[int], list[int]]:
+        return [0, 1, 1], [self.layers, self.heads, self.steps]
+
+    def counts(self, genomes: IntArray) -> Counts:
+        """The first `layers` layers keep (heads, units); the others are gone."""
+        kept = np.arange(self.layers)[None, :] < genomes[:, :1]
+        return Counts(kept * genomes[:, 1:2], kept * self.units_of(genomes[:, 2:3]))
+
+    @property
+    def smallest(self) -> IntArray:
+        """One layer of one head and one unit step."""
+        return np.array([1, 1, 1])
+
+
+class Medium(Space):
+    """Heads of every layer, then units of every layer: 2L integers."""
+
+    def _bounds(self) -> tuple[list[int], list[int]]:
+        return [0] * (2 * self.layers), [self.heads] * self.layers + [self.steps] * self.layers
+
+    def counts(self, genomes: IntArray) -> Counts:
+        """Heads are the first L variables, units the last L."""
+        return Counts(genomes[:, : self.layers], self.units_of(genomes[:, self.layers :]))
+
+    @property
+    def smallest(self) -> IntArray:
+        """One head and one unit step in every layer."""
+        return np.ones(2 * self.layers, dtype=np.int64)
+
+
+class Layer(Space):
+    """One bit per layer: it stays whole or goes whole."""
+
+    def _bounds(self) -> tuple[list[int], list[int]]:
+        return [0] * self.layers, [1] * self.layers
+
+    def counts(self, genomes: IntArray) -> Counts:
+        """Full layers where the bit is set."""
+        return Counts(genomes * self.heads, genomes * self.units)
+
+    @property
+    def smallest(self) -> IntArray:
+        """No layer at all, as in the paper."""
+        return self.lower
+
+
+class Large(Space):
+    """One bit per head, then one bit per unit: L(H + U) bits, layer after layer within each part."""
+
+    def _bounds(self) -> tuple[list[int], list[int]]:
+        variables = self.layers * (self.heads + self.units)
+        return [0] * variables, [1] * variables
+
+    def _bits(self, genomes: IntArray) -> tuple[IntArray, IntArray]:
+        split = self.layers * self.heads
+        heads = genomes[:, :split].reshape(-1, self.layers, self.heads)
+        return heads, genomes[:, split:].reshape(-1, self.layers, self.units)
+
+    def counts(self, genomes: IntArray) -> Counts:
+        """Bits set per layer."""
+        heads, units = self._bits(genomes)
+        return Counts(heads.sum(axis=2), units.sum(axis=2))
+
+    def subnet(self, genome: IntArray) -> Subnet:
+        """Exactly the heads and units whose bits are set; importance plays no part."""
+        heads, units = self._bits(genome[None])
+        return Subnet.of((np.flatnonzero(bits) for bits in heads[0]), (np.flatnonzero(bits) for bits in units[0]))
+
+    @property
+    def smallest(self) -> IntArray:
+        """One head and one unit, those most important in the first layer."""
+        genome = self.lower.copy()
+        genome[self.ordering.heads[0][0]] = 1
+        genome[self.layers * self.heads + self.ordering.units[0][0]] = 1
+        return genome
+
+
+SPACES: dict[str, Callable[..., Space]] = {"small": Small, "medium": Medium, "layer": Layer, "large": Large}
+
+
+def make_space(
+    name: str, architecture: Architecture, *, ordering: Ordering | None = None, unit_step: int = 1
+) -> Space:
+    """The named space over a checkpoint; index order where no ordering is given. InputError lists the known names."""
+    if name not in SPACES:
+        raise InputError(f"unknown space {name!r}; known: {', '.join(SPACES)}")
+    sizes = (architecture.layers, architecture.heads, architecture.ffn_units)
+    return SPACES[name](
+        layers=sizes[0],
+        heads=sizes[1],
+        units=sizes[2],
+        ordering=ordering or Ordering.by_index(*sizes),
+        unit_step=unit_step,
+    )

@@ -1,0 +1,99 @@
+"""A sub-network: which heads and FFN units every layer keeps."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profilers import LayerSizes
+
+IntArray = NDArray[np.int64]
+
+Shape = tuple[LayerSizes, ...]
+"""Counts only, one (heads, ffn_units) a layer: what costs need. 0 means the sub-block is gone."""
+
+
+class Counts(NamedTuple):
+    """Shapes of N sub-networks at once: `heads` and `units` are int64 [N, layers]."""
+
+    heads: IntArray
+    units: IntArray
+
+    def shape(self, row: int) -> Shape:
+        """The shape of one of them."""
+        return tuple(LayerSizes(int(h), int(u)) for h, u in zip(self.heads[row], self.units[row], strict=True))
+
+    @classmethod
+    def of(cls, shapes: Sequence[Shape]) -> "Counts":
+        """Stack shapes of equally many layers."""
+        array = np.asarray(shapes, dtype=np.int64)
+        return cls(array[:, :, 0], array[:, :, 1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordering:
+    """Heads and FFN units of every layer by importance, the most important first: int64 [heads], [ffn_units]."""
+
+    heads: tuple[IntArray, ...]
+    units: tuple[IntArray, ...]
+
+    @classmethod
+    def by_index(cls, layers: int, heads: int, units: int) -> "Ordering":
+        """Index order: what the published code of the paper uses."""
+        return cls(
+            heads=tuple(np.arange(heads) for _ in range(layers)), units=tuple(np.arange(units) for _ in range(layers))
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subnet:
+    """Kept head indices and FFN unit indices per layer, ascending; empty means that sub-block is gone."""
+
+    heads: tuple[tuple[int, ...], ...]
+    units: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.heads) != len(self.units):
+            raise ValueError(f"{len(self.heads)} layers of heads, {len(self.units)} layers of FFN units")
+        for kept in (*self.heads, *self.units):
+            if any(a >= b for a, b in zip(kept, kept[1:], strict=False)):
+                raise ValueError("kept indices must be ascending and distinct")
+
+    @classmethod
+    def of(cls, heads: Iterable[Iterable[int]], units: Iterable[Iterable[int]]) -> "Subnet":
+        """Build from indices in any order."""
+        return cls(
+            heads=tuple(tuple(sorted(int(i) for i in layer)) for layer in heads),
+            units=tuple(tuple(sorted(int(i) for i in layer)) for layer in units),
+        )
+
+    @classmethod
+    def first(cls, shape: Shape, ordering: Ordering) -> "Subnet":
+        """The sub-network of this shape that keeps the most important heads and units of every layer."""
+        return cls.of(
+            (order[: sizes.heads] for order, sizes in zip(ordering.heads, shape, strict=True)),
+            (order[: sizes.ffn_units] for order, sizes in zip(ordering.units, shape, strict=True)),
+        )
+
+    @cached_property
+    def shape(self) -> Shape:
+        """Counts per layer."""
+        return tuple(LayerSizes(len(h), len(u)) for h, u in zip(self.heads, self.units, strict=True))
+
+    @cached_property
+    def digest(self) -> str:
+        """A short hash of the kept indices: equal exactly for equal sub-networks."""
+        return hashlib.sha256(repr((self.heads, self.units)).encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, for `subnet.json`."""
+        return {"heads": [list(layer) for layer in self.heads], "ffn_units": [list(layer) for layer in self.units]}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Subnet":
+        """Inverse of `to_json`."""
+        return cls.of(data["heads"], data["ffn_units"])

@@ -1,0 +1,5 @@
+"""What a piece of a network costs on a device, measured in the runtime that will serve it."""
+
+from profilers.sizes import LayerSizes, Stack
+
+__all__ = ["LayerSizes", "Stack"]

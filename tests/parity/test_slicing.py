@@ -1,0 +1,167 @@
+"""Masked equals sliced: the oracle gates heads, units and whole sub-blocks inside the untouched dense model."""
+
+import numpy as np
+import pytest
+import torch
+
+from compiler.families import Checkpoint
+from compiler.slicing import SubnetRunner, build_skeleton, slice_parameters
+from compiler.spaces import SPACES, Ordering, Subnet, make_space, sample_stratified, sample_uniform
+from tests.tiny import HEADS, LAYERS, MODEL_TYPES, UNITS, VOCABULARY, tiny_checkpoint
+
+
+@pytest.fixture(scope="module", params=MODEL_TYPES)
+def checkpoint(request, tmp_path_factory) -> Checkpoint:
+    task = "classification" if request.param in {"bert", "distilbert"} else "embedding"
+    loaded = tiny_checkpoint(tmp_path_factory.mktemp(request.param), request.param, task=task)
+    loaded.model.double()
+    return loaded
+
+
+def batch(checkpoint: Checkpoint, seed: int = 0) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    ids = torch.from_numpy(rng.integers(5, VOCABULARY, (3, 11)))
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    mask[2, 1:] = 0
+    ids[mask == 0] = checkpoint.tokenizer.pad_token_id
+    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+    return {name: inputs[name] for name in checkpoint.input_names}
+
+
+class Masked:
+    """The oracle: hooks on the dense model that zero what a sub-network lacks and gate the sub-blocks it drops."""
+
+    def __init__(self, checkpoint: Checkpoint, subnet: Subnet) -> None:
+        self.checkpoint, self.subnet, self.handles = checkpoint, subnet, []
+
+    def __enter__(self):
+        for layer in range(LAYERS):
+            self._gate(layer)
+        return self.checkpoint.model
+
+    def _gate(self, layer: int) -> None:
+        architecture, find = self.checkpoint.architecture, self.checkpoint.model.backbone.get_submodule
+        names = architecture.names(layer)
+        heads, units = self.subnet.heads[layer], self.subnet.units[layer]
+        head_mask = torch.zeros(HEADS, architecture.head_size, dtype=torch.float64)
+        head_mask[list(heads)] = 1
+        unit_mask = torch.zeros(UNITS, dtype=torch.float64)
+        unit_mask[list(units)] = 1
+        kept = {}
+
+        def times(mask):
+            return lambda _, args: (args[0] * mask,)
+
+        def remember(key):
+            return lambda _, args, kwargs: kept.__setitem__(key, args[0] if args else kwargs["hidden_states"])
+
+        def gate_attention(_, __, output):
+            kept["middle"] = output if heads else kept["input"]
+            return kept["middle"]
+
+        self.handles += [
+            find(names.layer).register_forward_pre_hook(remember("input"), with_kwargs=True),
+            find(names.attention_output).register_forward_pre_hook(times(head_mask.flatten())),
+            find(names.ffn_output).register_forward_pre_hook(times(unit_mask)),
+            find(names.attention_norm).register_forward_hook(gate_attention),
+            find(names.ffn_norm).register_forward_hook(lambda _, __, out: out if units else kept["middle"]),
+        ]
+
+    def __exit__(self, *_):
+        for handle in self.handles:
+            handle.remove()
+
+
+def orderings(seed: int) -> Ordering:
+    rng = np.random.default_rng(seed)
+    return Ordering(
+        heads=tuple(rng.permutation(HEADS) for _ in range(LAYERS)),
+        units=tuple(rng.permutation(UNITS) for _ in range(LAYERS)),
+    )
+
+
+def subnets(checkpoint: Checkpoint, space_name: str) -> list[Subnet]:
+    rng = np.random.default_rng(3)
+    space = make_space(space_name, checkpoint.architecture, ordering=orderings(5))
+    genomes = np.concatenate([
+        np.stack([space.largest, space.smallest, space.middle]),
+        sample_uniform(space, rng, 3),
+        sample_stratified(space, rng, 6, lambda counts: (counts.heads.sum(1) + counts.units.sum(1)).astype(float)),
+    ])
+    return [space.subnet(genome) for genome in genomes]
+
+
+CORNERS = [
+    Subnet.of([[], [0, 2], [1]], [[1, 5, 40], [], [7]]),
+    Subnet.of([[3], [], [0, 1, 2, 3]], [[], [], range(UNITS)]),
+    Subnet.of([[], [], []], [[], [], []]),
+    Subnet.of([[0], [0], []], [[0], [47], [3]]),
+]
+
+
+def compare(checkpoint: Checkpoint, subnet: Subnet) -> None:
+    inputs = batch(checkpoint)
+    with torch.no_grad():
+        sliced = SubnetRunner(checkpoint.model, checkpoint.architecture)(subnet, inputs)
+        with Masked(checkpoint, subnet) as masked:
+            expected = masked(**inputs)
+    for ours, theirs in zip(sliced, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("space_name", SPACES)
+def test_masked_equals_sliced_in_every_space(checkpoint, space_name):
+    for subnet in subnets(checkpoint, space_name):
+        compare(checkpoint, subnet)
+
+
+@pytest.mark.parametrize("subnet", CORNERS)
+def test_masked_equals_sliced_where_blocks_and_layers_are_dropped(checkpoint, subnet):
+    compare(checkpoint, subnet)
+
+
+def test_the_oracle_can_fail(checkpoint):
+    inputs = batch(checkpoint)
+    with torch.no_grad(), Masked(checkpoint, CORNERS[0]) as masked:
+        gated = masked(**inputs)
+    other = SubnetRunner(checkpoint.model, checkpoint.architecture)(CORNERS[3], inputs)
+    assert not torch.allclose(gated[-1], other[-1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("subnet", CORNERS)
+def test_gradients_through_the_slicer_equal_gradients_through_the_mask(checkpoint, subnet):
+    inputs = batch(checkpoint)
+    weights = torch.randn(1000, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def gradients(run):
+        checkpoint.model.zero_grad()
+        output = run()[-1].flatten()
+        (output * weights[: len(output)]).sum().backward()
+        return {n: p.grad.clone() if p.grad is not None else torch.zeros_like(p)
+                for n, p in checkpoint.model.backbone.named_parameters()}  # fmt: skip
+
+    ours = gradients(lambda: SubnetRunner(checkpoint.model, checkpoint.architecture)(subnet, inputs))
+    with Masked(checkpoint, subnet) as masked:
+        theirs = gradients(lambda: masked(**inputs))
+    assert any(g.abs().max() > 1e-3 for g in theirs.values())
+    for name, gradient in ours.items():
+        torch.testing.assert_close(gradient, theirs[name], rtol=1e-8, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("subnet", CORNERS)
+def test_parameter_count_equals_the_closed_form(checkpoint, subnet):
+    sliced = slice_parameters(
+        dict(checkpoint.model.backbone.named_parameters()), checkpoint.architecture, subnet
+    )
+    assert sum(tensor.numel() for tensor in sliced.values()) == checkpoint.architecture.parameters(subnet.shape)
+
+
+@pytest.mark.parametrize("subnet", CORNERS)
+def test_skeleton_has_exactly_the_sliced_parameters(checkpoint, subnet):
+    sliced = slice_parameters(
+        dict(checkpoint.model.backbone.named_parameters()), checkpoint.architecture, subnet
+    )
+    skeleton = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape)
+    shapes = {name: tuple(p.shape) for name, p in skeleton.backbone.named_parameters()}
+    assert shapes == {name: tuple(tensor.shape) for name, tensor in sliced.items()}

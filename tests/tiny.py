@@ -1,0 +1,100 @@
+"""Tiny random checkpoints of every family: real transformers classes, real tokenizers, seconds to build."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import nn
+
+from compiler.families import Checkpoint, load_checkpoint
+
+MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
+LAYERS, HEADS, HIDDEN, UNITS, VOCABULARY = 3, 4, 32, 48, 200
+SIZES = {
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "hidden_size": HIDDEN,
+    "intermediate_size": UNITS,
+    "max_position_embeddings": 66,
+    "vocab_size": VOCABULARY,
+}
+DISTILBERT = {
+    "n_layers": LAYERS,
+    "n_heads": HEADS,
+    "dim": HIDDEN,
+    "hidden_dim": UNITS,
+    "max_position_embeddings": 66,
+    "vocab_size": VOCABULARY,
+}
+WORDS = (
+    "the a of to and in is was for on that with as by at from it this are be not or an which can has were their more one "
+    "film food price train great awful warm cold early late north south city river market doctor teacher student music "
+    "water light paper stone glass green red blue small large quick slow open close buy sell win lose rise fall good bad"
+).split()
+
+
+def tiny_config(model_type: str, **extra: Any) -> Any:
+    from transformers import CONFIG_MAPPING
+
+    sizes = DISTILBERT if model_type == "distilbert" else SIZES
+    if model_type == "electra":
+        extra = {"embedding_size": 16, **extra}
+    extra = {"pad_token_id": 1 if "roberta" in model_type or model_type == "camembert" else 0, **extra}
+    return CONFIG_MAPPING[model_type](**sizes, **extra)
+
+
+def tiny_tokenizer(model_type: str) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    roberta = "roberta" in model_type or model_type == "camembert"
+    special = ["<s>", "<pad>", "</s>", "<unk>"] if roberta else ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    cls, sep = ("<s>", "</s>") if roberta else ("[CLS]", "[SEP]")
+    pad, unk = ("<pad>", "<unk>") if roberta else ("[PAD]", "[UNK]")
+    vocabulary = {word: i for i, word in enumerate([*special, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=unk))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    pairs = f"{cls} $A {sep} $B:1 {sep}:1" if not roberta else f"{cls} $A {sep} $B {sep}"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}", pair=pairs, special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])]
+    )
+    names = ["input_ids", "attention_mask"]
+    if model_type in {"bert", "electra"}:
+        names.insert(1, "token_type_ids")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, cls_token=cls, sep_token=sep, pad_token=pad, unk_token=unk,
+        model_max_length=64, model_input_names=names,
+    )  # fmt: skip
+
+
+def randomise(model: nn.Module, seed: int = 0) -> None:
+    """Every parameter random, norms and biases included: a test that zero biases would pass must be able to fail."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            is_scale = "norm" in name.lower() and name.endswith("weight")
+            parameter.copy_(1 + 0.3 * noise if is_scale else 0.25 * noise)
+
+
+def save_tiny(folder: Path, model_type: str = "bert", *, labels: int | None = None, seed: int = 0, **extra: Any) -> Path:
+    """A checkpoint folder: an embedding encoder, or with `labels` a classifier with a (random) trained head."""
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    if labels is not None:
+        extra = {"num_labels": labels, **extra}
+    auto = AutoModel if labels is None else AutoModelForSequenceClassification
+    model = auto.from_config(tiny_config(model_type, **extra))
+    randomise(model, seed)
+    model.save_pretrained(folder)
+    tiny_tokenizer(model_type).save_pretrained(folder)
+    return folder
+
+
+def tiny_checkpoint(folder: Path, model_type: str = "bert", *, task: str = "embedding", labels: int = 3) -> Checkpoint:
+    names = [f"class {i}" for i in range(labels)] if task == "classification" else None
+    save_tiny(folder, model_type)
+    checkpoint = load_checkpoint(str(folder), task=task, label_names=names)
+    randomise(checkpoint.model, seed=1)
+    return checkpoint
