@@ -1,0 +1,55 @@
+"""Write a graph as one ONNX file, and read back what matters about it."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+from onnx import numpy_helper
+
+from profilers import Graph
+from targets.errors import VerificationError
+
+INLINE_LIMIT_BYTES = 2_000_000_000
+
+
+def inline(graph: Graph, metadata: Mapping[str, str] | None = None) -> onnx.ModelProto:
+    """A self-contained ModelProto: the weights inside, metadata set."""
+    proto = onnx.load_model_from_string(graph.proto)
+    for tensor in proto.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            tensor.CopyFrom(numpy_helper.from_array(graph.weights[tensor.name], tensor.name))
+    for key, value in (metadata or {}).items():
+        proto.metadata_props.add(key=key, value=value)
+    return proto
+
+
+def write_graph(graph: Graph, path: Path, metadata: Mapping[str, str] | None = None) -> str:
+    """Write one file (weights beside it above 2 GB), check it with onnx.checker, return its sha-256."""
+    proto = inline(graph, metadata)
+    size = sum(array.nbytes for array in graph.weights.values())
+    onnx.save_model(
+        proto, path, save_as_external_data=size > INLINE_LIMIT_BYTES, location=f"{path.name}.data"
+    )
+    check_graph(path)
+    return sha256_of(path)
+
+
+def check_graph(path: Path) -> None:
+    """onnx.checker with full shape inference; VerificationError with its first line otherwise."""
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise VerificationError(f"{path.name}: onnx.checker: {str(error).strip().splitlines()[0]}") from None
+
+
+def sha256_of(path: Path) -> str:
+    """Sha-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def operator_counts(path: Path) -> Counter[str]:
+    """How often each operator stands in a graph; weights are not read."""
+    return Counter(node.op_type for node in onnx.load(path, load_external_data=False).graph.node)

@@ -1,0 +1,165 @@
+"""A dense graph as a template: filled with any sub-network's weights, its dropped sub-blocks cut out."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from compiler.families import Architecture
+from compiler.spaces import Shape
+from profilers import Graph
+from targets.errors import VerificationError
+
+Array = NDArray[Any]
+
+
+class Binding(NamedTuple):
+    """Where an initialiser's values come from: a parameter, as it is or transposed."""
+
+    parameter: str
+    transposed: bool
+
+
+class Block(NamedTuple):
+    """A sub-block of the graph: dropping it makes readers of `output` read `input`."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphTemplate:
+    """The dense graph without weights, the map from initialisers to parameters, and where each sub-block lies."""
+
+    proto: onnx.ModelProto
+    bindings: Mapping[str, Binding]
+    attention: tuple[Block, ...]
+    ffn: tuple[Block, ...]
+
+    def fill(self, parameters: Mapping[str, Array], shape: Shape) -> Graph:
+        """The graph of a sub-network from its sliced parameters; its weights stay outside the proto."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        _bypass(proto.graph, self._dropped(shape))
+        _remove_dead(proto.graph)
+        weights = {name: _array(parameters, self.bindings[name]) for name in self._used(proto.graph)}
+        _declare(proto.graph, weights)
+        return Graph(proto=proto.SerializeToString(), weights=weights)
+
+    def _dropped(self, shape: Shape) -> list[Block]:
+        attention = [b for sizes, b in zip(shape, self.attention, strict=True) if sizes.heads == 0]
+        return attention + [b for sizes, b in zip(shape, self.ffn, strict=True) if sizes.ffn_units == 0]
+
+    def _used(self, graph: onnx.GraphProto) -> list[str]:
+        read = {name for node in graph.node for name in node.input}
+        return [name for name in self.bindings if name in read]
+
+
+def _array(parameters: Mapping[str, Array], binding: Binding) -> Array:
+    array = parameters[binding.parameter]
+    return np.ascontiguousarray(array.T if binding.transposed else array)
+
+
+def _declare(graph: onnx.GraphProto, weights: Mapping[str, Array]) -> None:
+    """Declare the weights as external data: a runtime is handed the arrays, a file gets them inlined on writing."""
+    for name, array in weights.items():
+        tensor = graph.initializer.add(
+            name=name, dims=array.shape, data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        )
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", "weights"), ("offset", "0"), ("length", str(array.nbytes))):
+            tensor.external_data.add(key=key, value=value)
+
+
+def _bypass(graph: onnx.GraphProto, blocks: list[Block]) -> None:
+    """Readers of a dropped block's output read its input; where that output left the graph, its name moves too."""
+    source = {block.output: block.input for block in blocks}
+
+    def resolve(name: str) -> str:
+        while name in source:
+            name = source[name]
+        return name
+
+    renamed = {resolve(value.name): value.name for value in graph.output if value.name in source}
+    for node in graph.node:
+        node.input[:] = [renamed.get(resolve(name), resolve(name)) for name in node.input]
+        node.output[:] = [f"{n}_dropped" if n in source else renamed.get(n, n) for n in node.output]
+
+
+def _remove_dead(graph: onnx.GraphProto) -> None:
+    """Remove nodes and constants from which no output is reached."""
+    needed = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
+
+
+def _content(array: Array) -> tuple[tuple[int, ...], bytes]:
+    return array.shape, hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest()
+
+
+def _bind(proto: onnx.ModelProto, parameters: Mapping[str, Array]) -> dict[str, Binding]:
+    """Recognise initialisers by content; a large float constant that is no parameter is an error, not a guess."""
+    known = {_content(array.T): Binding(name, transposed=True) for name, array in parameters.items() if array.ndim == 2}
+    known |= {_content(array): Binding(name, transposed=False) for name, array in parameters.items()}
+    smallest = min(array.size for array in parameters.values())
+    bindings = {}
+    for tensor in proto.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if not np.issubdtype(array.dtype, np.floating):
+            continue
+        binding = known.get(_content(array))
+        if binding is not None:
+            bindings[tensor.name] = binding
+        elif array.size > max(smallest, 16):
+            raise VerificationError(f"constant {tensor.name} {array.shape} of the dense export is no known parameter")
+    return bindings
+
+
+def _consumer(graph: onnx.GraphProto, value: str) -> onnx.NodeProto:
+    return next(node for node in graph.node if value in node.input)
+
+
+def _block(graph: onnx.GraphProto, of: Mapping[str, str], first: str, norm: str) -> Block:
+    """From the value its first matrix reads to the value its norm writes."""
+    matrix = of[f"{first}.weight"]
+    node = _consumer(graph, matrix)
+    data = next(name for name in node.input if name != matrix)
+    return Block(data, _consumer(graph, of[f"{norm}.weight"]).output[0])
+
+
+def make_template(
+    proto: onnx.ModelProto, parameters: Mapping[str, Array], architecture: Architecture
+) -> GraphTemplate:
+    """Read a template off a dense export and the parameters it was exported with.
+
+    Raises VerificationError where a parameter of a layer is not found in the graph: it could not be cut.
+    """
+    bindings = _bind(proto, parameters)
+    initialiser_of = {binding.parameter: name for name, binding in bindings.items()}
+    attention, ffn = [], []
+    for layer in range(architecture.layers):
+        names = architecture.names(layer)
+        lost = [m for m in (*names.attention, *names.ffn) if f"{m}.weight" not in initialiser_of]
+        if lost:
+            raise VerificationError(f"weight of {lost[0]} is not in the dense export")
+        attention.append(_block(proto.graph, initialiser_of, names.query, names.attention_norm))
+        ffn.append(_block(proto.graph, initialiser_of, names.ffn_input, names.ffn_norm))
+    light = onnx.ModelProto()
+    light.CopyFrom(proto)
+    constants = [tensor for tensor in light.graph.initializer if tensor.name not in bindings]
+    del light.graph.initializer[:]
+    light.graph.initializer.extend(constants)
+    return GraphTemplate(proto=light, bindings=bindings, attention=tuple(attention), ffn=tuple(ffn))
