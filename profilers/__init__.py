@@ -1,6 +1,38 @@
 """What a piece of a network costs on a device, measured in the runtime that will serve it."""
 
+from profilers.cost_table import CostKey, CostTable, MissingCostError, TableError
 from profilers.graph import Graph, GraphSource
+from profilers.interleave import Plan, Recorder, Series, interleave
+from profilers.measurement import Estimate, Measurement
+from profilers.profile import measure_table, roofline_table
+from profilers.program import Dimensions, Program, Workbench
+from profilers.runtimes import RUNTIMES, Runtime, Session, make_runtime
 from profilers.sizes import LayerSizes, Stack
+from profilers.workload import Workload
 
-__all__ = ["Graph", "GraphSource", "LayerSizes", "Stack"]
+__all__ = [
+    "RUNTIMES",
+    "CostKey",
+    "CostTable",
+    "Dimensions",
+    "Estimate",
+    "Graph",
+    "GraphSource",
+    "LayerSizes",
+    "Measurement",
+    "MissingCostError",
+    "Plan",
+    "Program",
+    "Recorder",
+    "Runtime",
+    "Series",
+    "Session",
+    "Stack",
+    "TableError",
+    "Workbench",
+    "Workload",
+    "interleave",
+    "make_runtime",
+    "measure_table",
+    "roofline_table",
+]

@@ -1,0 +1,66 @@
+"""Vectorised costs: shapes in, arrays out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.families import Architecture
+from compiler.spaces import Counts, Shape
+from profilers import CostKey, CostTable, Dimensions, Estimate, Workload
+
+Floats = NDArray[np.float64]
+
+
+def dimensions_of(architecture: Architecture) -> Dimensions:
+    """The sizes of a checkpoint that no sub-network changes, as the profiler wants them."""
+    return Dimensions(
+        layers=architecture.layers,
+        heads=architecture.heads,
+        ffn_units=architecture.ffn_units,
+        hidden_size=architecture.hidden_size,
+        head_size=architecture.head_size,
+        vocabulary=architecture.vocabulary,
+    )
+
+
+def parameter_counts(architecture: Architecture, counts: Counts) -> Floats:
+    """Parameters [N] of N shapes, by closed form."""
+    attention = np.array([architecture.attention_parameters(h) for h in range(architecture.heads + 1)])
+    ffn = np.array([architecture.ffn_parameters(u) for u in range(architecture.ffn_units + 1)])
+    total = attention[counts.heads].sum(axis=1) + ffn[counts.units].sum(axis=1)
+    return np.asarray(total + architecture.stem_parameters, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostModel:
+    """A cost table laid out for look-up under one workload: seconds by size."""
+
+    table: CostTable
+    workload: Workload
+    base_s: float
+    mask_s: float
+    attention_s: Floats
+    ffn_s: Floats
+
+    @classmethod
+    def of(cls, table: CostTable, workload: Workload) -> "CostModel":
+        """Read the curves off a table."""
+        dims = table.dimensions
+        return cls(
+            table=table,
+            workload=workload,
+            base_s=table.lookup(CostKey("base", 0, workload)).value,
+            mask_s=table.lookup(CostKey("mask", 0, workload)).value,
+            attention_s=table.curve("attention", dims.heads, workload),
+            ffn_s=table.curve("ffn", dims.ffn_units, workload),
+        )
+
+    def latency_s(self, counts: Counts) -> Floats:
+        """Predicted seconds [N] of N shapes: a sum of table look-ups, lower is better."""
+        blocks = self.attention_s[counts.heads].sum(axis=1) + self.ffn_s[counts.units].sum(axis=1)
+        return np.asarray(self.base_s + blocks + np.where(counts.heads.any(axis=1), self.mask_s, 0.0))
+
+    def estimate(self, shape: Shape) -> Estimate:
+        """Predicted seconds of one shape, with their source."""
+        return self.table.predict(shape, self.workload)

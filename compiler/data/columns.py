@@ -1,0 +1,177 @@
+"""Which columns are texts and which is the label: by what the user says, then by name, then by content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compiler.data.names import LABEL_NAMES, PAIR_NAMES, TEXT_NAMES, is_identifier, is_known, plain
+from compiler.data.table import Table, as_number, is_missing, shorten
+from targets.errors import InputError
+
+_SPACED_SHARE = 0.5
+_REPEATED_SHARE = 0.1
+_LABEL_WORDS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """The columns in use. `notes` says what was inferred."""
+
+    texts: tuple[str, ...]
+    label: str | None
+    notes: tuple[str, ...]
+
+
+def choose_columns(
+    table: Table,
+    *,
+    task: str = "auto",
+    text_columns: Sequence[str] | None = None,
+    label_column: str | None = None,
+) -> Columns:
+    """Choose the text columns and the label column of `table`.
+
+    Raises InputError, with the columns and an example of each, for names that are not there, for texts that are
+    numbers, and where several choices are as good as each other.
+    """
+    given = tuple(text_columns or ())
+    _refuse_unknown(table, [*given, *([label_column] if label_column is not None else [])])
+    _refuse_misuse(given, label_column)
+    _refuse_untextual(table, given)
+    label = label_column or _label_by_name(table, given)
+    texts = given or _infer_texts(table, label)
+    if label is None and task != "embedding":
+        label = _label_by_content(table, texts)
+    if label is None and task in {"classification", "regression"}:
+        raise InputError(
+            f"{table.source} has no label column, which {task} needs: {table.describe()}.\n"
+            "Name it with --label-column, or pass --task embedding.",
+        )
+    return Columns(texts=texts, label=label, notes=_notes(table, texts, label, given=given, label_column=label_column))
+
+
+def _notes(
+    table: Table,
+    texts: tuple[str, ...],
+    label: str | None,
+    *,
+    given: tuple[str, ...],
+    label_column: str | None,
+) -> tuple[str, ...]:
+    notes = []
+    if not given:
+        notes.append(f"text columns inferred: {', '.join(texts)}")
+    if label_column is None:
+        notes.append(f"label column inferred: {label}" if label is not None else "no label column was found")
+    unused = [name for name in table.columns if name not in texts and name != label]
+    if unused:
+        notes.append(f"columns not used: {', '.join(name or '(unnamed)' for name in unused)}")
+    return tuple(notes)
+
+
+def _refuse_unknown(table: Table, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in table.columns:
+            raise InputError(f"{table.source} has no column {shorten(name)}.\nIts columns: {table.describe()}.")
+
+
+def _refuse_misuse(texts: tuple[str, ...], label: str | None) -> None:
+    if len(texts) > 2 or len(set(texts)) < len(texts):
+        raise InputError(f"--text-columns takes one column or two different ones; got {', '.join(texts)}.")
+    if label is not None and label in texts:
+        raise InputError(f"The column {shorten(label)} is named both as a text and as the label.\nName another one.")
+
+
+def _refuse_untextual(table: Table, names: Sequence[str]) -> None:
+    for name in names:
+        values = [value for value in table.columns[name] if not is_missing(value)]
+        wrong = next((value for value in values if not isinstance(value, str)), None)
+        if values and (wrong is not None or _numeric(values)):
+            example = values[0] if wrong is None else wrong
+            raise InputError(
+                f"The column {shorten(name)} of {table.source} does not hold texts: it has {shorten(example)}.\n"
+                f"Choose text columns with --text-columns: {table.describe()}.",
+            )
+
+
+def _label_by_name(table: Table, texts: tuple[str, ...]) -> str | None:
+    by_name = {plain(name): name for name in reversed(list(table.columns)) if name not in texts}
+    found = [by_name[name] for name in LABEL_NAMES if name in by_name]
+    usable = [name for name in found if any(not is_missing(value) for value in table.columns[name])]
+    return usable[0] if usable else None
+
+
+def _infer_texts(table: Table, label: str | None) -> tuple[str, ...]:
+    found = [name for name in table.columns if name != label and _is_textual(table.columns[name], name)]
+    prose = [name for name in found if not _is_repeated(table.columns[name], name)]
+    found = prose or found
+    if len(found) > 1:
+        found = _prefer_known(found)
+    if len(found) in {1, 2}:
+        return tuple(found)
+    what = "several columns of texts" if found else "no column of texts"
+    raise InputError(f"{_title(table)} has {what}: {table.describe()}.\nName one or two with --text-columns A,B.")
+
+
+def _prefer_known(names: list[str]) -> list[str]:
+    by_name = {plain(name): name for name in reversed(names)}
+    for first, second in PAIR_NAMES:
+        if first in by_name and second in by_name:
+            return [by_name[first], by_name[second]]
+    known = [by_name[name] for name in TEXT_NAMES if name in by_name]
+    return known[:1] or names
+
+
+def _is_textual(values: Sequence[Any], name: str) -> bool:
+    filled = [value for value in values if not is_missing(value)]
+    if not filled or is_identifier(name) or not all(isinstance(value, str) for value in filled) or _numeric(filled):
+        return False
+    spaced = sum(_is_spaced(value) for value in filled)
+    return spaced >= _SPACED_SHARE * len(filled) or (is_known(name) and plain(name) not in LABEL_NAMES)
+
+
+def _is_spaced(value: str) -> bool:
+    head = value[:1000].strip()
+    return any(mark.isspace() for mark in head) and any(mark.isalpha() for mark in head)
+
+
+def _is_repeated(values: Sequence[Any], name: str) -> bool:
+    """Whether a column of short phrases is rather one of class names ("card arrival")."""
+    if is_known(name) or len(values) < 20 or len(set(values)) > _REPEATED_SHARE * len(values):
+        return False
+    return all(len(value.split()) <= _LABEL_WORDS for value in set(values) if isinstance(value, str))
+
+
+def _title(table: Table) -> str:
+    return f"{table.source} (no header found)" if table.header is False else table.source
+
+
+def _label_by_content(table: Table, texts: tuple[str, ...]) -> str | None:
+    rest = [name for name in table.columns if name not in texts and not is_identifier(name)]
+    found = [name for name in rest if _is_labelling(table.columns[name])]
+    if len(found) > 1:
+        likely = min(found, key=lambda name: len(set(table.columns[name])))
+        raise InputError(
+            f"{_title(table)} has several columns that could be the label: {table.describe()}.\n"
+            f"Name it with --label-column (for example {likely}), or pass --task embedding.",
+        )
+    return found[0] if found else None
+
+
+def _is_labelling(values: Sequence[Any]) -> bool:
+    """Whether every row has a value, and the values are classes or scores rather than the names of rows."""
+    if any(is_missing(value) or isinstance(value, list | dict) for value in values):
+        return False
+    distinct = len({str(value) for value in values})
+    return distinct > 1 and (distinct <= len(values) / 2 or _are_scores(values))
+
+
+def _are_scores(values: Sequence[Any]) -> bool:
+    numbers = [as_number(value) for value in values]
+    return None not in numbers and any(number is not None and not number.is_integer() for number in numbers)
+
+
+def _numeric(values: Sequence[Any]) -> bool:
+    return all(as_number(value) is not None for value in values)

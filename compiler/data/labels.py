@@ -1,0 +1,132 @@
+"""Labels as they are written → class ids or scores."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from compiler.data.names import SCORE_NAMES, plain
+from compiler.data.table import Table, as_number, is_missing, shorten
+from compiler.data.text_data import Labels
+from targets.errors import InputError
+
+_FEW_SCORES = 10
+_FEW_CLASSES = 20
+_SHOWN = 5
+
+
+def infer_task(values: Sequence[Any], column: str) -> str:
+    """Classification or regression, by the values of the label column.
+
+    Strings are classes. Numbers with fractions are scores unless there are only a few of them. Whole numbers are
+    classes, unless there are many of them or the column is called a score.
+    """
+    numbers = [as_number(value) for value in values]
+    known = [number for number in numbers if number is not None]
+    if len(known) < len(numbers) or not known:
+        return "classification"
+    distinct = len(set(known))
+    if all(number.is_integer() for number in known):
+        limit = _FEW_CLASSES if plain(column) in SCORE_NAMES else max(_FEW_CLASSES, len(known) // 20)
+        return "classification" if distinct <= limit else "regression"
+    return "classification" if distinct <= min(_FEW_SCORES, len(known) / 3) else "regression"
+
+
+def refuse_missing(table: Table, column: str) -> None:
+    """InputError for the first row without a label, or with one that is a list."""
+    for row, value in enumerate(table.columns[column]):
+        if is_missing(value):
+            count = sum(map(is_missing, table.columns[column]))
+            raise InputError(
+                f"{table.place(row)}: the label ({column}) is empty; {count} of {len(table)} rows have none.\n"
+                "Fill in or remove these rows, or pass --task embedding to use the texts alone.",
+            )
+        if isinstance(value, list | dict):
+            raise InputError(
+                f"{table.place(row)}: the label ({column}) is {shorten(value)}; only one label a row is supported.\n"
+                "Name another column with --label-column.",
+            )
+
+
+def encode_scores(tables: Mapping[str, Table], column: str) -> dict[str, Labels]:
+    """float64 scores by role."""
+    scores = {role: _scores(table, column) for role, table in tables.items()}
+    train = next(iter(scores.values()))
+    if len(train) and np.all(train == train[0]):
+        raise InputError(
+            f"All labels ({column}) are {train[0]:g}: there is nothing to learn.\nName another one with --label-column.",
+        )
+    return scores
+
+
+def _scores(table: Table, column: str) -> Labels:
+    numbers = [as_number(value) for value in table.columns[column]]
+    if None in numbers:
+        row = numbers.index(None)
+        raise InputError(
+            f"{table.place(row)}: the label ({column}) is {shorten(table.columns[column][row])}, not a number.\n"
+            "Scores must be numbers: pass --task classification, or name another --label-column.",
+        )
+    return np.array(numbers, dtype=np.float64)
+
+
+def encode_classes(tables: Mapping[str, Table], column: str) -> tuple[dict[str, Labels], tuple[str, ...]]:
+    """int64 class ids by role, and the class names by id.
+
+    The first table defines the classes: in the order of the file's own class names where it has them, else numerically
+    where all are numbers, else alphabetically.
+    """
+    train = next(iter(tables.values()))
+    named = train.class_names.get(column)
+    if named is not None and all(isinstance(value, int) for value in train.columns[column]):
+        names = [str(i) for i in range(len(named))]
+        _refuse_unclasslike(train, column, Counter(map(_canonical, train.columns[column])))
+    else:
+        counts = Counter(map(_canonical, train.columns[column]))
+        _refuse_unclasslike(train, column, counts)
+        names = _ordered(counts)
+    ids = {name: i for i, name in enumerate(names)}
+    labels = {role: _class_ids(table, column, ids) for role, table in tables.items()}
+    return labels, tuple(names) if named is None or len(named) != len(names) else named
+
+
+def _canonical(value: object) -> str:
+    """One spelling a class: 1, 1.0 and "1" are the same label."""
+    number = as_number(value)
+    if number is None:
+        return str(value).strip()
+    return str(int(number)) if number.is_integer() else repr(number)
+
+
+def _ordered(names: Mapping[str, int]) -> list[str]:
+    numeric = all(as_number(name) is not None for name in names)
+    return sorted(names, key=float) if numeric else sorted(names)
+
+
+def _refuse_unclasslike(table: Table, column: str, counts: Counter[str]) -> None:
+    if len(counts) < 2:
+        raise InputError(
+            f"All {len(table)} labels of {table.source} ({column}) are {shorten(next(iter(counts)))}: "
+            "there is nothing to learn.\nGive data with two classes or more, or name another --label-column.",
+        )
+    if len(table) >= 20 and len(counts) > len(table) / 2:
+        raise InputError(
+            f"The labels of {table.source} ({column}) have {len(counts)} different values in {len(table)} rows: "
+            "these are not classes.\nName another --label-column, or pass --task regression (numbers) or embedding.",
+        )
+
+
+def _class_ids(table: Table, column: str, ids: Mapping[str, int]) -> Labels:
+    names = [_canonical(value) for value in table.columns[column]]
+    unseen = Counter(name for name in names if name not in ids)
+    if unseen:
+        shown = ", ".join(shorten(name) for name in list(unseen)[:_SHOWN])
+        more = f" and {len(unseen) - _SHOWN} more" if len(unseen) > _SHOWN else ""
+        raise InputError(
+            f"{table.source} has labels ({column}) that the training data lacks: {shown}{more}, "
+            f"in {unseen.total()} of {len(table)} rows.\nAdd examples of them to the training data, or remove these rows.",
+        )
+    return np.array([ids[name] for name in names], dtype=np.int64)

@@ -1,0 +1,67 @@
+"""Texts to padded batches, grouped by length so that little is computed on padding."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compiler.families import Checkpoint
+
+Run = Callable[[Mapping[str, Tensor]], Tensor]
+"""Padded inputs to outputs [batch, values]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batches:
+    """Batches of int64 [batch, tokens] tensors; `rows` says which example each line is."""
+
+    batches: tuple[Mapping[str, Tensor], ...]
+    rows: tuple[NDArray[np.int64], ...]
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in self.rows)
+
+    def __iter__(self) -> Iterator[Mapping[str, Tensor]]:
+        return iter(self.batches)
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens in all batches."""
+        return int(sum(int(batch["attention_mask"].sum()) for batch in self.batches))
+
+    def outputs(self, run: Run) -> NDArray[np.float32]:
+        """Outputs [examples, values] of a network, in the order of the texts."""
+        with torch.inference_mode():
+            parts = [run(batch).float().cpu().numpy() for batch in self.batches]
+        result = np.empty((len(self), parts[0].shape[1]), dtype=np.float32)
+        for rows, part in zip(self.rows, parts, strict=True):
+            result[rows] = part
+        return result
+
+
+def encode(
+    checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]], *, max_tokens: int, batch_size: int = 32
+) -> Batches:
+    """Tokenise texts (one or two columns), the model's own prompt before the first; cut at `max_tokens`."""
+    recipe = checkpoint.model.recipe
+    prompt = recipe.prompt if recipe is not None else ""
+    lower = recipe is not None and recipe.lower_case
+    columns = [[prompt + text[0] for text in texts]]
+    if len(texts[0]) == 2:
+        columns.append([text[1] for text in texts])
+    if lower:
+        columns = [[text.lower() for text in column] for column in columns]
+    encoded = checkpoint.tokenizer(*columns, truncation=True, max_length=max_tokens)
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    order = np.argsort(lengths, kind="stable")
+    rows = tuple(order[i : i + batch_size] for i in range(0, len(order), batch_size))
+    return Batches(batches=tuple(_pad(checkpoint, encoded, part) for part in rows), rows=rows)
+
+
+def _pad(checkpoint: Checkpoint, encoded: Mapping[str, list[list[int]]], rows: NDArray[np.int64]) -> dict[str, Tensor]:
+    picked = {name: [encoded[name][row] for row in rows] for name in encoded}
+    padded = checkpoint.tokenizer.pad(picked, return_tensors="pt")
+    return {name: padded[name] for name in checkpoint.input_names}

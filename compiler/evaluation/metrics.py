@@ -1,0 +1,122 @@
+"""Metrics by name, from scikit-learn and scipy. Outputs in, one figure out; higher is better in all of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from targets.errors import InputError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """`score(outputs, reference)`: logits [N, classes] against class ids [N], scores [N, 1] against scores [N], or
+    embeddings [N, hidden] against the dense model's [N, hidden]. The error that is minimised is 1 - score.
+    """
+
+    name: str
+    task: str
+    description: str
+    score: Callable[[Array, Array], float]
+
+
+def accuracy(logits: Array, labels: Array) -> float:
+    """Share of examples whose largest logit is the label's."""
+    return float((logits.argmax(axis=1) == labels).mean())
+
+
+def f1(logits: Array, labels: Array) -> float:
+    """F1 of class 1 with two classes, macro F1 otherwise."""
+    from sklearn.metrics import f1_score
+
+    average = "binary" if logits.shape[1] == 2 else "macro"
+    return float(f1_score(labels, logits.argmax(axis=1), average=average, zero_division=0))
+
+
+def matthews(logits: Array, labels: Array) -> float:
+    """Matthews correlation coefficient."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(labels, logits.argmax(axis=1)))
+
+
+def _correlation(name: str, outputs: Array, scores: Array) -> float:
+    from scipy import stats
+
+    if np.ptp(outputs) == 0:
+        return 0.0
+    return float(getattr(stats, name)(outputs[:, 0], scores).statistic)
+
+
+def spearman(outputs: Array, scores: Array) -> float:
+    """Spearman's rank correlation; 0 for constant outputs."""
+    return _correlation("spearmanr", outputs, scores)
+
+
+def pearson(outputs: Array, scores: Array) -> float:
+    """Pearson's correlation; 0 for constant outputs."""
+    return _correlation("pearsonr", outputs, scores)
+
+
+def _unit(embeddings: Array) -> Array:
+    return np.asarray(embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12))
+
+
+def mean_cosine(embeddings: Array, dense: Array) -> float:
+    """Mean cosine between each embedding and the dense model's of the same text."""
+    return float((_unit(embeddings) * _unit(dense)).sum(axis=1).mean())
+
+
+def _nearest(embeddings: Array, k: int) -> Array:
+    similarity = _unit(embeddings) @ _unit(embeddings).T
+    np.fill_diagonal(similarity, -np.inf)
+    return np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+
+
+def neighbour_overlap(embeddings: Array, dense: Array, k: int = 10) -> float:
+    """Share of each text's k nearest neighbours (cosine, among the other texts) that both models agree on."""
+    k = min(k, len(dense) - 1)
+    if k < 1:
+        return 1.0
+    ours, theirs = _nearest(embeddings, k), _nearest(dense, k)
+    return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(ours, theirs, strict=True)]))
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(name="accuracy", task="classification", description="share of correct classes", score=accuracy),
+        Metric(name="f1", task="classification", description="F1 (of class 1, or macro)", score=f1),
+        Metric(name="matthews", task="classification", description="Matthews correlation", score=matthews),
+        Metric(name="spearman", task="regression", description="Spearman rank correlation", score=spearman),
+        Metric(name="pearson", task="regression", description="Pearson correlation", score=pearson),
+        Metric(
+            name="mean_cosine",
+            task="embedding",
+            description="mean cosine to the dense model's embeddings",
+            score=mean_cosine,
+        ),
+        Metric(
+            name="neighbour_overlap_at_10",
+            task="embedding",
+            description="share of the 10 nearest neighbours kept",
+            score=neighbour_overlap,
+        ),
+    )
+}
+
+_DEFAULT = {"classification": "accuracy", "regression": "spearman", "embedding": "mean_cosine"}
+
+
+def default_metric(task: str, name: str | None = None) -> Metric:
+    """The task's metric, or the named one. InputError lists those of the task."""
+    if name is None:
+        return METRICS[_DEFAULT[task]]
+    fitting = [m.name for m in METRICS.values() if m.task == task]
+    if name not in fitting:
+        raise InputError(f"metric {name!r} does not fit a {task} task; known: {', '.join(fitting)}")
+    return METRICS[name]

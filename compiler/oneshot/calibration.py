@@ -1,0 +1,99 @@
+"""One pass of the dense model over calibration text: Gram matrices of what each output projection reads."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compiler.evaluation import Batches
+from compiler.families import Checkpoint
+from targets.errors import InputError
+
+PIECES = ("attention", "ffn")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gram:
+    """Second moments of an output projection's input, averaged over tokens, a constant 1 as its last feature.
+
+    `matrix` is float64 [width + 1, width + 1]. `variance` is the mean variance, over features, of the residual sum
+    that the projection feeds: the scale on which its loss matters to the norm that follows.
+    """
+
+    matrix: Tensor
+    variance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Grams of every sub-block, keyed (layer, "attention" | "ffn"), and the number of tokens they were taken on."""
+
+    grams: dict[tuple[int, str], Gram]
+    tokens: int
+
+
+@contextmanager
+def hooked(*handles: Any) -> Iterator[None]:
+    """Remove forward hooks when the block is left."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def with_constant(features: Tensor) -> Tensor:
+    """[tokens, width] to float64 [tokens, width + 1], the last column all ones: biases are solved with the weights."""
+    ones = torch.ones(len(features), 1, dtype=torch.float64)
+    return torch.cat([features.double(), ones], dim=1)
+
+
+def output_modules(checkpoint: Checkpoint, layer: int) -> dict[str, tuple[str, str]]:
+    """Output projection and norm of each sub-block of a layer."""
+    names = checkpoint.architecture.names(layer)
+    return {"attention": (names.attention_output, names.attention_norm), "ffn": (names.ffn_output, names.ffn_norm)}
+
+
+class _Accumulator:
+    """Sums over batches for one sub-block; `mask` is set before every batch."""
+
+    def __init__(self, width: int) -> None:
+        self.matrix = torch.zeros(width + 1, width + 1, dtype=torch.float64)
+        self.variance = 0.0
+        self.mask = torch.empty(0, dtype=torch.bool)
+
+    def read_input(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:
+        features = args[0][self.mask].float()
+        ones = torch.ones(len(features), 1)
+        features = torch.cat([features, ones], dim=1)
+        self.matrix += (features.T @ features).double()
+
+    def read_sum(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:
+        self.variance += float(args[0][self.mask].double().var(dim=-1, unbiased=False).sum())
+
+
+def calibrate(checkpoint: Checkpoint, batches: Batches, progress: Callable[[float], None] = lambda _: None) -> Calibration:
+    """Run the dense model over the batches. InputError where there is too little text to calibrate on."""
+    if batches.tokens < 64:
+        raise InputError(f"only {batches.tokens} tokens of calibration text; give at least a dozen sentences with --data")
+    a = checkpoint.architecture
+    widths = {"attention": a.heads * a.head_size, "ffn": a.ffn_units}
+    sums = {(layer, piece): _Accumulator(widths[piece]) for layer in range(a.layers) for piece in PIECES}
+    find = checkpoint.model.backbone.get_submodule
+    handles = []
+    for (layer, piece), accumulator in sums.items():
+        projection, norm = output_modules(checkpoint, layer)[piece]
+        handles.append(find(projection).register_forward_pre_hook(accumulator.read_input))
+        handles.append(find(norm).register_forward_pre_hook(accumulator.read_sum))
+    with hooked(*handles), torch.inference_mode():
+        for i, batch in enumerate(batches):
+            for accumulator in sums.values():
+                accumulator.mask = batch["attention_mask"].bool()
+            checkpoint.model(**batch)
+            progress((i + 1) / len(batches.batches))
+    tokens = batches.tokens
+    grams = {key: Gram(matrix=s.matrix / tokens, variance=s.variance / tokens) for key, s in sums.items()}
+    return Calibration(grams=grams, tokens=tokens)

@@ -1,0 +1,162 @@
+"""Weights corrected for what was removed: every output projection re-solved by least squares.
+
+`Reconstructor` solves each sub-block on the dense model's Gram matrix: cheap, for judging many networks.
+`reconstruct` goes layer after layer on the network's own activations and also makes up for the error it has already
+accumulated: for the networks that are kept.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compiler.evaluation import Batches
+from compiler.families import Checkpoint
+from compiler.oneshot.calibration import PIECES, Calibration, hooked, output_modules, with_constant
+from compiler.oneshot.importance import damped
+from compiler.slicing import build_skeleton, slice_parameters
+from compiler.spaces import Subnet
+
+RIDGE = 1e-2
+
+
+def _columns(kept: tuple[int, ...], group: int) -> Tensor:
+    return (torch.tensor(kept)[:, None] * group + torch.arange(group)).flatten()
+
+
+class Reconstructor:
+    """Corrected weights of any sub-network from the dense model's Gram matrices."""
+
+    def __init__(self, checkpoint: Checkpoint, calibration: Calibration) -> None:
+        self.checkpoint = checkpoint
+        self.dense = {n: p.detach() for n, p in checkpoint.model.backbone.named_parameters()}
+        self.grams = {key: damped(gram.matrix).float() for key, gram in calibration.grams.items()}
+        self._solve = lru_cache(maxsize=256)(self._solve_uncached)
+
+    def _solve_uncached(self, layer: int, piece: str, kept: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Weight [hidden, kept width] and bias [hidden] of an output projection that reads the kept inputs only."""
+        projection = output_modules(self.checkpoint, layer)[piece][0]
+        weight, bias = self.dense[f"{projection}.weight"], self.dense[f"{projection}.bias"]
+        gram = self.grams[layer, piece]
+        group = self.checkpoint.architecture.head_size if piece == "attention" else 1
+        columns = torch.cat([_columns(kept, group), torch.tensor([len(gram) - 1])])
+        wanted = gram[columns][:, :-1] @ weight.T
+        factor = torch.linalg.cholesky(gram[columns][:, columns])
+        solution = torch.cholesky_solve(wanted, factor)
+        return solution[:-1].T.contiguous(), bias + solution[-1]
+
+    def parameters(self, subnet: Subnet) -> dict[str, Tensor]:
+        """Sliced parameters with every partly kept sub-block re-solved."""
+        a = self.checkpoint.architecture
+        sliced = slice_parameters(self.dense, a, subnet)
+        full = {"attention": a.heads, "ffn": a.ffn_units}
+        for layer in range(a.layers):
+            for piece, kept in (("attention", subnet.heads[layer]), ("ffn", subnet.units[layer])):
+                if 0 < len(kept) < full[piece]:
+                    projection = output_modules(self.checkpoint, layer)[piece][0]
+                    weight, bias = self._solve(layer, piece, kept)
+                    sliced[f"{projection}.weight"], sliced[f"{projection}.bias"] = weight, bias
+        return sliced
+
+
+def one_batch(batches: Batches, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
+    """All batches as one, padded to the longest: a sub-block can then be solved while the network runs."""
+    features = [
+        {name: row for name, row in zip(batch, rows, strict=True)}
+        for batch in batches
+        for rows in zip(*batch.values(), strict=True)
+    ]
+    length = max(int(f["attention_mask"].sum()) for f in features)
+    pad = {"input_ids": checkpoint.tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": 0}
+    return {
+        name: torch.stack([_fit(f[name], length, pad[name]) for f in features]) for name in checkpoint.input_names
+    }
+
+
+def _fit(row: Tensor, length: int, pad: int) -> Tensor:
+    return nn.functional.pad(row, (0, length - len(row)), value=pad) if len(row) < length else row[:length]
+
+
+def residual_sums(checkpoint: Checkpoint, batch: Mapping[str, Tensor]) -> dict[tuple[int, str], Tensor]:
+    """What the dense model feeds each norm, float32 [real tokens, hidden]: the targets of `reconstruct`."""
+    mask = batch["attention_mask"].bool()
+    sums: dict[tuple[int, str], Tensor] = {}
+    find = checkpoint.model.backbone.get_submodule
+
+    def keep(key: tuple[int, str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, args: sums.__setitem__(key, args[0][mask].float())
+
+    handles = [
+        find(output_modules(checkpoint, layer)[piece][1]).register_forward_pre_hook(keep((layer, piece)))
+        for layer in range(checkpoint.architecture.layers)
+        for piece in PIECES
+    ]
+    with hooked(*handles), torch.inference_mode():
+        checkpoint.model(**batch)
+    return sums
+
+
+def _resolve(module: nn.Linear, features: Tensor, wanted: Tensor) -> None:
+    """Least squares for weight and bias together, drawn towards the present weights by a small ridge."""
+    inputs = with_constant(features)
+    present = torch.cat([module.weight, module.bias[:, None]], dim=1).double()
+    missing = wanted.double() - inputs @ present.T
+    gram = inputs.T @ inputs
+    ridge = RIDGE * gram.diagonal()[:-1].mean()
+    penalty = torch.full((len(gram),), float(ridge), dtype=torch.float64)
+    penalty[-1] = 1e-6
+    change = torch.linalg.solve(gram + torch.diag(penalty), inputs.T @ missing).T
+    updated = (present + change).float()
+    module.weight.data, module.bias.data = updated[:, :-1].contiguous(), updated[:, -1].contiguous()
+
+
+class _InPass:
+    """Re-solves each output projection at the moment the network reaches it, on all calibration tokens at once."""
+
+    def __init__(self, checkpoint: Checkpoint, mask: Tensor, sums: Mapping[tuple[int, str], Tensor]) -> None:
+        self.checkpoint, self.mask, self.sums = checkpoint, mask, sums
+        self.stream = torch.empty(0)
+
+    def enter_layer(self, _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.stream = args[0] if args else kwargs["hidden_states"]
+
+    def leave_norm(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
+        self.stream = output
+
+    def solve(self, key: tuple[int, str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            assert isinstance(module, nn.Linear)  # noqa: S101  every row of the families table names linear layers
+            _resolve(module, args[0][self.mask], self.sums[key] - self.stream[self.mask])
+
+        return hook
+
+
+def reconstruct(
+    checkpoint: Checkpoint,
+    subnet: Subnet,
+    parameters: Mapping[str, Tensor],
+    batch: Mapping[str, Tensor],
+    sums: Mapping[tuple[int, str], Tensor],
+) -> dict[str, Tensor]:
+    """Parameters of a sub-network, re-solved layer after layer on its own activations.
+
+    `parameters` are its sliced weights, `batch` the calibration text as one batch, `sums` the dense model's residual
+    sums on it. Each projection is fitted to what the dense model had at that point, minus the network's own residual.
+    """
+    a = checkpoint.architecture
+    model = build_skeleton(checkpoint.model, a, subnet.shape)
+    model.backbone.load_state_dict({n: t.clone() for n, t in parameters.items()}, strict=False, assign=True)
+    run = _InPass(checkpoint, batch["attention_mask"].bool(), sums)
+    find, handles = model.backbone.get_submodule, []
+    for layer, sizes in enumerate(subnet.shape):
+        handles.append(find(a.names(layer).layer).register_forward_pre_hook(run.enter_layer, with_kwargs=True))
+        for piece, kept in zip(PIECES, sizes, strict=True):
+            if kept:
+                projection, norm = output_modules(checkpoint, layer)[piece]
+                handles.append(find(projection).register_forward_pre_hook(run.solve((layer, piece))))
+                handles.append(find(norm).register_forward_hook(run.leave_norm))
+    with hooked(*handles), torch.no_grad():
+        model(**batch)
+    return {name: parameter.detach() for name, parameter in model.backbone.named_parameters()}

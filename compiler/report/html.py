@@ -1,0 +1,124 @@
+"""One self-contained page from a run: no network, no second file, and no script but its own."""
+
+import base64
+import csv
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
+from markupsafe import Markup
+
+from compiler.report import text, view
+from compiler.report.chart import chart_data, latency_ms
+from compiler.report.schema import SCHEMA_VERSION, Front
+from compiler.report.verdict import find_best, verdict
+from targets.errors import InputError
+
+
+def render_report(front: Mapping[str, Any], evaluated: Sequence[Mapping[str, Any]]) -> str:
+    """The page as HTML.
+
+    Args:
+        front: the content of `front.json` (`compiler.report.schema.Front`).
+        evaluated: rows of `candidates.csv`; numbers may be text.
+
+    Raises `InputError` where `front` has another schema version than this code reads.
+    """
+    if front.get("schema") != SCHEMA_VERSION:
+        raise InputError(
+            f"front.json has schema {front.get('schema')!r}, this version reads {SCHEMA_VERSION}. "
+            "Compile again, or use the version of paretoc that wrote it."
+        )
+    known = cast("Front", front)
+    return _environment().get_template("template.html").render(_context(known, evaluated))
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `report.html` from the run's `front.json` and `candidates.csv`, whole or not at all, and return its path.
+
+    Raises `InputError` where one of the two is missing or cannot be read.
+    """
+    front, rows = _read_front(run_dir / "front.json"), _read_rows(run_dir / "candidates.csv")
+    try:
+        page = render_report(front, rows)
+    except (KeyError, UndefinedError, TypeError, ValueError) as error:
+        raise InputError(f"{run_dir}: front.json or candidates.csv is damaged ({error}). Compile again.") from error
+    return _write_atomically(run_dir / "report.html", page)
+
+
+def _environment() -> Environment:
+    loader = PackageLoader("compiler.report", package_path="")
+    env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    for name in ("number", "score", "milliseconds", "ratio", "percent", "count", "size", "seconds", "words"):
+        env.filters[name] = getattr(text, name)
+    env.filters["signed_percent"] = text.signed_percent
+    env.globals.update(
+        layers=view.layers,
+        grid_view=view.grid_view,
+        kept_attention=view.kept_attention,
+        prediction_error=view.prediction_error,
+        latency_ms=latency_ms,
+        flatten=text.flatten,
+        limit=text.limit,
+        UNKNOWN=text.UNKNOWN,
+    )
+    return env
+
+
+def _context(front: Front, evaluated: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    script = _resource("chart.js")
+    best = find_best(front)
+    return {
+        "front": front,
+        "everyone": [front["dense"], *front["candidates"]],
+        "selected": (best or front["dense"])["id"],
+        "verdict": verdict(front),
+        "chart": chart_data(front, evaluated),
+        "style": _resource("style.css"),
+        "script": script,
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+
+
+def _resource(name: str) -> Markup:
+    """A file of this package, trusted as it stands."""
+    return Markup(files("compiler.report").joinpath(name).read_text(encoding="utf-8"))  # noqa: S704  our own file
+
+
+def _read_front(path: Path) -> Mapping[str, Any]:
+    try:
+        front = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: {path.parent} is not the folder of a finished run.") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON: {error}. Compile again to rebuild it.") from None
+    if not isinstance(front, dict):
+        raise InputError(f"{path} holds a {type(front).__name__}, expected an object. Compile again to rebuild it.")
+    return front
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            return list(csv.DictReader(lines))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: {path.parent} is not the folder of a finished run.") from None
+
+
+def _write_atomically(path: Path, content: str) -> Path:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            out.write(content)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

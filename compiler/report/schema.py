@@ -1,0 +1,205 @@
+"""The shape of `front.json`, as types: the one contract between the pipeline that writes it and all who read it.
+
+Latencies are milliseconds because this file holds printed units; sizes are bytes. `None` means "not known", never zero.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
+
+SCHEMA_VERSION = 1
+
+Percentile = Literal["p50", "p90", "p99"]
+
+
+class Tool(TypedDict):
+    """The program that wrote the file."""
+
+    name: str
+    version: str
+
+
+class Model(TypedDict):
+    """The dense checkpoint: heads and FFN units are counts per layer."""
+
+    name: str
+    family: str
+    layers: int
+    heads: int
+    ffn_units: int
+    hidden_size: int
+    parameters: int
+
+
+class Metric(TypedDict):
+    """The figure of quality that the error is made from."""
+
+    name: str
+    higher_is_better: bool
+    description: str
+
+
+class Data(TypedDict):
+    """Where the examples came from and how they were split."""
+
+    source: str
+    train_examples: int
+    validation_examples: int
+    test_examples: int
+    notes: list[str]
+
+
+class Workload(TypedDict):
+    """What the device is asked: the one workload behind every latency outside a grid."""
+
+    batch: int
+    tokens: int
+    threads: int
+    percentile: Percentile
+    precision: str
+    runtime: str
+
+
+class TargetInfo(TypedDict):
+    """The device; `present` says whether the run was on it. The fingerprint is free-form and measured."""
+
+    name: str
+    precision: str
+    present: bool
+    fingerprint: Mapping[str, Any]
+
+
+class TableError(TypedDict):
+    """The published error of a cost table on nets it never saw; fractions, not percent."""
+
+    check_nets: int
+    mape: float
+    p95: float
+    max: float
+    spearman: float
+    control_mape: float
+
+
+class TableInfo(TypedDict):
+    """The cost table that the search used; `source` is `None` where no table was needed."""
+
+    source: Literal["measured", "transferred", "roofline"] | None
+    entries: int
+    seconds: float
+    error: TableError | None
+
+
+class Shape(TypedDict):
+    """Kept heads and FFN units, one count per layer; 0 is a dropped sub-block."""
+
+    heads: list[int]
+    ffn_units: list[int]
+
+
+class Split(TypedDict):
+    """One figure on both splits: nets are chosen on validation, test is only reported."""
+
+    validation: float
+    test: float | None
+
+
+class CandidateMetric(TypedDict):
+    """The metric of one candidate, and further figures by name."""
+
+    name: str
+    validation: float
+    test: float | None
+    others: Mapping[str, Split]
+
+
+class Predicted(TypedDict):
+    """A modelled latency and where it came from."""
+
+    latency_ms: float
+    source: Literal["measured", "interpolated", "transferred", "roofline"]
+
+
+class Percentiles(TypedDict):
+    """Latency percentiles in milliseconds."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+class Measured(TypedDict):
+    """The final artefact, timed on the device."""
+
+    latency_ms: Percentiles
+    samples: int
+
+
+class GridCell(TypedDict):
+    """One measured speed-up at another workload; both latencies come from one alternating run."""
+
+    batch: int
+    tokens: int
+    threads: int
+    latency_ms: float
+    dense_latency_ms: float
+    speedup: float
+
+
+class Budget(TypedDict):
+    """Whether the user's limits hold: on a measurement (`met`, `missed`) or on a model (`predicted`)."""
+
+    status: Literal["met", "missed", "predicted", "none"]
+    limits: Mapping[str, float]
+
+
+class ArtifactInfo(TypedDict):
+    """The exported file, its path relative to the run folder."""
+
+    path: str
+    sha256: str
+    bytes: int
+    opset: int
+    attention_nodes: int
+    parity_max_abs_error: float | None
+
+
+class CandidateInfo(TypedDict):
+    """One sub-network; the dense baseline has the same form and the id `dense`. `error` is on validation."""
+
+    id: str
+    shape: Shape
+    error: float
+    metric: CandidateMetric
+    predicted: Predicted
+    measured: Measured | None
+    parameters: int
+    speedup: float | None
+    speedup_interval: list[float] | None
+    speedup_same_precision: float | None
+    precision: str
+    grid: list[GridCell]
+    budget: Budget
+    artifact: ArtifactInfo
+
+
+class Front(TypedDict):
+    """The whole of `front.json`; `best` is `None` where no candidate meets the budget."""
+
+    schema: int
+    tool: Tool
+    model: Model
+    task: Literal["embedding", "classification", "regression"]
+    metric: Metric
+    data: Data
+    workload: Workload
+    target: TargetInfo
+    effort: str
+    space: str
+    search: str
+    seed: int
+    table: TableInfo
+    dense: CandidateInfo
+    candidates: list[CandidateInfo]
+    best: str | None
+    evaluated: int
+    notes: list[str]
+    timings_s: Mapping[str, float]

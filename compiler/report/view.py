@@ -1,0 +1,56 @@
+"""Small views of one candidate for the template: its layers, its grid, its prediction against its measurement."""
+
+from collections.abc import Iterator
+from typing import TypedDict
+
+from compiler.report.schema import CandidateInfo, Front, GridCell
+
+
+class LayerView(TypedDict):
+    """One layer of the drawing: kept counts and the shares they are of the dense layer."""
+
+    number: int
+    heads: int
+    ffn_units: int
+    heads_share: float
+    ffn_share: float
+
+
+class GridView(TypedDict):
+    """A grid as a table: columns are (threads, tokens), rows are (batch, one cell or `None` a column)."""
+
+    columns: list[tuple[int, int]]
+    rows: list[tuple[int, list[GridCell | None]]]
+
+
+def layers(front: Front, candidate: CandidateInfo) -> Iterator[LayerView]:
+    """The layers of `candidate`, from the input to the output, numbered from 1."""
+    shape, model = candidate["shape"], front["model"]
+    for number, (heads, units) in enumerate(zip(shape["heads"], shape["ffn_units"], strict=True), start=1):
+        yield LayerView(
+            number=number,
+            heads=heads,
+            ffn_units=units,
+            heads_share=heads / max(1, model["heads"]),
+            ffn_share=units / max(1, model["ffn_units"]),
+        )
+
+
+def kept_attention(candidate: CandidateInfo) -> int:
+    """How many attention sub-blocks are left: what the exported graph's Attention nodes must number."""
+    return sum(heads > 0 for heads in candidate["shape"]["heads"])
+
+
+def grid_view(candidate: CandidateInfo) -> GridView:
+    """The measured speed-ups by batch, threads and tokens; a workload that was not measured is `None`."""
+    cells = {(cell["batch"], cell["threads"], cell["tokens"]): cell for cell in candidate["grid"]}
+    columns = sorted({key[1:] for key in cells})
+    rows = [(batch, [cells.get((batch, *column)) for column in columns]) for batch in sorted({key[0] for key in cells})]
+    return GridView(columns=columns, rows=rows)
+
+
+def prediction_error(candidate: CandidateInfo) -> float | None:
+    """Predicted over measured p50, minus one; `None` where nothing was measured."""
+    if candidate["measured"] is None:
+        return None
+    return candidate["predicted"]["latency_ms"] / candidate["measured"]["latency_ms"]["p50"] - 1

@@ -1,0 +1,184 @@
+"""transformers' Trainer, taught to run several sub-networks in one optimiser step."""
+
+import json
+import math
+import re
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from compiler.families import Architecture, TaskModel
+from compiler.slicing import SubnetRunner
+from compiler.spaces import Subnet
+from compiler.supernet.examples import Examples, IntArray
+from compiler.supernet.losses import Loss, Outputs
+from compiler.supernet.strategies import Plan, Turn
+from compiler.supernet.training import Progress
+from targets.errors import InputError
+
+CHECKPOINT_SECONDS = 120.0
+"""A killed run loses at most this much work."""
+
+_STEPS_BETWEEN_CHECKPOINTS = 500  # with several ranks, whose clocks may disagree
+
+Planner = Callable[[int], Plan]
+"""The turns of a step (0-based)."""
+
+
+class SuperNetwork(nn.Module):
+    """A network of which any sub-network can be run; slicing happens in `forward`.
+
+    It must: data-parallel wrappers synchronise the gradients of what runs inside the wrapped module's `forward`.
+    """
+
+    def __init__(self, network: TaskModel, architecture: Architecture) -> None:
+        super().__init__()
+        self.network = network
+        self.run = SubnetRunner(network, architecture)
+
+    def forward(self, inputs: dict[str, Tensor], subnet: Subnet | None = None) -> Outputs:
+        """Task outputs of a sub-network, or of the whole network, for a padded batch."""
+        outputs: Outputs = self.network(**inputs) if subnet is None else self.run(subnet, inputs)
+        return outputs
+
+
+class Watch(TrainerCallback):
+    """Reports progress after every step, and asks for a checkpoint when one is due and at the end."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.loss = math.nan
+        self.saved_at = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the Trainer when `state.global_step` steps are done."""
+        done, total = state.global_step, state.max_steps
+        if args.world_size > 1:
+            due = done % _STEPS_BETWEEN_CHECKPOINTS == 0
+        else:
+            due = time.monotonic() - self.saved_at >= CHECKPOINT_SECONDS
+        control.should_save = due or done == total
+        if state.is_world_process_zero:
+            self.progress(done / total, f"step {done:,} of {total:,}, loss {self.loss:.3g}")
+
+    def on_save(self, *_: Any, **__: Any) -> None:
+        """Called by the Trainer when a checkpoint is complete."""
+        self.saved_at = time.monotonic()
+
+
+class SubnetTrainer(Trainer):
+    """Runs the turns of a step one after another, each with its own backward, then one optimiser step.
+
+    A step costs the sum of its networks, in time; peak memory is that of the largest. `teacher` is a frozen network
+    that every turn learns from; without one, turns that distil learn from the whole network of the same step.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: SuperNetwork,
+        arguments: TrainingArguments,
+        examples: Examples,
+        batches: list[IntArray],
+        planner: Planner,
+        loss: Loss,
+        teacher: TaskModel | None,
+        progress: Progress,
+    ) -> None:
+        self.examples, self.batches = examples, batches
+        self.planner, self.loss = planner, loss
+        self.watch = Watch(progress)
+        super().__init__(model=model, args=arguments, callbacks=[self.watch])
+        self.remove_callback(PrinterCallback)
+        self.teacher = None if teacher is None else teacher.eval().requires_grad_(False).to(arguments.device)
+
+    def get_train_dataloader(self) -> Any:
+        """The planned batches of all epochs in their order: to resume is to skip those already seen."""
+        loader: DataLoader[Any] = DataLoader(
+            self.batches,  # type: ignore[arg-type]
+            batch_size=1,
+            collate_fn=lambda rows: self.examples.batch(rows[0]),
+        )
+        return self.accelerator.prepare(loader)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Tensor], _: Any = None) -> Tensor:
+        """Accumulate the gradient of one batch; the sum of the turns' losses, detached."""
+        model.train()
+        inputs = dict(self._prepare_inputs(inputs))
+        labels = inputs.pop("labels", None)
+        plan = self.planner(self.state.global_step)
+        frozen = self._frozen_outputs(inputs)
+        whole: Outputs | None = None
+        total = torch.zeros((), device=self.args.device)
+        for turn in plan:
+            outputs, loss = self._run_turn(model, turn, inputs, labels, frozen or whole, last=turn is plan[-1])
+            whole = tuple(tensor.detach() for tensor in outputs) if turn.subnet is None else whole
+            total += loss
+        self.watch.loss = float(total)
+        return total / self.current_gradient_accumulation_steps
+
+    def _frozen_outputs(self, inputs: dict[str, Tensor]) -> Outputs | None:
+        if self.teacher is None:
+            return None
+        with torch.no_grad(), self.accelerator.autocast():
+            return tuple(tensor.float() for tensor in self.teacher(**inputs))
+
+    def _run_turn(
+        self,
+        model: nn.Module,
+        turn: Turn,
+        inputs: dict[str, Tensor],
+        labels: Tensor | None,
+        teacher: Outputs | None,
+        *,
+        last: bool,
+    ) -> tuple[Outputs, Tensor]:
+        """One network forward and backward; ranks exchange gradients once, with the last turn's."""
+        if turn.role == "teach":
+            with torch.no_grad():
+                return model(inputs), torch.zeros((), device=self.args.device)
+        with nullcontext() if last else self.accelerator.no_sync(model):
+            outputs = model(inputs, turn.subnet)
+            guide = teacher if turn.role == "distil" or self.teacher is not None else None
+            loss = self.loss(outputs, inputs["attention_mask"], labels, guide)
+            self._refuse_not_finite(loss, "loss")
+            self.accelerator.backward(loss / self.current_gradient_accumulation_steps)
+        return outputs, loss.detach()
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
+        self._refuse_not_finite(norm, "gradient")
+        return norm
+
+    def _refuse_not_finite(self, value: Tensor, what: str) -> None:
+        """Stop before the optimiser spoils the weights; the last checkpoint stays as it is."""
+        if not torch.isfinite(value):
+            raise InputError(
+                f"training stopped at step {self.state.global_step + 1:,} of {self.state.max_steps:,}: "
+                f"the {what} is {value.item()}\nlower the learning rate (it was {self.args.learning_rate:g})"
+            )
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint of a run; those a killed run left half written are removed.
+
+    The Trainer writes its state file last, so a checkpoint is complete if that file can be read.
+    """
+    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    complete = []
+    for path in found:
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            complete.append(path)
+    return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)

@@ -1,0 +1,244 @@
+"""Train a super-network, fine-tune the dense network it is compared with, and polish one sub-network."""
+
+import copy
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compiler.families import Checkpoint, TaskModel
+from compiler.slicing import build_skeleton
+from compiler.spaces import Space, Subnet
+from compiler.spaces.sampling import CostFunction
+from compiler.supernet.examples import Examples, plan_batches
+from compiler.supernet.losses import task_loss
+from compiler.supernet.strategies import WHOLE, Plan, check_strategy, plan_step, stratified_sampler, uniform_sampler
+from targets.errors import InputError
+
+Texts = Sequence[tuple[str, ...]]
+Labels = NDArray[Any] | None
+
+Progress = Callable[[float, str], None]
+"""Share done, from 0 to 1, and what to say about it."""
+
+StepPlanner = Callable[[int, int], Plan]
+"""The turns of a step, from its number (0-based) and the number of all steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOptions:
+    """How to train. `epochs` may be a fraction; `warmup_share` is the part of all steps with a rising learning rate.
+
+    `batch_size` is examples a backward pass, `accumulation` the batches of an optimiser step. `sampling` says how random
+    sub-networks are drawn: "stratified" over their cost, or "uniform" as in the paper. `bf16` is autocast: weights and
+    optimiser stay float32; it is ignored where the processor has no such arithmetic. `dropout` replaces the model's own
+    rates; 0 also saves the time of drawing the masks, up to a sixth of a step on a CPU.
+    """
+
+    strategy: str = "full"
+    sampling: Literal["stratified", "uniform"] = "stratified"
+    epochs: float = 5
+    learning_rate: float = 5e-5
+    batch_size: int = 32
+    accumulation: int = 1
+    warmup_share: float = 0.06
+    weight_decay: float = 0.01
+    temperature: float = 10.0
+    random_subnets: int = 2
+    seed: int = 0
+    bf16: bool = True
+    dropout: float | None = None
+
+
+def train_supernet(
+    checkpoint: Checkpoint,
+    texts: Texts,
+    labels: Labels,
+    *,
+    space: Space,
+    cost: CostFunction,
+    options: TrainingOptions,
+    max_tokens: int,
+    work_dir: Path,
+    progress: Progress,
+) -> dict[str, Tensor]:
+    """Train the weights that all sub-networks of a space share; the trained parameters by backbone name.
+
+    Without labels, and for embedding models, every network learns from a frozen copy of the checkpoint. The checkpoint
+    itself is left as it is. `work_dir` belongs to this run alone: a run that was killed continues from there and, on a
+    CPU, ends with the same bits. InputError for an unknown strategy, no examples, or a loss that is not finite.
+    """
+    check_strategy(options.strategy)
+    sampler = uniform_sampler(space) if options.sampling == "uniform" else stratified_sampler(space, cost)
+
+    def planner(step: int, total_steps: int) -> Plan:
+        return plan_step(
+            options.strategy,
+            space,
+            sampler,
+            step=step,
+            total_steps=total_steps,
+            seed=options.seed,
+            random_subnets=options.random_subnets,
+        )
+
+    teacher = copy.deepcopy(checkpoint.model) if labels is None or checkpoint.task == "embedding" else None
+    run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
+    return run.train(copy.deepcopy(checkpoint.model), planner, teacher)
+
+
+def fine_tune(
+    checkpoint: Checkpoint,
+    texts: Texts,
+    labels: Labels,
+    *,
+    options: TrainingOptions,
+    max_tokens: int,
+    work_dir: Path,
+    progress: Progress,
+) -> dict[str, Tensor]:
+    """Fine-tune the dense network in the ordinary way: the baseline. `options.strategy` plays no part.
+
+    Like `train_supernet` in what it returns, leaves and raises; InputError too where there are no labels.
+    """
+    if labels is None or checkpoint.task == "embedding":
+        raise InputError("fine-tuning the dense model needs a classification or regression task with labels")
+    run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
+    return run.train(copy.deepcopy(checkpoint.model), _whole, None)
+
+
+def polish(
+    checkpoint: Checkpoint,
+    teacher_parameters: Mapping[str, Tensor],
+    subnet: Subnet,
+    parameters: Mapping[str, Tensor],
+    *,
+    texts: Texts,
+    labels: Labels,
+    options: TrainingOptions,
+    max_tokens: int,
+    work_dir: Path,
+    progress: Progress,
+) -> dict[str, Tensor]:
+    """Distil one sub-network from the dense network; its trained parameters, under the names it was given them.
+
+    `parameters` are those of the sub-network, already sliced; `teacher_parameters` those of the dense network. It learns
+    the teacher's logits or embeddings, and the labels where there are any. Raises as `train_supernet` does.
+    """
+    teacher = copy.deepcopy(checkpoint.model)
+    _assign(teacher, teacher_parameters)
+    student = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape)
+    _assign(student, parameters)
+    run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
+    return run.train(student, _whole, teacher)
+
+
+def _whole(_step: int, _total_steps: int) -> Plan:
+    return WHOLE
+
+
+def _assign(network: TaskModel, parameters: Mapping[str, Tensor]) -> None:
+    """Give a network copies of these parameters, all trainable. ValueError if any is missing, left over or misshapen."""
+    names = {name for name, _ in network.backbone.named_parameters()}
+    if names != set(parameters):
+        odd = sorted(names ^ set(parameters))
+        raise ValueError(f"parameters do not fit the network: {len(odd)} names differ, {odd[0]} among them")
+    copies = {name: tensor.detach().to(torch.float32, copy=True) for name, tensor in parameters.items()}
+    network.backbone.load_state_dict(copies, strict=False, assign=True)
+    network.requires_grad_(True)
+
+
+def _set_dropout(network: TaskModel, rate: float) -> None:
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = rate
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """The Trainer seeds every global generator; put them back afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _has_bf16() -> bool:
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001  there is no public question
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One training run: everything but the network, the plan and the teacher."""
+
+    checkpoint: Checkpoint
+    texts: Texts
+    labels: Labels
+    options: TrainingOptions
+    max_tokens: int
+    work_dir: Path
+    progress: Progress
+
+    def train(self, network: TaskModel, planner: StepPlanner, teacher: TaskModel | None) -> dict[str, Tensor]:
+        """Train a network in place; its parameters by backbone name, on the CPU."""
+        from compiler.supernet.trainer import SubnetTrainer, SuperNetwork, last_checkpoint
+
+        options, checkpoint = self.options, self.checkpoint
+        if options.dropout is not None:
+            _set_dropout(network, options.dropout)
+        examples = Examples(checkpoint, self.texts, self.labels, max_tokens=self.max_tokens)
+        batches = plan_batches(
+            examples.lengths, batch_size=options.batch_size, epochs=options.epochs, seed=options.seed
+        )
+        total_steps = -(-len(batches) // options.accumulation)
+        with _random_state_kept():
+            trainer = SubnetTrainer(
+                model=SuperNetwork(network, checkpoint.architecture),
+                arguments=self._arguments(total_steps),
+                examples=examples,
+                batches=batches,
+                planner=lambda step: planner(step, total_steps),
+                loss=task_loss(checkpoint.task, options.temperature),
+                teacher=teacher,
+                progress=self.progress,
+            )
+            resumed = last_checkpoint(self.work_dir)
+            trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+        return {name: p.detach().to("cpu", copy=True) for name, p in network.backbone.named_parameters()}
+
+    def _arguments(self, total_steps: int) -> Any:
+        """One of the Trainer's epochs is the whole run, and one of its examples a planned batch."""
+        from transformers import TrainingArguments
+
+        options = self.options
+        return TrainingArguments(
+            output_dir=str(self.work_dir),
+            num_train_epochs=1,
+            per_device_train_batch_size=1,
+            gradient_accumulation_steps=options.accumulation,
+            learning_rate=options.learning_rate,
+            weight_decay=options.weight_decay,
+            warmup_steps=round(options.warmup_share * total_steps),
+            bf16=options.bf16 and _has_bf16(),
+            use_cpu=not torch.cuda.is_available(),
+            seed=options.seed,
+            save_strategy="no",
+            save_total_limit=1,
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+            ddp_find_unused_parameters=True,
+        )

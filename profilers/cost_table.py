@@ -1,0 +1,216 @@
+"""What every piece of a network costs on a device, and how wrong the table is.
+
+A network's latency is a sum: base (stem, read-out, call) + mask (once, if any attention is kept) + its attention and
+FFN sub-blocks. Sizes between measured ones are interpolated, and say so.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profilers.measurement import Estimate
+from profilers.program import Dimensions
+from profilers.sizes import Stack
+from profilers.workload import Workload
+from targets import Fingerprint
+from targets.errors import InputError, TargetError
+
+SCHEMA = 1
+Piece = Literal["base", "mask", "attention", "ffn"]
+Source = Literal["measured", "transferred", "roofline", "null"]
+Floats = NDArray[np.float64]
+
+
+class CostKey(NamedTuple):
+    """A piece of a network at one size under one workload; base and mask have size 0."""
+
+    piece: Piece
+    size: int
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableError:
+    """How far predictions were from measurements on networks the table never saw; shares, not percent.
+
+    `control_mape` is the same for a two-parameter linear fit on operations.
+    """
+
+    check_nets: int
+    mape: float
+    p95: float
+    max: float
+    spearman: float
+    control_mape: float
+
+    @classmethod
+    def of(cls, predicted_s: Floats, measured_s: Floats, control_s: Floats) -> "TableError":
+        """From predictions [N], measurements [N] and the control's predictions [N], all in seconds."""
+        from scipy.stats import spearmanr
+
+        off = np.abs(predicted_s / measured_s - 1)
+        return cls(
+            check_nets=len(off),
+            mape=float(off.mean()),
+            p95=float(np.percentile(off, 95)),
+            max=float(off.max()),
+            spearman=float(spearmanr(predicted_s, measured_s).statistic),
+            control_mape=float(np.abs(control_s / measured_s - 1).mean()),
+        )
+
+
+class MissingCostError(LookupError):
+    """The table has no such key; the message names its nearest neighbours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostTable:
+    """Seconds of every piece measured; `checks` are the networks its error was taken on."""
+
+    target: str
+    source: Source
+    fingerprint: Fingerprint
+    dimensions: Dimensions
+    entries: Mapping[CostKey, float]
+    error: TableError | None
+    checks: Sequence[Mapping[str, Any]] = ()
+    seconds: float = 0.0
+
+    def lookup(self, key: CostKey) -> Estimate:
+        """A measured entry; MissingCostError names the nearest sizes there are."""
+        if key in self.entries:
+            return Estimate(value=self.entries[key], source=self.source)
+        sizes = [k.size for k in self.entries if (k.piece, k.workload) == (key.piece, key.workload)]
+        near = sorted(sizes, key=lambda size: abs(size - key.size))[:2]
+        raise MissingCostError(f"no cost of {key.piece} at {key.size} for {key.workload}; nearest sizes: {near or 'none'}")
+
+    def workloads(self) -> list[Workload]:
+        """The workloads the table answers for."""
+        return list(dict.fromkeys(key.workload for key in self.entries))
+
+    def curve(self, piece: Piece, largest: int, workload: Workload) -> Floats:
+        """Seconds for every size 0 to `largest`: measured where an entry is, linear between entries.
+
+        Size 0 costs nothing; sizes below the smallest entry cost what it costs; the result never falls below zero.
+        """
+        known = sorted((k.size, s) for k, s in self.entries.items() if (k.piece, k.workload) == (piece, workload))
+        if not known or known[-1][0] < largest:
+            raise MissingCostError(f"the table's {piece} sizes end at {known[-1][0] if known else 'none'}, need {largest}")
+        sizes, seconds = zip(*known, strict=True)
+        curve = np.maximum(np.interp(np.arange(largest + 1), sizes, seconds), 0.0)
+        curve[0] = 0.0
+        return curve
+
+    def predict(self, stack: Stack, workload: Workload) -> Estimate:
+        """Latency of a network, in seconds."""
+        dims = self.dimensions
+        attention = self.curve("attention", dims.heads, workload)
+        ffn = self.curve("ffn", dims.ffn_units, workload)
+        total = self.lookup(CostKey("base", 0, workload)).value
+        if any(sizes.heads for sizes in stack):
+            total += self.lookup(CostKey("mask", 0, workload)).value
+        total += sum(attention[sizes.heads] + ffn[sizes.ffn_units] for sizes in stack)
+        return Estimate(value=float(total), source=self._source_of(stack, workload))
+
+    def _source_of(self, stack: Stack, workload: Workload) -> str:
+        pieces = {CostKey("attention", s.heads, workload) for s in stack if s.heads}
+        pieces |= {CostKey("ffn", s.ffn_units, workload) for s in stack if s.ffn_units}
+        exact = all(key in self.entries for key in pieces)
+        return self.source if exact or self.source != "measured" else "interpolated"
+
+    def check_fits(self, dimensions: Dimensions, workload: Workload) -> None:
+        """TargetError where the table is of another model shape or workload."""
+        mine, theirs = asdict(self.dimensions), asdict(dimensions)
+        wrong = [f"{k} {mine[k]}, the model has {theirs[k]}" for k in mine if k not in {"layers", "vocabulary"} and mine[k] != theirs[k]]
+        if wrong:
+            raise TargetError(f"the cost table is of another model: {wrong[0]}\nprofile this model: compile profile")
+        if workload not in self.workloads():
+            raise TargetError(
+                f"the cost table has no entries for {_words(workload)}\nit has: "
+                + "; ".join(_words(w) for w in self.workloads())
+            )
+
+    def check_device(self, here: Fingerprint, runtime: str) -> None:
+        """TargetError naming the first difference where the table was measured on another device or version."""
+        different = self.fingerprint.differences(here, runtime=runtime)
+        if different:
+            raise TargetError(f"the cost table is from another device or version ({different[0]})\nprofile this one: compile profile")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, readable by people."""
+        return {
+            "schema": SCHEMA,
+            "kind": "paretoc cost table",
+            "target": self.target,
+            "source": self.source,
+            "fingerprint": self.fingerprint.to_json(),
+            "dimensions": asdict(self.dimensions),
+            "error": asdict(self.error) if self.error else None,
+            "seconds_to_measure": round(self.seconds, 1),
+            "entries": [
+                {"piece": key.piece, "size": key.size, **key.workload.to_json(), "seconds": seconds}
+                for key, seconds in self.entries.items()
+            ],
+            "checks": [dict(check) for check in self.checks],
+        }
+
+    @classmethod
+    def from_json(cls, data: Any, name: str = "the cost table") -> "CostTable":
+        """Inverse of `to_json`; InputError where the data are not a table, of another schema, or hold no valid time."""
+        if not isinstance(data, dict) or data.get("kind") != "paretoc cost table":
+            raise InputError(f"{name} is not a paretoc cost table")
+        if data.get("schema") != SCHEMA:
+            raise InputError(f"{name} has schema {data.get('schema')!r}, this version reads {SCHEMA}\nprofile again: compile profile")
+        try:
+            return cls(
+                target=str(data["target"]),
+                source=_one_of(data["source"], get_args(Source)),
+                fingerprint=Fingerprint.from_json(data["fingerprint"]),
+                dimensions=Dimensions(**data["dimensions"]),
+                entries=dict(_entry(row) for row in data["entries"]),
+                error=TableError(**data["error"]) if data["error"] else None,
+                checks=tuple(data.get("checks", ())),
+                seconds=float(data.get("seconds_to_measure", 0.0)),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{name} is damaged: {type(error).__name__}: {error}\nprofile again: compile profile") from None
+
+    def write(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "CostTable":
+        """Read a table; InputError where the file is missing, truncated or no table."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except OSError:
+            raise InputError(f"no cost table at {path}\nmake one on the device: compile profile --target NAME") from None
+        except ValueError as error:
+            raise InputError(f"{path.name} is not valid JSON (truncated?): {error}") from None
+        return cls.from_json(data, path.name)
+
+
+def _one_of(value: Any, allowed: tuple[Any, ...]) -> Any:
+    if value not in allowed:
+        raise ValueError(f"{value!r} is none of {', '.join(allowed)}")
+    return value
+
+
+def _entry(row: Mapping[str, Any]) -> tuple[CostKey, float]:
+    values = dict(row)
+    seconds = float(values.pop("seconds"))
+    if not np.isfinite(seconds) or seconds < 0:
+        raise ValueError(f"{row['piece']} at {row['size']} has the time {row['seconds']!r}")
+    piece = _one_of(values.pop("piece"), get_args(Piece))
+    return CostKey(piece, int(values.pop("size")), Workload(**values)), seconds
+
+
+def _words(workload: Workload) -> str:
+    w = workload
+    return f"batch {w.batch}, {w.tokens} tokens, {w.threads} threads, {w.precision}, {w.runtime}"

@@ -1,0 +1,48 @@
+"""A network as the profiler times it: sizes for closed forms, a graph for ONNX Runtime, a module for PyTorch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from profilers.graph import GraphSource
+from profilers.sizes import Stack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dimensions:
+    """The sizes of a model that no sub-network changes."""
+
+    layers: int
+    heads: int
+    ffn_units: int
+    hidden_size: int
+    head_size: int
+    vocabulary: int
+
+    @property
+    def dense(self) -> Stack:
+        """The sizes of the full network."""
+        from profilers.sizes import LayerSizes
+
+        return (LayerSizes(self.heads, self.ffn_units),) * self.layers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A network of given sizes, built only when a runtime asks for the form it runs.
+
+    `inputs(batch, tokens)` makes the int64 arrays it is fed, every token real.
+    """
+
+    name: str
+    stack: Stack
+    dimensions: Dimensions
+    graph: Callable[[], GraphSource]
+    module: Callable[[], Any]
+    inputs: Callable[[int, int], Mapping[str, NDArray[Any]]]
+
+
+Workbench = Callable[[Stack], Program]
+"""Makes the network of given sizes; the compiler gives one, the profiler never knows which heads it keeps."""

@@ -1,0 +1,63 @@
+"""Time from datasheet facts: the larger of arithmetic over peak rate and traffic over bandwidth, piece by piece.
+
+Williams, Waterman, Patterson, "Roofline: an insightful visual performance model", CACM 52(4), 2009. A lower bound on
+a perfect device, not a measurement; every number made here says `roofline`.
+"""
+
+from profilers.program import Dimensions
+from profilers.sizes import Stack
+from profilers.workload import Workload
+from targets import Target
+
+_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+
+
+def _seconds(target: Target, workload: Workload, operations: float, values: float) -> float:
+    rate = target.peak_flops_per_s[workload.precision]
+    return max(operations / rate, values * _BYTES[workload.precision] / target.bandwidth_bytes_per_s)
+
+
+def attention_seconds(target: Target, workload: Workload, dims: Dimensions, heads: int) -> float:
+    """Four projections, scores and their product with the values; 0 heads cost nothing."""
+    if heads == 0:
+        return 0.0
+    rows, width = workload.batch * workload.tokens, heads * dims.head_size
+    operations = 8 * rows * dims.hidden_size * width + 4 * rows * workload.tokens * width
+    values = 4 * dims.hidden_size * width + rows * (4 * dims.hidden_size + 8 * width)
+    return _seconds(target, workload, operations, values)
+
+
+def ffn_seconds(target: Target, workload: Workload, dims: Dimensions, units: int) -> float:
+    """Two matrix products; units fill whole multiples of the device's alignment; 0 units cost nothing."""
+    if units == 0:
+        return 0.0
+    rows = workload.batch * workload.tokens
+    filled = -(-units // target.size_alignment) * target.size_alignment
+    operations = 4 * rows * dims.hidden_size * filled
+    values = 2 * dims.hidden_size * filled + rows * (4 * dims.hidden_size + 2 * filled)
+    return _seconds(target, workload, operations, values)
+
+
+def base_seconds(target: Target, workload: Workload, dims: Dimensions) -> float:
+    """Call overhead, embeddings and the read-out."""
+    rows = workload.batch * workload.tokens
+    return target.call_overhead_s + _seconds(target, workload, 0, 8 * rows * dims.hidden_size)
+
+
+def stack_seconds(target: Target, workload: Workload, dims: Dimensions, stack: Stack) -> float:
+    """A whole network: the sum of its pieces, in seconds per call."""
+    return base_seconds(target, workload, dims) + sum(
+        attention_seconds(target, workload, dims, sizes.heads) + ffn_seconds(target, workload, dims, sizes.ffn_units)
+        for sizes in stack
+    )
+
+
+def operations(workload: Workload, dims: Dimensions, stack: Stack) -> float:
+    """Floating-point operations of a network's encoder layers: what the control of a cost table is fitted on."""
+    rows = workload.batch * workload.tokens
+    total = 0.0
+    for sizes in stack:
+        width = sizes.heads * dims.head_size
+        total += 8 * rows * dims.hidden_size * width + 4 * rows * workload.tokens * width
+        total += 4 * rows * dims.hidden_size * sizes.ffn_units
+    return total

@@ -1,0 +1,31 @@
+"""What a runtime must offer to be profiled."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from profilers.program import Program
+from profilers.workload import Workload
+
+
+class Session(Protocol):
+    """One network loaded with the settings it will be served with."""
+
+    def sample(self, count: int) -> list[float]:
+        """Seconds of `count` calls, each on the same inputs, nothing allocated in between that serving would not."""
+
+    def outputs(self) -> Mapping[str, NDArray[Any]]:
+        """What the network answers to the inputs it is timed on."""
+
+
+class Runtime(Protocol):
+    """Opens sessions one at a time: a live session that idles still steals cores."""
+
+    name: str
+    source: str
+    """What its numbers are: `measured`, or `null` where there is no clock."""
+
+    def open(self, program: Program, workload: Workload) -> AbstractContextManager[Session]:
+        """Load a program; leaving the context destroys the session and frees its threads."""

@@ -1,0 +1,25 @@
+"""The runtimes by name."""
+
+from collections.abc import Callable
+
+from profilers.runtimes.interface import Runtime
+from profilers.runtimes.null import NullRuntime
+from profilers.runtimes.onnx_runtime import OnnxRuntime
+from profilers.runtimes.torch_runtime import TorchRuntime
+from targets import Target
+from targets.errors import InputError, TargetError
+
+RUNTIMES: dict[str, Callable[[Target], Runtime]] = {
+    "onnxruntime": OnnxRuntime,
+    "torch": TorchRuntime,
+    "null": NullRuntime,
+}
+
+
+def make_runtime(name: str, target: Target) -> Runtime:
+    """The named runtime on a target. InputError lists the known names; TargetError where a package is missing."""
+    if name == "tensorrt":
+        raise TargetError("measuring inside TensorRT is not supported yet\nmeasure with --runtime onnxruntime or torch")
+    if name not in RUNTIMES:
+        raise InputError(f"unknown runtime {name!r}; known: {', '.join(RUNTIMES)}")
+    return RUNTIMES[name](target)

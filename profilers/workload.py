@@ -1,0 +1,19 @@
+"""What the device is asked: how many sequences of how many tokens at once, on how many threads, in which runtime."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One way of asking. `tokens` counts padding; `threads` is ignored on a GPU."""
+
+    batch: int = 1
+    tokens: int = 128
+    threads: int = 1
+    precision: str = "fp32"
+    runtime: str = "onnxruntime"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `Workload(**data)` inverts it."""
+        return asdict(self)
