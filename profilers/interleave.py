@@ -110,11 +110,11 @@ class _Run:
         self.position = 0
 
     def _samples(self, key: str, program: Program) -> list[float]:
-        recorded = self.recorder.get(key) if self.recorder else None
+        recorded = None if self.recorder is None else self.recorder.get(key)
         if recorded is not None:
             return recorded
         samples = _take(program, self.runtime, self.workload, self.plan)
-        if self.recorder:
+        if self.recorder is not None:
             self.recorder.put(key, samples)
         return samples
 

@@ -65,7 +65,9 @@ def _sizes(stack: _Stack, dims: Dimensions) -> Stack:
 
 
 def _fit(stacks: Sequence[_Stack], seconds: NDArray[np.float64], dims: Dimensions, workload: Workload) -> _Fit:
-    """Least squares on relative errors; unknowns: base, mask and one slope per size."""
+    """Non-negative least squares on relative errors; unknowns: base, mask and one slope per size, no time below zero."""
+    from scipy.optimize import nnls
+
     slopes = list(dict.fromkeys((s.piece, s.size) for s in stacks if s.depth))
     column = {key: i + 2 for i, key in enumerate(slopes)}
     matrix = np.zeros((len(stacks), len(slopes) + 2))
@@ -74,8 +76,7 @@ def _fit(stacks: Sequence[_Stack], seconds: NDArray[np.float64], dims: Dimension
         if stack.depth:
             matrix[row, 1] = stack.piece == "attention"
             matrix[row, column[stack.piece, stack.size]] = stack.depth
-    solution = np.linalg.lstsq(matrix / seconds[:, None], np.ones(len(stacks)), rcond=None)[0]
-    solution = np.maximum(solution, 0.0)
+    solution, _ = nnls(matrix / seconds[:, None], np.ones(len(stacks)))
     entries = {CostKey("base", 0, workload): float(solution[0]), CostKey("mask", 0, workload): float(solution[1])}
     entries |= {CostKey(p, s, workload): float(solution[i]) for (p, s), i in column.items()}
     return _Fit(entries=entries, stacks=[_sizes(s, dims) for s in stacks], seconds=seconds)

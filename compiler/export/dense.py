@@ -78,9 +78,11 @@ def export_dense(checkpoint: Checkpoint) -> tuple[onnx.ModelProto, TaskModel]:
 
 
 def _name_axes(proto: onnx.ModelProto) -> None:
-    """`batch` and `tokens` instead of the exporter's symbols."""
-    first = proto.graph.input[0].type.tensor_type.shape.dim
-    names = {first[0].dim_param: "batch", first[1].dim_param: "tokens"}
+    """`batch` and `tokens` instead of the exporter's symbols, which may differ from input to input."""
+    names = {}
+    for value in proto.graph.input:
+        batch, tokens = value.type.tensor_type.shape.dim
+        names |= {batch.dim_param: "batch", tokens.dim_param: "tokens"}
     for value in (*proto.graph.input, *proto.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in names:

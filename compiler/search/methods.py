@@ -92,6 +92,7 @@ class Nsga2(Method):
         super().__init__(space, sampler, seed=seed, seeds=seeds)
         self.algorithm = self._make(population, seed)
         self.pending: Any = None
+        self.exhausted = False  # no new offspring: the space is smaller than the population
 
     def _make(self, population: int, seed: int) -> Any:
         from pymoo.algorithms.moo.nsga2 import NSGA2
@@ -116,8 +117,9 @@ class Nsga2(Method):
 
     def ask(self) -> IntArray:
         """The first population, then offspring."""
-        self.pending = self.algorithm.ask()
-        if self.pending is None or len(self.pending) == 0:
+        self.pending = None if self.exhausted else self.algorithm.ask()
+        self.exhausted = self.pending is None or len(self.pending) == 0
+        if self.exhausted:
             return self.space.mutate(self.start[0], self.rng)[None]
         return np.rint(self.pending.get("X")).astype(np.int64)
 

@@ -71,8 +71,9 @@ class Space(ABC):
 
     @property
     def middle(self) -> IntArray:
-        """Half way between the bounds."""
-        return (self.lower + self.upper) // 2
+        """Half way between the bounds; of bits, every second one is set."""
+        half = (self.lower + self.upper) // 2
+        return np.where(self.upper - self.lower == 1, self.lower + np.arange(len(half)) % 2, half)
 
     def mutate(self, genome: IntArray, rng: np.random.Generator) -> IntArray:
         """A copy with one variable drawn anew, never to its old value."""

@@ -1,0 +1,42 @@
+"""The catalogue as tables for the terminal."""
+
+from rich.table import Table
+
+from targets import Target, present, survey
+
+
+def overview() -> Table:
+    """Every target: whether it is here, its memory, bandwidth, rates and shipped tables."""
+    table = Table()
+    for name in ("target", "here", "why", "memory", "bandwidth", "fp32", "fp16", "tables"):
+        table.add_column(name)
+    for row in survey():
+        t = row.target
+        table.add_row(
+            t.name,
+            "yes" if row.presence else "no",
+            row.presence.reason.splitlines()[0],
+            f"{t.memory_bytes / 1e9:.0f} GB" if t.memory_bytes else "host",
+            f"{t.bandwidth_bytes_per_s / 1e9:.0f} GB/s",
+            _rate(t, "fp32"),
+            _rate(t, "fp16"),
+            ", ".join(row.tables) or "-",
+        )
+    return table
+
+
+def _rate(target: Target, precision: str) -> str:
+    rate = target.peak_flops_per_s.get(precision)
+    return f"{rate / 1e12:.3g} TFLOPS" if rate else "-"
+
+
+def describe(target: Target) -> Table:
+    """One target in full: each fact with its source."""
+    table = Table(title=f"{target} ({present(target).reason.splitlines()[0]})")
+    for name in ("fact", "value", "source", "checked"):
+        table.add_column(name)
+    for fact, source in target.sources.items():
+        name, _, key = fact.partition(".")
+        value = getattr(target, name)
+        table.add_row(fact, str(value[key] if key else value), source.url or source.title, source.checked)
+    return table

@@ -1,0 +1,99 @@
+"""What a run looks like on a terminal: stages with a time left on stderr, the table of candidates at the end."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class ConsoleMonitor:
+    """Progress bars on a terminal; one line a stage where stderr is a file."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        columns = (
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self.task: TaskID | None = None
+        self.name, self.started, self.said = "", time.monotonic(), 0.0
+
+    def __enter__(self) -> "ConsoleMonitor":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close(failed=error[0] is not None)
+        self.bar.stop()
+
+    def stage(self, name: str) -> None:
+        """Begin a stage; the one before is done."""
+        self._close()
+        self.name, self.started, self.said = name, time.monotonic(), time.monotonic()
+        self.task = self.bar.add_task(name, total=1.0)
+
+    def _close(self, *, failed: bool = False) -> None:
+        if self.task is None:
+            return
+        if not failed:
+            self.bar.update(self.task, completed=1.0)
+        if not self.console.is_terminal and not failed:
+            self.console.print(f"{self.name}: {time.monotonic() - self.started:.1f} s", highlight=False)
+        self.task = None
+
+    def progress(self, fraction: float) -> None:
+        """Move the bar; without a terminal, a line every 15 seconds with the time left."""
+        if self.task is None:
+            return
+        self.bar.update(self.task, completed=fraction)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self.said > 15 and 0 < fraction < 1:
+            self.said = now
+            left = (now - self.started) * (1 - fraction) / fraction
+            self.console.print(f"{self.name}: {fraction:.0%}, about {left:.0f} s left", highlight=False)
+
+    def note(self, text: str) -> None:
+        """A line."""
+        self.console.print(text, highlight=False)
+
+
+def _row(c: Mapping[str, Any], best: str | None) -> list[str]:
+    measured, metric = c["measured"], c["metric"]
+    latency = measured["latency_ms"] if measured else {"p50": c["predicted"]["latency_ms"], "p90": float("nan")}
+    speedup = "-" if c["speedup"] is None else f"{c['speedup']:.2f}x"
+    others = [f"{value['test']:.4f}" for value in metric["others"].values()]
+    return [
+        c["id"] + (" *" if c["id"] == best else ""),
+        f"{c['parameters'] / 1e6:.1f}M",
+        f"{c['artifact']['bytes'] / 1e6:.0f} MB",
+        f"{latency['p50']:.2f}",
+        f"{latency['p90']:.2f}" if measured else "-",
+        speedup,
+        f"{metric['validation']:.4f}",
+        f"{metric['test']:.4f}",
+        *others,
+    ]
+
+
+def result_table(front: Mapping[str, Any]) -> Table:
+    """Dense model and candidates: size, latency, speed-up, metrics; the best is starred."""
+    w, metric = front["workload"], front["metric"]["name"]
+    predicted = front["dense"]["measured"] is None
+    table = Table(
+        title=f"{front['model']['name']} on {front['target']['name']}, batch {w['batch']}, {w['tokens']} tokens, "
+        f"{w['threads']} thread{'s' if w['threads'] > 1 else ''}, {w['runtime']}{' (predicted)' if predicted else ''}"
+    )
+    names = ["net", "params", "file", "p50 ms", "p90 ms", "speed-up", f"{metric} (val)", f"{metric} (test)"]
+    names += [f"{name} (test)" for name in front["dense"]["metric"]["others"]]
+    for name in names:
+        table.add_column(name, justify="left" if name == "net" else "right")
+    for c in (front["dense"], *sorted(front["candidates"], key=lambda c: -c["predicted"]["latency_ms"])):
+        table.add_row(*_row(c, front["best"]))
+    return table

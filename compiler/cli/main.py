@@ -1,0 +1,220 @@
+"""The console script: verbs, flags, exit codes."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from targets.errors import InputError, ParetocError
+
+VERBS = ("profile", "targets", "cache", "report")
+INTERRUPTED = 130
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Measure, search, cut and export the sub-networks of a pre-trained transformer that trade error against cost best.",
+)
+
+
+def _split(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@app.command("compile", help="Compile MODEL (a folder or hub name). The verb may be left out: compile MODEL …")
+def compile_command(
+    model: Annotated[str | None, typer.Argument(help="model folder or hub name")] = None,
+    target: Annotated[str, typer.Option(help="device of the catalogue, NAME[:PRECISION]")] = "cpu",
+    data: Annotated[str | None, typer.Option(help="CSV, TSV, JSON lines, Parquet or text file, folder, or hub name")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="the embedded default: MiniLM on this CPU")] = False,
+    out: Annotated[Path, typer.Option(help="run directory")] = Path("out"),
+    task: Annotated[str, typer.Option(help="auto, classification, regression or embedding")] = "auto",
+    text_columns: Annotated[str | None, typer.Option(help="one or two columns, A,B")] = None,
+    label_column: Annotated[str | None, typer.Option(help="the column with labels or scores")] = None,
+    encoding: Annotated[str | None, typer.Option(help="encoding of text files (UTF-8)")] = None,
+    header: Annotated[bool | None, typer.Option("--header/--no-header", help="whether CSV and TSV name their columns")] = None,
+    metric: Annotated[str | None, typer.Option(help="accuracy, f1, matthews, spearman, pearson, mean_cosine, …")] = None,
+    pooling: Annotated[str | None, typer.Option(help="embedding models: mean, cls, max, mean_sqrt_len_tokens")] = None,
+    prompt: Annotated[str | None, typer.Option(help="embedding models: text put before every input")] = None,
+    effort: Annotated[str, typer.Option(help="fast: no training; balanced: + polish; thorough: super-network")] = "auto",
+    space: Annotated[str, typer.Option(help="small, medium, layer or large")] = "medium",
+    search: Annotated[str, typer.Option(help="nsga2, local or random")] = "nsga2",
+    strategy: Annotated[str, typer.Option(help="super-network training: full, sandwich, kd, random, …")] = "full",
+    objectives: Annotated[str, typer.Option(help="latency, params (error is always one)")] = "latency",
+    max_latency: Annotated[str | None, typer.Option(help="budget, like 2ms")] = None,
+    min_speedup: Annotated[str | None, typer.Option(help="budget, like 2x")] = None,
+    max_drop: Annotated[str | None, typer.Option(help="budget on the metric, relative to dense, like 1%")] = None,
+    batch: Annotated[int, typer.Option(help="sequences a call")] = 1,
+    seq_len: Annotated[int, typer.Option(help="tokens a sequence")] = 128,
+    threads: Annotated[int, typer.Option(help="threads it will be served with")] = 1,
+    runtime: Annotated[str | None, typer.Option(help="onnxruntime, torch or null (no clock)")] = None,
+    percentile: Annotated[str, typer.Option(help="what a latency budget is held against: p50, p90, p99")] = "p50",
+    table: Annotated[Path | None, typer.Option(help="cost table measured elsewhere")] = None,
+    accept_modelled: Annotated[bool, typer.Option("--accept-modelled", help="accept a datasheet estimate")] = False,
+    accept_noisy_table: Annotated[bool, typer.Option("--accept-noisy-table", help="accept a table above its bound")] = False,
+    evaluations: Annotated[int | None, typer.Option(help="sub-networks to evaluate")] = None,
+    epochs: Annotated[float | None, typer.Option(help="epochs of training")] = None,
+    winners: Annotated[int, typer.Option(help="sub-networks to export")] = 8,
+    seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="use and keep nothing of earlier runs")] = False,
+    cache: Annotated[Path | None, typer.Option(help="where results are kept")] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="run a checkpoint's own code")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+) -> None:
+    """Read the flags and run."""
+    from compiler.cli import quantities
+    from compiler.pipeline import Budgets, Options
+
+    if model is None and not demo:
+        raise InputError("no model: give a folder or hub name\nor try the built-in example: compile --demo")
+    if model is not None and demo:
+        raise InputError(f"--demo compiles its own model; leave out {model!r} or --demo")
+    budgets = Budgets(
+        max_latency_s=None if max_latency is None else quantities.seconds(max_latency, "--max-latency"),
+        min_speedup=None if min_speedup is None else quantities.ratio(min_speedup, "--min-speedup"),
+        max_drop=None if max_drop is None else quantities.share(max_drop, "--max-drop"),
+    )
+    options = Options(
+        model=model or "", target=target, data=data, demo=demo, out=out, task=task,
+        text_columns=_split(text_columns), label_column=label_column, encoding=encoding, header=header,
+        metric=metric, pooling=pooling, prompt=prompt, effort=effort, space=space, search=search, strategy=strategy,
+        objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
+        runtime=runtime, percentile=percentile, table=table, accept_modelled=accept_modelled,
+        accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, winners=winners, seed=seed,
+        fresh=fresh, cache=cache, trust_remote_code=trust_remote_code,
+    )  # fmt: skip
+    _run(options, as_json=as_json, quiet=quiet)
+
+
+def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
+    from compiler.cli.console import ConsoleMonitor, result_table
+    from compiler.pipeline import SilentMonitor, compile_model
+
+    errors = Console(stderr=True)
+    if quiet:
+        front = compile_model(options, SilentMonitor())
+    else:
+        with ConsoleMonitor(errors) as monitor:
+            front = compile_model(options, monitor)
+    if as_json:
+        print(json.dumps(front))  # noqa: T201  this is the answer
+        return
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(result_table(front))
+    out = options.out
+    console.print(
+        f"* best: {out / front['best'] / 'model.onnx'}\nreport: {out / 'report.html'}   data: {out / 'front.json'}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+@app.command("profile")
+def profile_command(
+    target: Annotated[str, typer.Option(help="device of the catalogue")] = "cpu",
+    model: Annotated[str | None, typer.Option(help="model folder or hub name (the demo's MiniLM if left out)")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="table to write")] = Path("table.json"),
+    batch: Annotated[int, typer.Option(help="sequences a call")] = 1,
+    seq_len: Annotated[int, typer.Option(help="tokens a sequence")] = 128,
+    threads: Annotated[int, typer.Option(help="threads")] = 1,
+    runtime: Annotated[str | None, typer.Option(help="onnxruntime, torch or null (no clock: poses as the target)")] = None,
+    seed: Annotated[int, typer.Option(help="of the check networks and the order")] = 0,
+) -> None:
+    """Measure a cost table here and publish its error."""
+    from compiler.cli.console import ConsoleMonitor
+    from compiler.pipeline.profile import profile
+
+    console = Console(stderr=True)
+    with ConsoleMonitor(console) as monitor:
+        table = profile(
+            target, model=model, batch=batch, tokens=seq_len, threads=threads, runtime=runtime, seed=seed, monitor=monitor
+        )
+    table.write(output)
+    error = table.error
+    assert error is not None  # noqa: S101  a profile always has check networks
+    console.print(
+        f"{output}: {len(table.entries)} entries in {table.seconds:.0f} s; on {error.check_nets} unseen networks off by "
+        f"{error.mape:.1%} on average, {error.p95:.1%} at p95, {error.max:.1%} at most, rank correlation "
+        f"{error.spearman:.3f} (linear fit on operations: {error.control_mape:.1%})",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+@app.command("targets")
+def targets_command(name: Annotated[str | None, typer.Argument(help="one target in full")] = None) -> None:
+    """List the catalogue: what is on this machine, which measured tables ship."""
+    from compiler.cli.catalogue import describe, overview
+    from targets import Target
+
+    Console(width=None if sys.stdout.isatty() else 140).print(overview() if name is None else describe(Target.parse(name)))
+
+
+@app.command("cache")
+def cache_command(
+    cache: Annotated[Path | None, typer.Option(help="cache folder")] = None,
+    prune: Annotated[str | None, typer.Option(help="delete what is older, like 30d")] = None,
+) -> None:
+    """List what is stored, or prune it."""
+    from compiler.cli.quantities import age_seconds
+    from compiler.store import Store, default_root
+
+    store = Store(cache or default_root())
+    if prune is not None:
+        freed = store.prune(age_seconds(prune, "--prune"))
+        print(f"freed {freed / 1e6:.1f} MB")  # noqa: T201
+        return
+    sizes: dict[str, tuple[int, int]] = {}
+    for entry in store.entries():
+        count, size = sizes.get(entry.stage, (0, 0))
+        sizes[entry.stage] = (count + 1, size + entry.size_bytes)
+    for stage, (count, size) in sorted(sizes.items()):
+        print(f"{stage:<14} {count:>6} entries {size / 1e6:>10.1f} MB")  # noqa: T201
+    print(f"{store.root}: {sum(size for _, size in sizes.values()) / 1e6:.1f} MB")  # noqa: T201
+
+
+@app.command("report")
+def report_command(folder: Annotated[Path, typer.Argument(help="run directory")]) -> None:
+    """Rebuild report.html from a run's data."""
+    from compiler.report.html import write_report
+
+    print(write_report(folder))  # noqa: T201
+
+
+def _with_verb(arguments: Sequence[str]) -> list[str]:
+    """`compile MODEL …` is `compile compile MODEL …`: a first word that is a verb is the verb."""
+    first = arguments[0] if arguments else "--help"
+    if first in {*VERBS, "compile", "--help", "-h"}:
+        return list(arguments) or ["--help"]
+    return ["compile", *arguments]
+
+
+def _complain(error: ParetocError) -> int:
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201
+    return error.exit_code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; a user's mistake is one or two lines, never a traceback."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    words = _with_verb(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = app(words, standalone_mode=False, prog_name="compile")
+    except ParetocError as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        print("interrupted; start again to resume", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer._click.exceptions.ClickException as error:
+        error.show()
+        return 2
+    return result if isinstance(result, int) else 0

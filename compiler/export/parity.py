@@ -1,0 +1,72 @@
+"""An exported file against PyTorch: real texts, odd shapes, and the attention it should hold."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compiler.evaluation import Batches
+from compiler.export.files import operator_counts
+from compiler.families import Checkpoint
+from compiler.slicing import SubnetRunner
+from compiler.spaces import Subnet
+from profilers.runtimes.onnx_runtime import open_session
+from targets.errors import VerificationError
+
+TOLERANCE = 1e-4
+
+
+def odd_inputs(checkpoint: Checkpoint, seed: int = 0) -> list[dict[str, Tensor]]:
+    """Random words in batches of 1 and 7, of 1 token, the longest allowed, and mostly padding."""
+    longest = checkpoint.architecture.max_tokens
+    generator = torch.Generator().manual_seed(seed)
+    inputs = []
+    for batch, tokens, real in ((1, 1, 1), (7, 13, 13), (1, longest, longest), (7, min(40, longest), 3)):
+        ids = torch.randint(5, checkpoint.architecture.vocabulary, (batch, tokens), generator=generator)
+        mask = torch.ones_like(ids)
+        mask[1:, real:] = 0
+        ids[mask == 0] = checkpoint.tokenizer.pad_token_id
+        arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+        inputs.append({name: arrays[name] for name in checkpoint.input_names})
+    return inputs
+
+
+def run_session(session: Any, inputs: Mapping[str, Tensor]) -> list[NDArray[Any]]:
+    """Outputs of an ONNX Runtime session for tensors."""
+    outputs: list[NDArray[Any]] = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    return outputs
+
+
+def _difference(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
+    return float(np.abs(ours - theirs).max() / max(1.0, float(np.abs(theirs).max())))
+
+
+def parity_error(
+    checkpoint: Checkpoint, subnet: Subnet, parameters: Mapping[str, Tensor], path: Path, real: Batches
+) -> float:
+    """Largest difference between the file under ONNX Runtime and the sliced network under PyTorch.
+
+    Relative to the largest output where that is above 1. Padded positions of token outputs are left out. Raises
+    VerificationError above the tolerance, or where the file does not hold one Attention node per kept attention block.
+    """
+    wanted = sum(1 for sizes in subnet.shape if sizes.heads)
+    found = operator_counts(path)["Attention"]
+    if found != wanted:
+        raise VerificationError(f"{path.name} has {found} Attention nodes, {wanted} attention blocks were kept")
+    runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
+    session = open_session(path, threads=0)
+    worst = 0.0
+    for inputs in (*real.batches[:2], *odd_inputs(checkpoint)):
+        with torch.inference_mode():
+            expected = runner(subnet, inputs, parameters)
+        mask = inputs["attention_mask"].bool()
+        for ours, theirs in zip(run_session(session, inputs), expected, strict=True):
+            tokens = theirs.ndim == 3
+            worst = max(worst, _difference(ours[mask.numpy()] if tokens else ours, (theirs[mask] if tokens else theirs).numpy()))
+    if not worst <= TOLERANCE:
+        raise VerificationError(f"{path.name} differs from PyTorch by {worst:.2e}, allowed {TOLERANCE:.0e}")
+    return worst

@@ -1,0 +1,7 @@
+"""The whole way: options in, a run directory out."""
+
+from compiler.pipeline.monitor import Monitor, SilentMonitor
+from compiler.pipeline.options import Budgets, Options
+from compiler.pipeline.run import compile_model
+
+__all__ = ["Budgets", "Monitor", "Options", "SilentMonitor", "compile_model"]

@@ -1,0 +1,217 @@
+"""The run directory's data: front.json, candidates.csv and run.json."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compiler.costing import CostModel
+from compiler.evaluation import Quality
+from compiler.pipeline.costs import Device
+from compiler.pipeline.hunt import Found
+from compiler.pipeline.options import Options
+from compiler.pipeline.subject import Subject
+from compiler.pipeline.winners import Verdict, Winner
+from compiler.report.schema import SCHEMA_VERSION
+from compiler.spaces import Shape
+from compiler.store.store import write_atomically
+from profilers import CostTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Everything a finished run has to say."""
+
+    options: Options
+    subject: Subject
+    device: Device
+    table: CostTable
+    cost: CostModel
+    dense: Winner
+    winners: Sequence[Winner]
+    verdicts: Mapping[str, Verdict]
+    best: Winner
+    evaluated: Sequence[Found]
+    front: Sequence[Found]
+    notes: Sequence[str]
+    timings_s: Mapping[str, float]
+
+
+def _shape(shape: Shape) -> dict[str, list[int]]:
+    return {"heads": [s.heads for s in shape], "ffn_units": [s.ffn_units for s in shape]}
+
+
+def _metric(name: str, validation: Quality, test: Quality) -> dict[str, Any]:
+    others = {n: {"validation": validation.others[n], "test": test.others[n]} for n in validation.others}
+    return {"name": name, "validation": validation.metric, "test": test.metric, "others": others}
+
+
+def _interval(ratios: Sequence[float], seed: int = 0) -> list[float] | None:
+    """95 % bootstrap interval of the median ratio over blocks."""
+    if len(ratios) < 3:
+        return None
+    rng = np.random.default_rng(seed)
+    medians = np.median(rng.choice(np.array(ratios), size=(2000, len(ratios))), axis=1)
+    return [float(x) for x in np.percentile(medians, [2.5, 97.5])]
+
+
+def _measured(winner: Winner) -> dict[str, Any] | None:
+    if winner.series is None:
+        return None
+    pooled = winner.series.pooled
+    percentiles = {f"p{q}": pooled.percentile_s(q) * 1e3 for q in (50, 90, 99)}
+    return {"latency_ms": percentiles, "samples": len(pooled.samples_s)}
+
+
+def _artifact(winner: Winner, out: Path) -> dict[str, Any]:
+    artifact = winner.artifact
+    assert artifact is not None  # noqa: S101  every winner is written before it is reported
+    return {
+        "path": artifact.path.relative_to(out).as_posix(),
+        "sha256": artifact.sha256,
+        "bytes": artifact.size_bytes,
+        "opset": artifact.opset,
+        "attention_nodes": artifact.attention_nodes,
+        "parity_max_abs_error": artifact.parity_error,
+    }
+
+
+def candidate(winner: Winner, outcome: Outcome) -> dict[str, Any]:
+    """One candidate as `front.json` has it."""
+    estimate = outcome.cost.estimate(winner.found.subnet.shape)
+    verdict = outcome.verdicts[winner.id]
+    return {
+        "id": winner.id,
+        "shape": _shape(winner.found.subnet.shape),
+        "error": winner.validation.error,
+        "metric": _metric(outcome.subject.metric.name, winner.validation, winner.test),
+        "predicted": {"latency_ms": estimate.value * 1e3, "source": estimate.source},
+        "measured": _measured(winner),
+        "parameters": winner.found.parameters,
+        "speedup": winner.speedup,
+        "speedup_interval": _interval(winner.speedups),
+        "speedup_same_precision": winner.speedup,
+        "precision": "fp32",
+        "grid": list(winner.grid),
+        "budget": {"status": verdict.status, "limits": dict(verdict.limits)},
+        "artifact": _artifact(winner, outcome.options.out),
+    }
+
+
+def _data(subject: Subject) -> dict[str, Any]:
+    data = subject.data
+    return {
+        "source": data.source,
+        "train_examples": len(data.train),
+        "validation_examples": len(data.validation),
+        "test_examples": len(data.test),
+        "notes": list(data.notes),
+    }
+
+
+def _model(subject: Subject, dense: Winner) -> dict[str, Any]:
+    a = subject.checkpoint.architecture
+    return {
+        "name": subject.checkpoint.name,
+        "family": a.family.name,
+        "layers": a.layers,
+        "heads": a.heads,
+        "ffn_units": a.ffn_units,
+        "hidden_size": a.hidden_size,
+        "parameters": dense.found.parameters,
+    }
+
+
+def front_json(outcome: Outcome) -> dict[str, Any]:
+    """The whole of `front.json` (`compiler.report.schema.Front`)."""
+    o, subject, device, table = outcome.options, outcome.subject, outcome.device, outcome.table
+    error = None if table.error is None else asdict(table.error)
+    return {
+        "schema": SCHEMA_VERSION,
+        "tool": {"name": "paretoc", "version": metadata.version("paretoc")},
+        "model": _model(subject, outcome.dense),
+        "task": subject.checkpoint.task,
+        "metric": {"name": subject.metric.name, "higher_is_better": True, "description": subject.metric.description},
+        "data": _data(subject),
+        "workload": {**outcome.cost.workload.to_json(), "percentile": o.percentile},
+        "target": {
+            "name": device.target.name,
+            "precision": device.target.precision,
+            "present": device.here,
+            "fingerprint": device.fingerprint.to_json() if device.here else table.fingerprint.to_json(),
+        },
+        "effort": subject.effort,
+        "space": o.space,
+        "search": o.search,
+        "seed": o.seed,
+        "table": {"source": table.source, "entries": len(table.entries), "seconds": table.seconds, "error": error},
+        "dense": candidate(outcome.dense, outcome),
+        "candidates": [candidate(w, outcome) for w in outcome.winners],
+        "best": outcome.best.id,
+        "evaluated": len(outcome.evaluated),
+        "notes": list(outcome.notes),
+        "timings_s": {name: round(seconds, 2) for name, seconds in outcome.timings_s.items()},
+    }
+
+
+def _rows(outcome: Outcome) -> str:
+    on_front = {f.id for f in outcome.front}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "error", "latency_ms", "latency_source", "parameters", "heads", "ffn_units", "on_front"])
+    for found in outcome.evaluated:
+        shape = _shape(found.subnet.shape)
+        writer.writerow([
+            found.id,
+            f"{found.quality.error:.6f}",
+            f"{found.latency_s * 1e3:.6f}",
+            outcome.cost.estimate(found.subnet.shape).source,
+            found.parameters,
+            " ".join(map(str, shape["heads"])),
+            " ".join(map(str, shape["ffn_units"])),
+            int(found.id in on_front),
+        ])  # fmt: skip
+    return text.getvalue()
+
+
+def _run_json(outcome: Outcome, front: Mapping[str, Any]) -> dict[str, Any]:
+    options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(outcome.options).items()}
+    for private in ("out", "cache", "table", "model", "data"):
+        options.pop(private)
+    hashes = {c["id"]: c["artifact"]["sha256"] for c in (front["dense"], *front["candidates"])}
+    return {
+        "schema": SCHEMA_VERSION,
+        "tool": front["tool"],
+        "model": {"name": outcome.subject.checkpoint.name, "digest": outcome.subject.checkpoint.digest},
+        "data": {"source": outcome.subject.data.source, "sha256": outcome.subject.data.sha256},
+        "options": options,
+        "fingerprint": front["target"]["fingerprint"],
+        "timings_s": front["timings_s"],
+        "artifacts_sha256": hashes,
+    }
+
+
+def write_run(outcome: Outcome) -> dict[str, Any]:
+    """Write front.json, candidates.csv, run.json and the `best` link; the content of front.json."""
+    out = outcome.options.out
+    front = front_json(outcome)
+    write_atomically(out / "candidates.csv", _rows(outcome).encode())
+    write_atomically(out / "run.json", (json.dumps(_run_json(outcome, front), indent=1) + "\n").encode())
+    write_atomically(out / "front.json", (json.dumps(front, indent=1) + "\n").encode())
+    _link(out / "best", outcome.best.id)
+    return front
+
+
+def _link(link: Path, name: str) -> None:
+    """A link for people; where the file system has none, front.json still names the best."""
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(name)
+    except OSError:
+        return

@@ -1,0 +1,92 @@
+"""What a user can ask for, one field per flag of the command line."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compiler.search import METHODS
+from compiler.spaces import SPACES
+from compiler.supernet import STRATEGIES
+from targets.errors import InputError
+
+EFFORTS = ("auto", "fast", "balanced", "thorough")
+OBJECTIVES = ("latency", "params")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budgets:
+    """Limits a candidate must meet, judged on the device by measurement; None is no limit.
+
+    `max_drop` is relative to the dense model's metric on validation: 0.01 is one percent of it.
+    """
+
+    max_latency_s: float | None = None
+    min_speedup: float | None = None
+    max_drop: float | None = None
+
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, in printed units."""
+        named = {
+            "max_latency_ms": None if self.max_latency_s is None else self.max_latency_s * 1e3,
+            "min_speedup": self.min_speedup,
+            "max_drop": self.max_drop,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """One run. None means: inferred, or the default of the effort."""
+
+    model: str
+    target: str = "cpu"
+    data: str | None = None
+    demo: bool = False
+    out: Path = Path("out")
+    task: str = "auto"
+    text_columns: tuple[str, ...] | None = None
+    label_column: str | None = None
+    encoding: str | None = None
+    header: bool | None = None
+    metric: str | None = None
+    pooling: str | None = None
+    prompt: str | None = None
+    effort: str = "auto"
+    space: str = "medium"
+    search: str = "nsga2"
+    strategy: str = "full"
+    objectives: tuple[str, ...] = ("latency",)
+    budgets: Budgets = field(default_factory=Budgets)
+    batch: int = 1
+    seq_len: int = 128
+    threads: int = 1
+    runtime: str | None = None
+    percentile: str = "p50"
+    table: Path | None = None
+    accept_modelled: bool = False
+    accept_noisy_table: bool = False
+    evaluations: int | None = None
+    epochs: float | None = None
+    winners: int = 8
+    seed: int = 0
+    fresh: bool = False
+    cache: Path | None = None
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        _choice("--effort", self.effort, EFFORTS)
+        _choice("--space", self.space, tuple(SPACES))
+        _choice("--search", self.search, tuple(METHODS))
+        _choice("--strategy", self.strategy, tuple(STRATEGIES))
+        _choice("--percentile", self.percentile, ("p50", "p90", "p99"))
+        for objective in self.objectives:
+            _choice("--objectives", objective, OBJECTIVES)
+        for name in ("batch", "seq_len", "threads", "winners"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        if self.evaluations is not None and self.evaluations < 1:
+            raise InputError(f"--evaluations must be at least 1, got {self.evaluations}")
+
+
+def _choice(flag: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{flag} {value!r} is not known; known: {', '.join(allowed)}")

@@ -1,0 +1,259 @@
+"""One run, stage after stage. Everything expensive is in the store under a hash of its inputs."""
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compiler.costing import CostModel, parameter_counts
+from compiler.evaluation import Quality
+from compiler.export import GraphTemplate, ModelWorkbench, compare_with_fresh_export
+from compiler.pipeline import winners as kept
+from compiler.pipeline.costs import Device, find_device, find_table
+from compiler.pipeline.front import Outcome, write_run
+from compiler.pipeline.graphs import find_template
+from compiler.pipeline.hunt import Found, Hunt, dense_subnet
+from compiler.pipeline.monitor import Monitor, SilentMonitor
+from compiler.pipeline.options import Options
+from compiler.pipeline.subject import Subject, detached, load_subject
+from compiler.pipeline.weights import Ranking, Trainer, Weights, fine_tuned, rank, supernet_weights
+from compiler.report.html import write_report
+from compiler.spaces import Counts, Subnet, make_space
+from compiler.store import Store, default_root, key_of
+from profilers import CostTable
+from targets import usable_cpus
+from targets.errors import InputError
+
+
+class _Stages:
+    """Names the stage to the monitor and takes its time."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.monitor = monitor
+        self.timings_s: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self.monitor.stage(name)
+        start = time.monotonic()
+        yield
+        self.timings_s[name] = time.monotonic() - start
+
+
+@contextlib.contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    """The output folder, ours alone while the run lasts. InputError where it cannot be written or another run has it."""
+    from filelock import FileLock, Timeout
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InputError(f"the output folder {out} cannot be written: {error.strerror}\nchoose another with --out") from None
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another run is writing to {out}\nwait for it, or choose another folder with --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        (out / ".lock").unlink(missing_ok=True)
+
+
+def _open_store(options: Options) -> Store:
+    root = options.cache or default_root()
+    if options.fresh:
+        root = Path(tempfile.mkdtemp(prefix="paretoc-"))
+    return Store(root)
+
+
+def compile_model(options: Options, monitor: Monitor | None = None) -> dict[str, Any]:
+    """Run the whole way and return the content of `front.json`. Raises a ParetocError for what a user can cause."""
+    monitor = monitor or SilentMonitor()
+    store = _open_store(options)
+    try:
+        with _claimed(options.out), _threads(), _disk_errors():
+            return _Compilation(options, monitor, store).run()
+    finally:
+        if options.fresh:
+            shutil.rmtree(store.root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is None and error.strerror is None:
+            raise
+        raise InputError(f"writing failed: {error.strerror}\nwhat was computed is kept; start again when there is room") from None
+
+
+@contextlib.contextmanager
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(usable_cpus())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Compilation:
+    """The stages of one run and what they hand on."""
+
+    def __init__(self, options: Options, monitor: Monitor, store: Store) -> None:
+        self.options, self.monitor, self.store = options, monitor, store
+        self.stages = _Stages(monitor)
+
+    def run(self) -> dict[str, Any]:
+        """All stages, in order."""
+        device = find_device(self.options)
+        with self.stages("load"):
+            subject = load_subject(self.options)
+        with self.stages("export dense graph"):
+            template = find_template(subject.checkpoint, self.store)
+            bench = ModelWorkbench(subject.checkpoint, template)
+        with self.stages("profile"):
+            table, workload = find_table(self.options, device, bench, self.store, self.monitor.progress)
+            cost = CostModel.of(table, workload)
+        self._check_floor(subject, cost)
+        hunt, ranking = self._weights(subject, cost, device)
+        front = self._search(hunt, ranking)
+        return self._emit(subject, device, table, cost, bench, template, hunt, front)
+
+    def _check_floor(self, subject: Subject, cost: CostModel) -> None:
+        a = subject.checkpoint.architecture
+        counts = Counts.of([((0, 0),) * a.layers, ((a.heads, a.ffn_units),) * a.layers])  # type: ignore[list-item]
+        floor_s, dense_s = cost.latency_s(counts)
+        kept.check_floor(kept.latency_limit(self.options.budgets, float(dense_s)), float(floor_s))
+
+    def _weights(self, subject: Subject, cost: CostModel, device: Device) -> tuple[Hunt, Ranking]:
+        trainer = Trainer(subject=subject, store=self.store, options=self.options, monitor=self.monitor)
+        start = {n: p.clone() for n, p in detached(dict(subject.checkpoint.model.backbone.named_parameters())).items()}
+        if subject.train_dense:
+            with self.stages("fine-tune dense model"):
+                subject.set_dense(fine_tuned(trainer))
+        with self.stages("rank heads and units"):
+            ranking = rank(subject, self.monitor, self.options.seed)
+        step = device.target.size_alignment
+        supernet = None
+        if subject.effort == "thorough":
+            with self.stages("train super-network"):
+                supernet = supernet_weights(trainer, ranking.ordering, step, cost, start)
+        space = make_space(
+            self.options.space, subject.checkpoint.architecture, ordering=ranking.ordering, unit_step=step
+        )
+        weights = Weights(trainer, ranking, supernet)
+        with self.stages("score dense model"):
+            yardstick = subject.yardstick(subject.search_split())
+        hunt = Hunt(subject, space, cost, weights, yardstick, self.store)
+        training = repr(trainer.training_options()) if supernet is not None or subject.train_dense else None
+        hunt.about = subject.key(
+            effort=subject.effort, training=training, space=self.options.space, step=step, seed=self.options.seed,
+            supernet=supernet is not None, table=key_of(cost.table.to_json()["entries"]) if supernet is not None else None,
+        )  # fmt: skip
+        return hunt, ranking
+
+    def _search(self, hunt: Hunt, ranking: Ranking) -> list[Found]:
+        with self.stages("search"):
+            return hunt.search(self.options, ranking, self.monitor)
+
+    def _emit(
+        self,
+        subject: Subject,
+        device: Device,
+        table: CostTable,
+        cost: CostModel,
+        bench: ModelWorkbench,
+        template: GraphTemplate,
+        hunt: Hunt,
+        front: list[Found],
+    ) -> dict[str, Any]:
+        out, options, monitor = self.options.out, self.options, self.monitor
+        full = dense_subnet(hunt.space)
+        validation, test = subject.yardstick(subject.data.validation), subject.yardstick(subject.data.test)
+        dense_found = _dense_found(hunt, full)
+        limit = kept.latency_limit(options.budgets, dense_found.latency_s)
+        candidates = [f for f in front if f.subnet.shape != full.shape]
+        if not candidates:
+            raise InputError("the search found no sub-network beside the dense one\ngive it more --evaluations")
+        with self.stages("final weights"):
+            chosen = kept.choose(candidates, limit, options.winners)
+            finished = kept.finish(hunt, chosen, self.store, validation, test, monitor)
+            dense = kept.scored(hunt, dense_found, hunt.weights.dense, validation, test)
+        with self.stages("export and check"):
+            dense = kept.write(dense, out, hunt, template, validation)
+            written = []
+            for i, winner in enumerate(finished):
+                written.append(kept.write(winner, out, hunt, template, validation))
+                monitor.progress((i + 1) / (len(finished) + 2))
+            middle = written[len(written) // 2]
+            self._fresh_export(subject, template, middle)
+        if device.here:
+            with self.stages("measure artefacts"):
+                written, dense = kept.measure(written, dense, bench, device, self.store, options, monitor)
+        verdicts = {w.id: kept.judge(w, dense, options.budgets, options.percentile) for w in (dense, *written)}
+        best = kept.best_of(written, dense, verdicts, options.budgets)
+        if device.here and device.runtime is not None and device.runtime.source == "measured":
+            with self.stages("measure grid"):
+                gridded = kept.measure_grid([best], dense, bench, device, self.store, options, monitor)
+                written = [gridded[0] if w.id == best.id else w for w in written]
+                best = gridded[0]
+        outcome = Outcome(
+            options=options,
+            subject=subject,
+            device=device,
+            table=table,
+            cost=cost,
+            dense=dense,
+            winners=written,
+            verdicts=verdicts,
+            best=best,
+            evaluated=list(hunt.found.values()),
+            front=front,
+            notes=self._notes(subject, device, table),
+            timings_s=self.stages.timings_s,
+        )
+        content = write_run(outcome)
+        write_report(out)
+        return content
+
+    def _fresh_export(self, subject: Subject, template: GraphTemplate, winner: kept.Winner) -> None:
+        assert winner.artifact is not None  # noqa: S101  it was just written
+        key = key_of(["fresh", winner.artifact.sha256])
+        if self.store.get("fresh-export", key) is None:
+            worst = compare_with_fresh_export(subject.checkpoint, template, winner.found.subnet, winner.parameters)
+            self.store.put("fresh-export", key, worst)
+
+    def _notes(self, subject: Subject, device: Device, table: CostTable) -> list[str]:
+        notes = list(subject.notes)
+        if not device.here:
+            notes.append(
+                f"{device.target.name} was not here: nothing was measured on it, latencies are predicted ({table.source}); "
+                "artefacts are fp32 ONNX"
+            )
+        if table.source == "null":
+            notes.append("the null device has no clock: its times are a closed form, not measurements")
+        return notes
+
+
+def _dense_found(hunt: Hunt, full: Subnet) -> Found:
+    counts = Counts.of([full.shape])
+    architecture = hunt.subject.checkpoint.architecture
+    return Found(
+        id="dense",
+        subnet=full,
+        quality=Quality(metric=1.0, others={}),
+        latency_s=float(hunt.cost.latency_s(counts)[0]),
+        parameters=int(parameter_counts(architecture, counts)[0]),
+    )

@@ -1,0 +1,211 @@
+"""What is compiled: a checkpoint with its data and the yardsticks that judge its sub-networks."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compiler.data import Split, TextData, demo_data, read_data
+from compiler.evaluation import Metric, Yardstick, default_metric, make_yardstick
+from compiler.families import Checkpoint, load_checkpoint
+from compiler.families.checkpoint import resolve
+from compiler.families.embedded import embedded_model
+from compiler.pipeline.options import Options
+from targets.errors import InputError
+
+SEARCH_EXAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A checkpoint, its data and its metric. `effort` is settled: fast, balanced or thorough.
+
+    `train_dense` says that the dense model is fine-tuned first; `max_tokens` is where texts are cut.
+    """
+
+    checkpoint: Checkpoint
+    data: TextData
+    metric: Metric
+    effort: str
+    train_dense: bool
+    max_tokens: int
+    notes: tuple[str, ...]
+
+    def key(self, **more: Any) -> dict[str, Any]:
+        """What every stored result depends on, with what this one depends on besides."""
+        libraries = {name: metadata.version(name) for name in ("torch", "transformers")}
+        about = {
+            "model": self.checkpoint.digest,
+            "recipe": repr(self.checkpoint.model.recipe),
+            "data": self.data.sha256,
+            "task": self.checkpoint.task,
+            "metric": self.metric.name,
+            "max_tokens": self.max_tokens,
+            "libraries": libraries,
+        }
+        return about | more
+
+    def dense_run(self) -> Any:
+        """Runs the dense model and returns what is scored."""
+        return lambda inputs: self.checkpoint.model(**inputs)[-1]
+
+    def set_dense(self, parameters: Mapping[str, Tensor]) -> None:
+        """Give the dense model trained weights."""
+        self.checkpoint.model.backbone.load_state_dict(dict(parameters), strict=False)
+
+    def yardstick(self, split: Split) -> Yardstick:
+        """The metric on a split."""
+        return make_yardstick(
+            self.checkpoint, split, self.metric, max_tokens=self.max_tokens, dense=self.dense_run()
+        )
+
+    def search_split(self) -> Split:
+        """Validation, or a thousand examples of it."""
+        validation = self.data.validation
+        if len(validation) <= SEARCH_EXAMPLES:
+            return validation
+        rows = np.random.default_rng(0).permutation(len(validation))[:SEARCH_EXAMPLES]
+        return validation.take(np.sort(rows))
+
+
+def _declared_head(folder: Path) -> str | None:
+    """The task a checkpoint's head was trained for, by its config."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not any("ForSequenceClassification" in name for name in config.get("architectures") or ()):
+            return None
+        labels = config.get("num_labels") or len(config.get("id2label") or {0: "", 1: ""})
+    except (OSError, ValueError, AttributeError):
+        return None
+    return "regression" if labels == 1 else "classification"
+
+
+def _read(options: Options, head: str | None) -> tuple[TextData, str]:
+    """The data, and the task: without labels a trained head is still a task, scored by agreement."""
+    if options.demo:
+        return demo_data(options.seed), "embedding"
+    if options.data is None:
+        raise InputError("no data: give --data FILE, FOLDER or hub name\nor try the built-in example: compile --demo")
+    data = read_data(
+        options.data,
+        task=options.task,
+        text_columns=options.text_columns,
+        label_column=options.label_column,
+        encoding=options.encoding,
+        header=options.header,
+        seed=options.seed,
+    )
+    unlabelled_head = options.task == "auto" and head is not None and data.train.labels is None
+    return data, head if unlabelled_head and head is not None else data.task
+
+
+def _flatten_pairs(data: TextData) -> TextData:
+    """An embedding model reads one text at a time: pairs become two texts."""
+    def flat(split: Split) -> Split:
+        texts = tuple(dict.fromkeys((text,) for texts in split.texts for text in texts))
+        return Split(texts=texts, labels=None)
+
+    return replace(data, train=flat(data.train), validation=flat(data.validation), test=flat(data.test))
+
+
+def _aligned(data: TextData, model_names: Sequence[str]) -> TextData:
+    """Class ids in the order of a trained head's own names, where the names are the same set."""
+    if data.label_names is None or set(data.label_names) != set(model_names):
+        return data
+    to_model = np.array([list(model_names).index(name) for name in data.label_names])
+
+    def mapped(split: Split) -> Split:
+        return split if split.labels is None else replace(split, labels=to_model[split.labels])
+
+    return replace(
+        data,
+        label_names=tuple(model_names),
+        train=mapped(data.train),
+        validation=mapped(data.validation),
+        test=mapped(data.test),
+    )
+
+
+def _settle_effort(options: Options, *, labelled: bool, head_trained: bool, task: str) -> tuple[str, bool]:
+    """The effort, and whether the dense model is fine-tuned first."""
+    needs_training = task != "embedding" and not head_trained
+    if needs_training and not labelled:
+        raise InputError(
+            "the checkpoint's task head was never trained and the data have no labels\n"
+            "give labelled data (--label-column), a fine-tuned checkpoint, or --task embedding"
+        )
+    effort = options.effort
+    if effort == "auto":
+        effort = "thorough" if needs_training else "fast"
+    if effort == "fast" and needs_training:
+        raise InputError(
+            "the checkpoint's task head was never trained, and --effort fast does not train\n"
+            "use --effort balanced or thorough, or a fine-tuned checkpoint"
+        )
+    return effort, labelled and task != "embedding" and (needs_training or effort == "thorough")
+
+
+def load_subject(options: Options) -> Subject:
+    """Read the model and the data and settle what is to be done with them."""
+    source = str(embedded_model()) if options.demo else options.model
+    folder = resolve(source)
+    data, task = _read(options, _declared_head(folder))
+    checkpoint = load_checkpoint(
+        str(folder),
+        task=task,
+        label_names=data.label_names,
+        pooling=options.pooling,
+        prompt=options.prompt,
+        seed=options.seed,
+        trust_remote_code=options.trust_remote_code,
+    )
+    checkpoint = replace(checkpoint, name="all-MiniLM-L6-v2" if options.demo else _display_name(options.model))
+    if task == "embedding":
+        data = _flatten_pairs(data)
+    elif checkpoint.head_trained and task == "classification":
+        data = _aligned(data, checkpoint.label_names)
+    if options.seq_len > checkpoint.architecture.max_tokens:
+        raise InputError(
+            f"--seq-len {options.seq_len} is over the model's limit of {checkpoint.architecture.max_tokens} tokens"
+        )
+    labelled = data.train.labels is not None
+    effort, train_dense = _settle_effort(
+        options, labelled=labelled, head_trained=checkpoint.head_trained, task=task
+    )
+    notes = list(data.notes)
+    if task != "embedding" and not labelled:
+        notes.append("no labels: the metric is agreement with the dense model")
+    return Subject(
+        checkpoint=checkpoint,
+        data=data,
+        metric=default_metric(task, options.metric),
+        effort=effort,
+        train_dense=train_dense,
+        max_tokens=min(checkpoint.max_tokens, max(options.seq_len, 128)),
+        notes=tuple(notes),
+    )
+
+
+def _display_name(model: str) -> str:
+    return Path(model).resolve().name if Path(model).is_dir() else model
+
+
+def detached(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters without their gradients' history."""
+    return {name: tensor.detach() for name, tensor in parameters.items()}
+
+
+def as_arrays(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Parameters as arrays, for the store and for ONNX files."""
+    return {name: tensor.detach().contiguous().numpy() for name, tensor in parameters.items()}
+
+
+def as_tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Arrays from the store as tensors."""
+    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}

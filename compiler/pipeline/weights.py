@@ -1,0 +1,201 @@
+"""Weights worth searching: the dense model, and how a sub-network gets its weights at each effort."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from compiler.costing import CostModel
+from compiler.evaluation import Batches, encode
+from compiler.oneshot import (
+    Calibration,
+    Reconstructor,
+    SubBlock,
+    calibrate,
+    rank_sub_blocks,
+    reconstruct,
+)
+from compiler.oneshot.reconstruction import one_batch, residual_sums
+from compiler.pipeline.monitor import Monitor
+from compiler.pipeline.options import Options
+from compiler.pipeline.subject import Subject, as_arrays, as_tensors, detached
+from compiler.slicing import slice_parameters
+from compiler.spaces import Ordering, Subnet, make_space
+from compiler.store import Store, key_of
+from compiler.supernet import TrainingOptions, fine_tune, polish, train_supernet
+
+CALIBRATION_TEXTS = 1000
+CALIBRATION_TOKENS = 16_000
+Parameters = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainer:
+    """Runs training stages of one run: stored results first, working folders in the store otherwise."""
+
+    subject: Subject
+    store: Store
+    options: Options
+    monitor: Monitor
+
+    def training_options(self, **changes: Any) -> TrainingOptions:
+        """The run's training options."""
+        epochs = self.options.epochs
+        values: dict[str, Any] = {"seed": self.options.seed, "strategy": self.options.strategy}
+        return TrainingOptions(**{**values, **({} if epochs is None else {"epochs": epochs}), **changes})
+
+    def stage(self, name: str, about: dict[str, Any], train: Callable[[Path], Parameters]) -> dict[str, Tensor]:
+        """Trained parameters, from the store where this very training was finished before."""
+        key = key_of(about)
+        stored = self.store.get_arrays(name, key)
+        if stored is not None:
+            return as_tensors(stored)
+        parameters = train(self.store.folder(name, key))
+        self.store.put_arrays(name, key, as_arrays(parameters))
+        return dict(parameters)
+
+    def progress(self, fraction: float, _: str) -> None:
+        """Pass a trainer's progress on."""
+        self.monitor.progress(fraction)
+
+
+def fine_tuned(trainer: Trainer) -> dict[str, Tensor]:
+    """The dense baseline: ordinary fine-tuning on the train split."""
+    subject, options = trainer.subject, trainer.training_options()
+    return trainer.stage(
+        "fine-tuned",
+        subject.key(training=repr(options)),
+        lambda folder: fine_tune(
+            subject.checkpoint,
+            subject.data.train.texts,
+            subject.data.train.labels,
+            options=options,
+            max_tokens=subject.max_tokens,
+            work_dir=folder,
+            progress=trainer.progress,
+        ),
+    )
+
+
+def calibration_batches(subject: Subject, seed: int) -> Batches:
+    """A few texts of the train split, about sixteen thousand tokens at most."""
+    texts = subject.data.train.texts
+    rows = np.random.default_rng(seed).permutation(len(texts))[:CALIBRATION_TEXTS]
+    chosen = [texts[row] for row in rows]
+    length = encode(subject.checkpoint, chosen[:64], max_tokens=subject.max_tokens).tokens / min(64, len(chosen))
+    count = max(16, int(CALIBRATION_TOKENS / length))
+    return encode(subject.checkpoint, chosen[:count], max_tokens=subject.max_tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """What one pass over calibration text gave: Grams, importance order, and the loss of every size."""
+
+    batches: Batches
+    calibration: Calibration
+    ordering: Ordering
+    blocks: Mapping[tuple[int, str], SubBlock]
+
+
+def rank(subject: Subject, monitor: Monitor, seed: int) -> Ranking:
+    """Calibrate on the (trained) dense model and rank heads and units."""
+    batches = calibration_batches(subject, seed)
+    calibration = calibrate(subject.checkpoint, batches, lambda f: monitor.progress(f / 2))
+    ordering, blocks = rank_sub_blocks(subject.checkpoint, calibration)
+    monitor.progress(1.0)
+    return Ranking(batches=batches, calibration=calibration, ordering=ordering, blocks=blocks)
+
+
+class Weights:
+    """Gives a sub-network its weights: cheaply while searching, as well as the effort allows when it is kept."""
+
+    def __init__(self, trainer: Trainer, ranking: Ranking, supernet: Parameters | None) -> None:
+        self.trainer, self.ranking, self.supernet = trainer, ranking, supernet
+        self.subject = trainer.subject
+        self.dense = detached(dict(self.subject.checkpoint.model.backbone.named_parameters()))
+        self._reconstructor = Reconstructor(self.subject.checkpoint, ranking.calibration)
+        self._targets: Any = None
+
+    def searched(self, subnet: Subnet) -> dict[str, Tensor]:
+        """Weights to judge a candidate with."""
+        if self.supernet is not None:
+            return slice_parameters(self.supernet, self.subject.checkpoint.architecture, subnet)
+        return self._reconstructor.parameters(subnet)
+
+    def final(self, subnet: Subnet) -> dict[str, Tensor]:
+        """Weights to ship: re-solved layer after layer; polished unless the effort is fast."""
+        parameters = self.searched(subnet)
+        if self.supernet is None:
+            parameters = self._reconstructed(subnet, parameters)
+        return parameters if self.subject.effort == "fast" else self._polished(subnet, parameters)
+
+    def _reconstructed(self, subnet: Subnet, parameters: Parameters) -> dict[str, Tensor]:
+        checkpoint = self.subject.checkpoint
+        if self._targets is None:
+            batch = one_batch(self.ranking.batches, checkpoint)
+            self._targets = batch, residual_sums(checkpoint, batch)
+        return reconstruct(checkpoint, subnet, parameters, *self._targets)
+
+    def _polished(self, subnet: Subnet, parameters: Parameters) -> dict[str, Tensor]:
+        subject, trainer = self.subject, self.trainer
+        epochs = 0.5 * trainer.training_options().epochs
+        options = trainer.training_options(epochs=epochs, dropout=0.0, temperature=2.0)
+        about = subject.key(training=repr(options), subnet=subnet.digest, start=_digest(parameters), dense=_digest(self.dense))
+        train = subject.data.train
+        return trainer.stage(
+            "polished",
+            about,
+            lambda folder: polish(
+                subject.checkpoint,
+                self.dense,
+                subnet,
+                parameters,
+                texts=train.texts,
+                labels=train.labels,
+                options=options,
+                max_tokens=subject.max_tokens,
+                work_dir=folder,
+                progress=lambda _, __: None,
+            ),
+        )
+
+
+def _digest(parameters: Parameters) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(parameters.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def supernet_weights(trainer: Trainer, ordering: Ordering, unit_step: int, cost: CostModel, start: Parameters) -> dict[str, Tensor]:
+    """Train the super-network from the weights the run began with, in the importance order of the dense model."""
+    subject, options = trainer.subject, trainer.training_options()
+    space = make_space(trainer.options.space, subject.checkpoint.architecture, ordering=ordering, unit_step=unit_step)
+    orders = [[int(i) for i in order] for order in (*ordering.heads, *ordering.units)]
+    trained = detached(dict(subject.checkpoint.model.backbone.named_parameters()))
+    about = subject.key(training=repr(options), space=trainer.options.space, unit_step=unit_step, order=key_of(orders))
+
+    def train(folder: Path) -> Parameters:
+        subject.set_dense(start)
+        try:
+            return train_supernet(
+                subject.checkpoint,
+                subject.data.train.texts,
+                subject.data.train.labels,
+                space=space,
+                cost=cost.latency_s,
+                options=options,
+                max_tokens=subject.max_tokens,
+                work_dir=folder,
+                progress=trainer.progress,
+            )
+        finally:
+            subject.set_dense(trained)
+
+    return trainer.stage("supernet", about, train)

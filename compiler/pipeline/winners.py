@@ -1,0 +1,252 @@
+"""From the front to files: which networks are kept, their final weights, their artefacts, their measurements."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from compiler.evaluation import Quality, Yardstick
+from compiler.export import Artifact, GraphTemplate, ModelWorkbench, write_artifact
+from compiler.pipeline.costs import Device, StoreRecorder
+from compiler.pipeline.hunt import Found, Hunt
+from compiler.pipeline.monitor import Monitor
+from compiler.pipeline.options import Budgets, Options
+from compiler.pipeline.subject import as_arrays, as_tensors
+from compiler.search import spread_out
+from compiler.store import Store, key_of
+from profilers import Plan, Program, Series, Workload, interleave
+from targets.errors import BudgetError
+
+MARGIN = 0.97
+"""Networks aimed at a latency budget are predicted a little below it: the prediction has an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Winner:
+    """A kept network with its final weights and, once written and timed, its artefact and series."""
+
+    found: Found
+    parameters: Mapping[str, Tensor]
+    validation: Quality
+    test: Quality
+    artifact: Artifact | None = None
+    series: Series | None = None
+    grid: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Its name in the run."""
+        return self.found.id
+
+    @property
+    def speedups(self) -> list[float]:
+        """Dense over this network, block by block; empty where nothing was measured."""
+        return [] if self.series is None else self.series.ratio_to_reference()
+
+    @property
+    def speedup(self) -> float | None:
+        """Median speed-up over the dense model, the two alternating in one run."""
+        return float(np.median(self.speedups)) if self.speedups else None
+
+    def latency_s(self, percentile: str) -> float | None:
+        """Measured latency percentile ("p50", ...), in seconds."""
+        return None if self.series is None else self.series.pooled.percentile_s(float(percentile[1:]))
+
+
+def latency_limit(budgets: Budgets, dense_s: float) -> float | None:
+    """The tightest latency the budgets allow, in seconds, given the dense model's."""
+    limits = [budgets.max_latency_s, None if budgets.min_speedup is None else dense_s / budgets.min_speedup]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def check_floor(limit_s: float | None, floor_s: float) -> None:
+    """BudgetError where even the smallest network is predicted above the limit."""
+    if limit_s is not None and floor_s > limit_s:
+        raise BudgetError(
+            f"no sub-network can meet {limit_s * 1e3:.3g} ms: stem and head alone take {floor_s * 1e3:.3g} ms\n"
+            "ask for a higher --max-latency or a lower --min-speedup, or a shorter --seq-len"
+        )
+
+
+def choose(front: Sequence[Found], limit_s: float | None, count: int) -> list[Found]:
+    """At most `count` networks of a front (fastest first), spread over its latencies; below a limit where there is one.
+
+    The best few just below the limit are always among them.
+    """
+    within = [f for f in front if limit_s is None or f.latency_s <= limit_s * MARGIN]
+    pool = within or list(front[:1])
+    must = sorted(pool, key=lambda f: f.quality.error)[:3] if limit_s is not None else []
+    spread = [pool[i] for i in spread_out(np.array([f.latency_s for f in pool]), count)]
+    chosen = {f.id: f for f in (*must, *spread)}
+    return sorted(list(chosen.values())[:count], key=lambda f: f.latency_s)
+
+
+def finish(hunt: Hunt, chosen: Sequence[Found], store: Store, validation: Yardstick, test: Yardstick, monitor: Monitor) -> list[Winner]:
+    """Final weights of the chosen networks and their metrics on validation and test."""
+    winners = []
+    for i, found in enumerate(chosen):
+        key = key_of([hunt.about, "final", found.subnet.digest])
+        stored = store.get_arrays("final", key)
+        parameters = as_tensors(stored) if stored is not None else hunt.weights.final(found.subnet)
+        if stored is None:
+            store.put_arrays("final", key, as_arrays(parameters))
+        winners.append(scored(hunt, found, parameters, validation, test))
+        monitor.progress((i + 1) / len(chosen))
+    return winners
+
+
+def scored(hunt: Hunt, found: Found, parameters: Mapping[str, Tensor], validation: Yardstick, test: Yardstick) -> Winner:
+    """A winner with its metrics on both splits."""
+    run = hunt.run(found.subnet, parameters)
+    return Winner(found=found, parameters=parameters, validation=validation.quality(run), test=test.quality(run))
+
+
+def write(winner: Winner, out: Path, hunt: Hunt, template: GraphTemplate, validation: Yardstick) -> Winner:
+    """Write a winner's files and check them."""
+    checkpoint = hunt.subject.checkpoint
+    metadata = {
+        "producer": "paretoc",
+        "task": checkpoint.task,
+        "base_model": checkpoint.name,
+        "heads": " ".join(str(s.heads) for s in winner.found.subnet.shape),
+        "ffn_units": " ".join(str(s.ffn_units) for s in winner.found.subnet.shape),
+        f"validation_{hunt.subject.metric.name}": f"{winner.validation.metric:.6f}",
+    }
+    artifact = write_artifact(
+        out / winner.id, checkpoint, template, winner.found.subnet, winner.parameters, validation.batches, metadata
+    )
+    return replace(winner, artifact=artifact)
+
+
+def _programs(winners: Sequence[Winner], bench: ModelWorkbench) -> list[Program]:
+    return [
+        bench.program(w.id, w.found.subnet, None if w.artifact is None else w.artifact.path) for w in winners
+    ]
+
+
+def measure(
+    winners: Sequence[Winner], dense: Winner, bench: ModelWorkbench, device: Device, store: Store, options: Options, monitor: Monitor
+) -> tuple[list[Winner], Winner]:
+    """Time the final files against the dense one, alternating in one run."""
+    assert device.runtime is not None  # noqa: S101  called for devices that are here only
+    plan = Plan(min_rounds=6, max_rounds=10, reference_every=1, time_cap_s=60.0)
+    series = interleave(
+        _programs([dense, *winners], bench),
+        _programs([dense], bench)[0],
+        device.runtime,
+        device.workload,
+        plan=plan,
+        seed=options.seed,
+        recorder=_recorder([dense, *winners], device, store, device.workload),
+        progress=monitor.progress,
+    )
+    return [replace(w, series=series[w.id]) for w in winners], replace(dense, series=series[dense.id])
+
+
+def _recorder(winners: Sequence[Winner], device: Device, store: Store, workload: Workload) -> StoreRecorder:
+    files = [w.artifact.sha256 for w in winners if w.artifact is not None]
+    about = {"files": files, "fingerprint": device.fingerprint.to_json(), "workload": workload.to_json(), "target": str(device.target)}
+    return StoreRecorder(store, about)
+
+
+def measure_grid(
+    winners: Sequence[Winner], dense: Winner, bench: ModelWorkbench, device: Device, store: Store, options: Options, monitor: Monitor
+) -> list[Winner]:
+    """Speed-ups at batch 1 and 8, 32 and 128 tokens, one and all threads; each cell alternates with the dense model."""
+    assert device.runtime is not None  # noqa: S101  called for devices that are here only
+    from targets import usable_cpus
+
+    tokens = [t for t in (32, 128) if t <= bench.checkpoint.architecture.max_tokens]
+    threads = [1] if device.target.kind == "gpu" else sorted({1, usable_cpus()})
+    cells = [(b, t, n) for b in (1, 8) for t in tokens for n in threads]
+    grids: dict[str, list[dict[str, Any]]] = {w.id: [] for w in winners}
+    plan = Plan(min_rounds=2, max_rounds=2, min_samples=5, block_s=0.03, warmup=2, reference_every=1)
+    for i, (batch, length, count) in enumerate(cells):
+        workload = replace(device.workload, batch=batch, tokens=length, threads=count)
+        series = interleave(
+            _programs(winners, bench),
+            _programs([dense], bench)[0],
+            device.runtime,
+            workload,
+            plan=plan,
+            seed=options.seed,
+            recorder=_recorder([dense, *winners], device, store, workload),
+        )
+        for name, cell in series.items():
+            grids[name].append(_cell(workload, cell))
+        monitor.progress((i + 1) / len(cells))
+    return [replace(w, grid=tuple(grids[w.id])) for w in winners]
+
+
+def _cell(workload: Workload, series: Series) -> dict[str, Any]:
+    speedup = float(np.median(series.ratio_to_reference()))
+    return {
+        "batch": workload.batch,
+        "tokens": workload.tokens,
+        "threads": workload.threads,
+        "latency_ms": series.median_s * 1e3,
+        "dense_latency_ms": series.reference_s * 1e3,
+        "speedup": speedup,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether one winner meets the budgets, on measurement or (`predicted`) on the table."""
+
+    status: str
+    limits: Mapping[str, float]
+
+
+def judge(winner: Winner, dense: Winner, budgets: Budgets, percentile: str) -> Verdict:
+    """Hold a winner against the budgets."""
+    limits = budgets.limits()
+    measured = winner.series is not None
+    latency = winner.latency_s(percentile) if measured else winner.found.latency_s
+    speedup = winner.speedup if measured else dense.found.latency_s / winner.found.latency_s
+    assert latency is not None  # noqa: S101  one of the two exists
+    assert speedup is not None  # noqa: S101
+    met = (
+        (budgets.max_latency_s is None or latency <= budgets.max_latency_s)
+        and (budgets.min_speedup is None or speedup >= budgets.min_speedup)
+        and (budgets.max_drop is None or winner.validation.metric >= dense.validation.metric * (1 - budgets.max_drop))
+    )
+    if not limits:
+        return Verdict(status="none", limits=limits)
+    if not met:
+        return Verdict(status="missed", limits=limits)
+    return Verdict(status="met" if measured else "predicted", limits=limits)
+
+
+def best_of(winners: Sequence[Winner], dense: Winner, verdicts: Mapping[str, Verdict], budgets: Budgets) -> Winner:
+    """What the budgets select: the least error under a latency budget, the fastest under a bound on the error.
+
+    Without budgets: the fastest that keeps 99 % of the dense metric, else the most accurate. BudgetError naming the
+    nearest candidate where none meets them.
+    """
+    allowed = [w for w in winners if verdicts[w.id].status != "missed"]
+    if not allowed:
+        raise BudgetError(_nearest(winners, dense))
+    if budgets.max_latency_s is not None or budgets.min_speedup is not None:
+        return min(allowed, key=lambda w: w.validation.error)
+    share = 1 - (0.01 if budgets.max_drop is None else budgets.max_drop)
+    keeping = [w for w in allowed if w.validation.metric >= share * dense.validation.metric]
+    return min(keeping, key=_cost) if keeping else min(allowed, key=lambda w: w.validation.error)
+
+
+def _cost(winner: Winner) -> float:
+    return winner.found.latency_s if winner.series is None else winner.series.median_s
+
+
+def _nearest(winners: Sequence[Winner], dense: Winner) -> str:
+    fastest = min(winners, key=_cost)
+    nearest = max(winners, key=lambda w: w.validation.metric / dense.validation.metric + (w.speedup or 0) / (fastest.speedup or 1))
+    speed = nearest.speedup or dense.found.latency_s / nearest.found.latency_s
+    return (
+        f"none of {len(winners)} candidates meets the budget\nnearest: {nearest.id} at {_cost(nearest) * 1e3:.3g} ms, "
+        f"{speed:.2f}x, metric {nearest.validation.metric:.4f} (dense {dense.validation.metric:.4f}); "
+        f"fastest: {_cost(fastest) * 1e3:.3g} ms"
+    )

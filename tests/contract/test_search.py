@@ -1,0 +1,286 @@
+"""What every search method must do, and that those which learn beat the one that does not."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+
+from compiler.costing import parameter_counts
+from compiler.families import Architecture
+from compiler.families.table import family_of
+from compiler.search import METHODS, hypervolume, is_nondominated, make_method, spread_out
+from compiler.spaces import SPACES, Ordering, make_space, sample_stratified, sample_uniform
+from targets.errors import InputError
+
+SIZES = Architecture(
+    family=family_of("bert"),
+    prefix="",
+    layers=6,
+    heads=4,
+    head_size=8,
+    hidden_size=32,
+    ffn_units=24,
+    max_tokens=64,
+    vocabulary=100,
+    stem_parameters=1000,
+)
+BUDGET = 150
+
+
+def cost(counts):
+    return parameter_counts(SIZES, counts)
+
+
+def error(counts) -> np.ndarray:
+    """Later layers matter more, each with falling returns: the best net of a size is very uneven."""
+    weight = 1.5 ** np.arange(SIZES.layers)
+    kept = np.sqrt(counts.heads / SIZES.heads) + np.sqrt(counts.units / SIZES.ffn_units)
+    return 2 - (kept * weight).sum(axis=1) / weight.sum()
+
+
+def objectives(space, genomes) -> np.ndarray:
+    counts = space.counts(genomes)
+    return np.stack([error(counts) / 2, cost(counts) / cost(space.counts(space.largest[None]))], axis=1)
+
+
+def samplers(space):
+    return {
+        "uniform": lambda rng, n: sample_uniform(space, rng, n),
+        "stratified": lambda rng, n: sample_stratified(space, rng, n, cost),
+    }
+
+
+def search(method, space, judge=objectives, evaluations: int = BUDGET):
+    """Genomes and objectives of the first so many evaluations."""
+    asked, told = [], []
+    while sum(map(len, asked)) < evaluations:
+        genomes = method.ask()
+        assert len(genomes) >= 1
+        values = judge(space, genomes)
+        method.tell(genomes, values)
+        asked.append(genomes)
+        told.append(values)
+    return np.concatenate(asked)[:evaluations], np.concatenate(told)[:evaluations]
+
+
+def make(name, space, *, seed=0, sampler="stratified", **options):
+    return make_method(name, space, samplers(space)[sampler], seed=seed, **options)
+
+
+@pytest.fixture(params=METHODS)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(params=SPACES)
+def space(request):
+    order = Ordering.by_index(SIZES.layers, SIZES.heads, SIZES.ffn_units)
+    return make_space(request.param, SIZES, ordering=order)
+
+
+@pytest.fixture
+def medium():
+    return make_space("medium", SIZES)
+
+
+# --- the contract
+
+
+def test_search_stays_inside_the_bounds_of_every_space(name, space):
+    genomes, values = search(make(name, space), space, evaluations=60)
+    assert genomes.dtype == np.int64
+    assert genomes.shape == (60, len(space.lower))
+    assert (genomes >= space.lower).all()
+    assert (genomes <= space.upper).all()
+    assert np.isfinite(values).all()
+
+
+def test_search_starts_from_largest_smallest_and_middle(name, space):
+    genomes, _ = search(make(name, space), space, evaluations=30)
+    start = np.stack([space.largest, space.smallest, space.middle])
+    assert np.array_equal(genomes[:3], start)
+
+
+def test_search_is_the_same_for_a_seed_and_another_for_another(name, medium):
+    runs = [search(make(name, medium, seed=seed), medium, evaluations=60)[0] for seed in (3, 3, 4)]
+    assert np.array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+
+
+def test_search_does_not_depend_on_numpys_global_state(name, medium):
+    runs = []
+    for seed in (1, 2):
+        np.random.seed(seed)  # noqa: NPY002  the point of the test
+        runs.append(search(make(name, medium), medium, evaluations=60)[0])
+    assert np.array_equal(*runs)
+
+
+def test_search_continues_from_the_seeds_it_is_given_each_once(name, medium):
+    extra = sample_uniform(medium, np.random.default_rng(9), 4)
+    genomes, _ = search(make(name, medium, seeds=np.concatenate([extra, extra])), medium, evaluations=30)
+    assert np.array_equal(genomes[3:7], extra)
+    assert (genomes[:7] == extra[0]).all(axis=1).sum() == 1
+
+
+def test_more_seeds_than_a_population_are_all_evaluated(name, medium):
+    extra = sample_uniform(medium, np.random.default_rng(9), 40)
+    genomes, _ = search(make(name, medium, seeds=extra), medium, evaluations=80)
+    assert {tuple(g) for g in extra} <= {tuple(g) for g in genomes}
+
+
+def test_no_seeds_is_as_no_argument(name, medium):
+    empty = np.empty((0, len(medium.lower)), dtype=np.int64)
+    runs = [search(make(name, medium, **o), medium, evaluations=40)[0] for o in ({}, {"seeds": empty})]
+    assert np.array_equal(*runs)
+
+
+def constant(_, genomes):
+    return np.zeros((len(genomes), 2))
+
+
+def failed(_, genomes):
+    return np.full((len(genomes), 2), np.inf)
+
+
+def half_failed(space, genomes):
+    values = objectives(space, genomes)
+    values[genomes.sum(axis=1) % 2 == 0] = np.inf
+    return values
+
+
+def coarse(space, genomes):
+    return np.round(objectives(space, genomes), 1)
+
+
+def three(space, genomes):
+    values = objectives(space, genomes)
+    return np.column_stack([values, values.sum(axis=1)])
+
+
+@pytest.mark.parametrize("judge", [constant, failed, half_failed, coarse, three])
+def test_search_survives_ties_failures_and_more_objectives(name, space, judge):
+    genomes, values = search(make(name, space), space, judge, evaluations=80)
+    assert len(genomes) == len(values) == 80
+    assert (genomes >= space.lower).all()
+    assert (genomes <= space.upper).all()
+
+
+def test_search_of_a_space_smaller_than_the_population_does_not_hang(name):
+    one = Architecture(
+        **{field: getattr(SIZES, field) for field in SIZES.__slots__} | {"layers": 1, "heads": 1, "ffn_units": 1}
+    )
+    for space_name in SPACES:
+        tiny = make_space(space_name, one)
+        method = make_method(name, tiny, lambda rng, n, tiny=tiny: sample_uniform(tiny, rng, n), seed=0)
+        genomes, _ = search(method, tiny, constant, evaluations=40)
+        assert (genomes <= tiny.upper).all()
+
+
+def test_failures_never_hide_what_worked(medium):
+    """A local search whose every network fails but some must still find the front of those."""
+    _, values = search(make("local", medium), medium, half_failed, evaluations=300)
+    assert len(set(map(tuple, values[np.isfinite(values).all(axis=1)]))) > 20
+
+
+# --- who learns
+
+
+def volume(name, space, sampler, seed) -> float:
+    _, values = search(make(name, space, seed=seed, sampler=sampler), space)
+    return hypervolume(values, np.array([1.0, 1.0]))
+
+
+@pytest.mark.parametrize(("name", "sampler"), [("local", "uniform"), ("nsga2", "uniform"), ("nsga2", "stratified")])
+def test_methods_that_learn_beat_random_search_at_equal_evaluations(name, sampler, medium):
+    ours, random = ([volume(n, medium, sampler, seed) for seed in range(5)] for n in (name, "random"))
+    assert np.mean(ours) > np.mean(random)
+    assert sum(a > b for a, b in zip(ours, random, strict=True)) >= 4
+
+
+def test_long_searches_come_near_the_best_front(medium):
+    """The optimum by dynamic programming over the additive objective and cost: an independent oracle."""
+    from compiler.oneshot import allocate
+
+    weight = 1.5 ** np.arange(SIZES.layers)
+    total = cost(medium.counts(medium.largest[None]))[0]
+    losses, costs = [], []
+    for size, parameters in ((SIZES.heads, SIZES.attention_parameters), (SIZES.ffn_units, SIZES.ffn_parameters)):
+        for w in weight / weight.sum():
+            losses.append(w * (1 - np.sqrt(np.arange(size + 1) / size)) / 2)
+            costs.append(np.array([parameters(k) for k in range(size + 1)]) / total)
+    budgets = np.linspace(0.02, 1, 60)
+    best = np.array([[*pick] for pick in allocate(losses, costs, budgets.tolist())])
+    reference = np.array([1.0, 1.0])
+    ideal = hypervolume(objectives(medium, best), reference)
+    for name, share in (("local", 0.93), ("nsga2", 0.93)):
+        _, values = search(make(name, medium), medium, evaluations=1000)
+        assert share * ideal < hypervolume(values, reference) <= ideal * 1.01
+
+
+# --- dominance and hypervolume
+
+
+def dominates(a, b) -> bool:
+    return bool((a <= b).all() and (a < b).any())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_front_is_what_no_other_point_dominates(seed):
+    rng = np.random.default_rng(seed)
+    points = rng.integers(0, 6, (25, 2 + seed % 2)).astype(float)
+    seen: set[tuple[float, ...]] = set()
+    expected = []
+    for point in points:
+        expected.append(tuple(point) not in seen and not any(dominates(other, point) for other in points))
+        seen.add(tuple(point))
+    assert is_nondominated(points).tolist() == expected
+
+
+def test_front_leaves_out_failed_evaluations():
+    points = np.array([[np.inf, np.inf], [1.0, 2.0], [2.0, 1.0], [np.inf, 0.5]])
+    assert is_nondominated(points).tolist() == [False, True, True, True]
+    assert is_nondominated(np.full((3, 2), np.inf)).tolist() == [True, False, False]
+
+
+def brute_volume(points, reference) -> float:
+    """Inclusion and exclusion over all sets of boxes."""
+    total = 0.0
+    for k in range(1, len(points) + 1):
+        for some in combinations(points, k):
+            total -= (-1) ** k * np.prod(np.maximum(reference - np.max(some, axis=0), 0))
+    return float(total)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_hypervolume_equals_inclusion_and_exclusion(seed):
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(0, 1.3, (7, 2 + seed % 2))
+    reference = np.ones(2 + seed % 2)
+    assert hypervolume(points, reference) == pytest.approx(brute_volume(points, reference))
+
+
+def test_hypervolume_by_hand():
+    reference = np.array([2.0, 2.0])
+    assert hypervolume(np.array([[1.0, 1.0]]), reference) == pytest.approx(1)
+    assert hypervolume(np.array([[0.0, 1.0], [1.0, 0.0]]), reference) == pytest.approx(3)
+    assert hypervolume(np.array([[0.0, 1.0], [1.0, 0.0], [1.5, 1.5]]), reference) == pytest.approx(3)
+    assert hypervolume(np.array([[3.0, 0.0]]), reference) == 0
+
+
+def test_spread_out_takes_both_ends_and_even_steps():
+    values = np.array([0.0, 10.0, 1.0, 5.2, 9.0, 4.0])
+    assert spread_out(values, 3) == [0, 3, 1]
+    assert spread_out(values, 6) == spread_out(values, 99) == [0, 2, 5, 3, 4, 1]
+    assert spread_out(np.array([3.0]), 2) == [0]
+
+
+@pytest.mark.parametrize("count", range(2, 9))
+def test_spread_out_never_repeats_and_never_exceeds(count):
+    for ties in product([0.0, 1.0], repeat=5):
+        chosen = spread_out(np.array([*ties, 0.5]), count)
+        assert len(chosen) == len(set(chosen)) == min(count, 6)
+
+
+def test_unknown_method_lists_the_names(medium):
+    with pytest.raises(InputError, match="known: random, local, nsga2"):
+        make("annealing", medium)

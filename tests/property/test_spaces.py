@@ -1,0 +1,278 @@
+"""Spaces: genome, counts and sub-network say the same; samplers and mutation stay inside; small nets are seen."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compiler.costing import parameter_counts
+from compiler.families import Architecture
+from compiler.families.table import family_of
+from compiler.spaces import SPACES, Counts, Ordering, Space, Subnet, make_space, sample_stratified, sample_uniform
+from targets.errors import InputError
+
+quick = settings(deadline=None, max_examples=20, derandomize=True)
+
+
+def architecture(layers: int, heads: int, units: int, head_size: int = 8) -> Architecture:
+    return Architecture(
+        family=family_of("bert"),
+        prefix="",
+        layers=layers,
+        heads=heads,
+        head_size=head_size,
+        hidden_size=heads * head_size,
+        ffn_units=units,
+        max_tokens=512,
+        vocabulary=1000,
+        stem_parameters=12_345,
+    )
+
+
+def shuffled(layers: int, heads: int, units: int, seed: int) -> Ordering:
+    rng = np.random.default_rng(seed)
+    return Ordering(
+        heads=tuple(rng.permutation(heads) for _ in range(layers)),
+        units=tuple(rng.permutation(units) for _ in range(layers)),
+    )
+
+
+@st.composite
+def spaces(draw, names=tuple(SPACES)) -> Space:
+    layers, heads, units = draw(st.integers(1, 5)), draw(st.integers(1, 6)), draw(st.integers(1, 40))
+    return make_space(
+        draw(st.sampled_from(names)),
+        architecture(layers, heads, units),
+        ordering=shuffled(layers, heads, units, draw(st.integers(0, 99))),
+        unit_step=draw(st.sampled_from([1, 4, 7, 64])),
+    )
+
+
+@st.composite
+def with_genomes(draw, names=tuple(SPACES)):
+    space = draw(spaces(names))
+    rng = np.random.default_rng(draw(st.integers(0, 9999)))
+    corners = np.stack([space.largest, space.smallest, space.middle, space.lower])
+    return space, np.concatenate([corners, sample_uniform(space, rng, 4)]), rng
+
+
+def inside(space: Space, genomes) -> bool:
+    return bool((genomes >= space.lower).all() and (genomes <= space.upper).all())
+
+
+def params(space: Space):
+    return lambda counts: parameter_counts(architecture(space.layers, space.heads, space.units), counts)
+
+
+@quick
+@given(with_genomes())
+def test_counts_shape_and_sub_network_agree(drawn):
+    space, genomes, _ = drawn
+    counts = space.counts(genomes)
+    assert counts.heads.shape == counts.units.shape == (len(genomes), space.layers)
+    for row, genome in enumerate(genomes):
+        subnet = space.subnet(genome)
+        assert subnet.shape == counts.shape(row) == space.shape(genome)
+        for heads, units in zip(subnet.heads, subnet.units, strict=True):
+            assert set(heads) <= set(range(space.heads))
+            assert set(units) <= set(range(space.units))
+
+
+@quick
+@given(with_genomes())
+def test_a_sub_network_survives_json_and_knows_equal_ones(drawn):
+    space, genomes, _ = drawn
+    for genome in genomes:
+        subnet = space.subnet(genome)
+        back = Subnet.from_json(subnet.to_json())
+        assert back == subnet
+        assert back.digest == subnet.digest
+    digests = {space.subnet(g).digest for g in genomes}
+    assert len(digests) == len({(s.heads, s.units) for s in map(space.subnet, genomes)})
+
+
+@quick
+@given(with_genomes())
+def test_counts_can_be_stacked_and_taken_apart(drawn):
+    space, genomes, _ = drawn
+    counts = space.counts(genomes)
+    again = Counts.of([counts.shape(row) for row in range(len(genomes))])
+    assert np.array_equal(again.heads, counts.heads)
+    assert np.array_equal(again.units, counts.units)
+
+
+@quick
+@given(spaces())
+def test_largest_is_everything_and_the_starts_are_inside(space):
+    assert set(space.shape(space.largest)) == {(space.heads, space.units)}
+    for genome in (space.largest, space.smallest, space.middle):
+        assert genome.shape == space.lower.shape
+        assert inside(space, genome)
+    cost = params(space)(space.counts(np.stack([space.smallest, space.middle, space.largest])))
+    assert cost[0] <= cost[2]
+    assert cost[1] <= cost[2]
+
+
+@quick
+@given(with_genomes(), st.integers(1, 30))
+def test_samplers_stay_inside_and_give_as_many_as_asked_for(drawn, n):
+    space, _, rng = drawn
+    for genomes in (sample_uniform(space, rng, n), sample_stratified(space, rng, n, params(space))):
+        assert genomes.shape == (n, len(space.lower))
+        assert genomes.dtype == np.int64
+        assert inside(space, genomes)
+
+
+@quick
+@given(spaces(), st.integers(0, 99))
+def test_samplers_are_given_by_the_seed(space, seed):
+    for draw in (sample_uniform, lambda *args: sample_stratified(*args, params(space))):
+        first, second = (draw(space, np.random.default_rng(seed), 6) for _ in range(2))
+        assert np.array_equal(first, second)
+
+
+@quick
+@given(with_genomes())
+def test_mutation_changes_exactly_one_variable_and_stays_inside(drawn):
+    space, genomes, rng = drawn
+    for genome in genomes:
+        before = genome.copy()
+        child = space.mutate(genome, rng)
+        assert np.array_equal(genome, before)
+        assert inside(space, child)
+        assert (child != genome).sum() == (space.upper > space.lower).any()
+
+
+def test_mutation_reaches_every_other_value_equally_often():
+    space = make_space("small", architecture(2, 1, 4))
+    genome, rng = np.array([1, 1, 2]), np.random.default_rng(0)
+    children = [tuple(int(v) for v in space.mutate(genome, rng)) for _ in range(4000)]
+    assert set(children) == {(0, 1, 2), (2, 1, 2), (1, 1, 1), (1, 1, 3), (1, 1, 4)}
+    share = np.mean([child[0] != 1 for child in children])
+    assert 0.45 < share < 0.55  # heads are fixed at 1, so layers and units take turns
+
+
+@quick
+@given(with_genomes(("small", "medium", "layer")))
+def test_first_k_keeps_the_most_important(drawn):
+    space, genomes, _ = drawn
+    for genome in genomes:
+        subnet = space.subnet(genome)
+        for layer in range(space.layers):
+            for kept, order in (
+                (subnet.heads[layer], space.ordering.heads[layer]),
+                (subnet.units[layer], space.ordering.units[layer]),
+            ):
+                rank = {int(index): place for place, index in enumerate(order)}
+                dropped = set(rank) - set(kept)
+                assert max((rank[i] for i in kept), default=-1) < min((rank[i] for i in dropped), default=len(rank))
+
+
+@quick
+@given(with_genomes(("large",)))
+def test_large_keeps_exactly_the_bits_set(drawn):
+    space, genomes, _ = drawn
+    for genome in genomes:
+        subnet, split = space.subnet(genome), space.layers * space.heads
+        bits = np.zeros_like(genome)
+        for layer in range(space.layers):
+            bits[[layer * space.heads + head for head in subnet.heads[layer]]] = 1
+            bits[[split + layer * space.units + unit for unit in subnet.units[layer]]] = 1
+        assert np.array_equal(bits, genome)
+
+
+@quick
+@given(spaces())
+def test_unit_steps_cover_zero_to_all(space):
+    variables = np.arange(space.steps + 1)
+    counts = space.units_of(variables)
+    assert counts[0] == 0
+    assert counts[-1] == space.units
+    assert (np.diff(counts) > 0).all()
+    assert all(int(c) % space.unit_step == 0 for c in counts[:-1])
+
+
+@quick
+@given(with_genomes())
+def test_parameters_of_many_equal_the_closed_form_of_each(drawn):
+    space, genomes, _ = drawn
+    sizes = architecture(space.layers, space.heads, space.units)
+    counts = space.counts(genomes)
+    many = parameter_counts(sizes, counts)
+    assert many.tolist() == [sizes.parameters(counts.shape(row)) for row in range(len(genomes))]
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_middle_is_about_half_of_the_encoder(name):
+    space = make_space(name, MINILM)
+    small, middle, large = params(space)(space.counts(np.stack([space.lower, space.middle, space.largest])))
+    assert 0.2 < (middle - small) / (large - small) < 0.6
+
+
+def test_genomes_by_hand():
+    sizes, order = architecture(3, 4, 10), shuffled(3, 4, 10, 0)
+    small = make_space("small", sizes, ordering=order, unit_step=4)
+    assert small.shape(np.array([2, 3, 2])) == ((3, 8), (3, 8), (0, 0))
+    assert small.shape(np.array([1, 1, 3])) == ((1, 10), (0, 0), (0, 0))
+    medium = make_space("medium", sizes, ordering=order)
+    assert medium.shape(np.array([0, 4, 1, 10, 0, 3])) == ((0, 10), (4, 0), (1, 3))
+    layer = make_space("layer", sizes, ordering=order)
+    assert layer.shape(np.array([1, 0, 1])) == ((4, 10), (0, 0), (4, 10))
+    large = make_space("large", sizes, ordering=order)
+    assert len(large.lower) == 3 * (4 + 10)
+    assert sum(sum(sizes) for sizes in large.shape(large.smallest)) == 2
+    assert large.subnet(large.smallest).heads[0] == (int(order.heads[0][0]),)
+
+
+def quartile_shares(space: Space, genomes) -> np.ndarray:
+    """Share of genomes in each quarter of the cost range from the smallest to the largest network."""
+    cost = params(space)
+    low, high = cost(space.counts(np.stack([space.lower, space.upper])))
+    position = (cost(space.counts(genomes)) - low) / (high - low)
+    return np.bincount(np.minimum((position * 4).astype(int), 3), minlength=4) / len(genomes)
+
+
+MINILM = architecture(6, 12, 1536, 32)
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("seed", range(3))
+def test_stratified_samples_fill_every_quarter_of_the_cost_range(name, seed):
+    space = make_space(name, MINILM)
+    n = {"layer": 64, "large": 80}.get(name, 200)  # LAYER has 64 genomes, those of LARGE are long
+    genomes = sample_stratified(space, np.random.default_rng(seed), n, params(space))
+    shares = quartile_shares(space, genomes)
+    assert (shares >= 0.15).all(), shares
+    assert (shares <= 0.35).all(), shares
+
+
+def test_uniform_samples_of_large_hardly_ever_leave_the_middle():
+    space = make_space("large", MINILM)
+    shares = quartile_shares(space, sample_uniform(space, np.random.default_rng(0), 200))
+    assert shares[0] == shares[3] == 0
+
+
+def test_stratified_takes_no_genome_of_the_pool_twice():
+    space = make_space("large", MINILM)
+    genomes = sample_stratified(space, np.random.default_rng(0), 100, params(space))
+    assert len(np.unique(genomes, axis=0)) == 100
+
+
+def test_stratified_follows_the_cost_it_is_given():
+    space = make_space("medium", MINILM)
+    genomes = sample_stratified(space, np.random.default_rng(0), 200, lambda counts: counts.heads.sum(1).astype(float))
+    heads = space.counts(genomes).heads.sum(1) / 72
+    assert abs(np.quantile(heads, [0.25, 0.5, 0.75]) - [0.25, 0.5, 0.75]).max() < 0.05
+
+
+def test_unknown_space_lists_the_names():
+    with pytest.raises(InputError, match="known: small, medium, layer, large"):
+        make_space("huge", MINILM)
+
+
+@pytest.mark.parametrize("kept", [[1, 1], [2, 1]])
+def test_a_sub_network_of_indices_that_do_not_ascend_is_refused(kept):
+    with pytest.raises(ValueError, match="ascending and distinct"):
+        Subnet(heads=(tuple(kept),), units=((),))
+    with pytest.raises(ValueError, match="1 layers of heads, 2 layers of FFN units"):
+        Subnet.of([[0]], [[0], [1]])

@@ -1,0 +1,519 @@
+"""Cost tables and the interleaved measuring behind them, on the null device and on a machine that drifts on purpose."""
+
+import json
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from profilers import (
+    CostKey,
+    CostTable,
+    Dimensions,
+    LayerSizes,
+    Measurement,
+    MissingCostError,
+    Plan,
+    Program,
+    TableError,
+    Workload,
+    interleave,
+    make_runtime,
+    measure_table,
+    roofline_table,
+)
+from profilers.profile import ffn_sizes, head_sizes
+from profilers.roofline import attention_seconds, base_seconds, ffn_seconds, stack_seconds
+from targets import Fingerprint, Target
+from targets.errors import InputError, TargetError
+from targets.fingerprint import measure_fingerprint
+
+DIMS = Dimensions(layers=4, heads=6, ffn_units=192, hidden_size=96, head_size=16, vocabulary=500)
+NULL = Target.parse("null")
+ASKED = Workload(batch=2, tokens=40, runtime="null")
+PLAN = Plan(min_rounds=3, max_rounds=6, min_samples=4, block_s=0.0, warmup=2, reference_every=3)
+HERE = measure_fingerprint(NULL)
+
+
+def not_built():
+    pytest.fail("the null device builds nothing")
+
+
+def workbench(stack) -> Program:
+    name = " ".join(f"{heads}.{units}" for heads, units in stack)
+    return Program(
+        name=name, stack=stack, dimensions=DIMS, graph=not_built, module=not_built, inputs=lambda *_: not_built()
+    )
+
+
+def random_stacks(sizes: list[int], n: int = 20):
+    rng = np.random.default_rng(4)
+    units = [0, *sizes]
+    return [tuple(LayerSizes(int(rng.integers(0, 7)), int(rng.choice(units))) for _ in range(4)) for _ in range(n)]
+
+
+CHECKS = random_stacks(ffn_sizes(DIMS, NULL.size_alignment))
+
+
+def measure(**changes) -> CostTable:
+    arguments = {"checks": CHECKS, "plan": PLAN} | changes
+    return measure_table(NULL, DIMS, ASKED, make_runtime("null", NULL), workbench, HERE, **arguments)
+
+
+@pytest.fixture(scope="module")
+def table() -> CostTable:
+    return measure()
+
+
+def by_hand(**entries) -> CostTable:
+    """attention_3=2.0 is 3 heads at 2 s; base and mask have size 0."""
+    rows = {CostKey(*_piece(name), ASKED): seconds for name, seconds in entries.items()}
+    return CostTable(target="null:fp32", source="measured", fingerprint=HERE, dimensions=DIMS, entries=rows, error=None)
+
+
+def _piece(name: str):
+    piece, _, size = name.partition("_")
+    return piece, int(size or 0)
+
+
+# --- the fit
+
+
+def test_table_recovers_the_roofline_piece_by_piece(table):
+    expected = {CostKey("base", 0, ASKED): base_seconds(NULL, ASKED, DIMS), CostKey("mask", 0, ASKED): 0.0}
+    for heads in head_sizes(DIMS):
+        expected[CostKey("attention", heads, ASKED)] = attention_seconds(NULL, ASKED, DIMS, heads)
+    for units in ffn_sizes(DIMS, NULL.size_alignment):
+        expected[CostKey("ffn", units, ASKED)] = ffn_seconds(NULL, ASKED, DIMS, units)
+    assert table.entries.keys() == expected.keys()
+    for key, seconds in expected.items():
+        assert table.entries[key] == pytest.approx(seconds, rel=1e-9, abs=1e-12), key
+
+
+def test_table_publishes_its_error_on_networks_it_never_saw_and_the_controls_beside_it(table):
+    error = table.error
+    assert error.check_nets == len(table.checks) == len(CHECKS)
+    assert error.mape < 1e-9
+    assert error.max < 1e-9
+    assert error.spearman == pytest.approx(1.0)
+    assert error.control_mape > 0.005 > error.mape
+    for check, stack in zip(table.checks, CHECKS, strict=True):
+        assert check["heads"] == [sizes.heads for sizes in stack]
+        assert check["ffn_units"] == [sizes.ffn_units for sizes in stack]
+        assert check["measured_s"] == pytest.approx(stack_seconds(NULL, ASKED, DIMS, stack))
+
+
+def test_a_table_of_the_null_device_never_says_measured(table):
+    assert table.source == "null"
+    assert table.predict(DIMS.dense, ASKED).source == "null"
+
+
+def test_table_is_the_same_for_every_order_of_measuring(table):
+    assert measure(seed=1).entries == pytest.approx(dict(table.entries))
+
+
+def test_no_checks_no_error():
+    assert measure(checks=[]).error is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_time_below_zero_where_the_device_is_noisy(seed):
+    """Clipping the free solution instead would leave the other costs as wrong as the negative ones made them."""
+    from scipy.optimize import lsq_linear
+
+    from profilers.profile import _fit, _plan_stacks, _sizes
+
+    rng = np.random.default_rng(seed)
+    stacks = _plan_stacks(DIMS, 8)
+    true = np.array([stack_seconds(NULL, ASKED, DIMS, _sizes(s, DIMS)) for s in stacks])
+    seconds = true * rng.lognormal(0, 0.5, len(true))
+    fit = _fit(stacks, seconds, DIMS, ASKED)
+    assert min(fit.entries.values()) == 0.0
+    columns = {key: i for i, key in enumerate(fit.entries)}
+    matrix = np.zeros((len(stacks), len(columns)))
+    for row, stack in zip(matrix, stacks, strict=True):
+        row[0] = 1
+        row[1] = stack.piece == "attention"
+        if stack.depth:
+            row[columns[CostKey(stack.piece, stack.size, ASKED)]] = stack.depth
+    best = lsq_linear(matrix / seconds[:, None], np.ones(len(seconds)), bounds=(0, np.inf), method="bvls", tol=1e-14)
+    found = matrix @ np.array(list(fit.entries.values())) / seconds - 1
+    assert (found**2).sum() / 2 == pytest.approx(best.cost, rel=1e-6)
+
+
+def test_sizes_to_measure():
+    assert head_sizes(DIMS) == [1, 2, 3, 4, 5, 6]
+    many = head_sizes(replace(DIMS, heads=64))
+    assert len(many) == 16
+    assert many[-1] == 64
+    for alignment in (1, 8, 16, 64):
+        sizes = ffn_sizes(replace(DIMS, ffn_units=1500), alignment)
+        assert sizes[-1] == 1500
+        assert all(size % alignment == 0 for size in sizes[:-1])
+        assert sizes == sorted(set(sizes))
+    assert ffn_sizes(replace(DIMS, ffn_units=5), 8) == [5]
+
+
+def test_roofline_table_predicts_the_roofline_and_says_so():
+    modelled = roofline_table(NULL, DIMS, ASKED, HERE)
+    for stack in CHECKS:
+        estimate = modelled.predict(stack, ASKED)
+        assert estimate.value == pytest.approx(stack_seconds(NULL, ASKED, DIMS, stack))
+        assert estimate.source == "roofline"
+
+
+def test_table_error_by_hand():
+    error = TableError.of(np.array([1.1, 2.0, 2.7]), np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 3.0]))
+    assert error.check_nets == 3
+    assert error.mape == pytest.approx(0.2 / 3)
+    assert error.max == pytest.approx(0.1)
+    assert error.p95 == pytest.approx(0.1)
+    assert error.spearman == pytest.approx(1.0)
+    assert error.control_mape == pytest.approx(1 / 3)
+
+
+# --- look-up and interpolation
+
+
+def test_missing_cost_names_the_nearest_sizes(table):
+    with pytest.raises(MissingCostError, match=r"ffn at 90 .*nearest sizes: \[96, 64\]"):
+        table.lookup(CostKey("ffn", 90, ASKED))
+    with pytest.raises(MissingCostError, match="nearest sizes: none"):
+        table.lookup(CostKey("ffn", 96, replace(ASKED, batch=64)))
+
+
+def test_curve_is_linear_between_entries_flat_below_and_zero_at_zero():
+    curve = by_hand(ffn_2=1.0, ffn_4=2.0, ffn_8=3.0).curve("ffn", 8, ASKED)
+    assert curve == pytest.approx([0, 1, 1, 1.5, 2, 2.25, 2.5, 2.75, 3])
+
+
+def test_curve_refuses_to_extrapolate():
+    with pytest.raises(MissingCostError, match="end at 8, need 9"):
+        by_hand(ffn_8=3.0).curve("ffn", 9, ASKED)
+    with pytest.raises(MissingCostError, match="end at none"):
+        by_hand(ffn_8=3.0).curve("attention", 1, ASKED)
+
+
+def test_prediction_by_hand_and_its_source():
+    table = by_hand(base=10.0, mask=0.5, attention_2=2.0, attention_6=6.0, ffn_96=1.0, ffn_192=3.0)
+    none = LayerSizes(0, 0)
+    exact = table.predict((LayerSizes(2, 192), LayerSizes(6, 0), none, none), ASKED)
+    assert (exact.value, exact.source) == (pytest.approx(10 + 0.5 + 2 + 3 + 6), "measured")
+    between = table.predict((LayerSizes(0, 144), LayerSizes(3, 0), none, none), ASKED)
+    assert (between.value, between.source) == (pytest.approx(10 + 0.5 + 2 + 3), "interpolated")
+    without_attention = table.predict((LayerSizes(0, 96), none, none, none), ASKED)
+    assert without_attention.value == pytest.approx(11)
+    assert table.predict((none,) * 4, ASKED).value == pytest.approx(10)
+
+
+# --- what is refused
+
+
+def test_json_and_file_round_trip(table, tmp_path):
+    path = tmp_path / "table.json"
+    table.write(path)
+    back = CostTable.read(path)
+    assert back.entries == table.entries
+    assert back.to_json() == table.to_json()
+    assert back.error == table.error
+    assert back.fingerprint == table.fingerprint
+    assert [back.predict(s, ASKED) for s in CHECKS] == [table.predict(s, ASKED) for s in CHECKS]
+
+
+def _set(*path_and_value):
+    *path, last, value = path_and_value
+
+    def change(data):
+        for key in path:
+            data = data[key]
+        data[last] = value
+
+    return change
+
+
+def _drop(*path):
+    def change(data):
+        for key in path[:-1]:
+            data = data[key]
+        del data[path[-1]]
+
+    return change
+
+
+TOP = ("target", "source", "fingerprint", "dimensions", "entries", "error")
+BROKEN = {
+    "no table": (_set("kind", "something else"), "not a paretoc cost table"),
+    "older schema": (_set("schema", 0), "schema 0, this version reads"),
+    "no schema": (_drop("schema"), "schema None"),
+    "NaN": (_set("entries", 2, "seconds", float("nan")), "attention at 1 has the time nan"),
+    "infinite": (_set("entries", 2, "seconds", float("inf")), "has the time inf"),
+    "negative": (_set("entries", 2, "seconds", -1e-9), "has the time -1e-09"),
+    "no number": (_set("entries", 2, "seconds", None), "damaged"),
+    "unknown piece": (_set("entries", 2, "piece", "conv"), "'conv' is none of"),
+    "unknown source": (_set("source", "guessed"), "'guessed' is none of"),
+    "entry without size": (_drop("entries", 2, "size"), "KeyError: 'size'"),
+    "entry with more": (_set("entries", 2, "gpu", 1), "damaged"),
+    "dimensions with less": (_drop("dimensions", "heads"), "damaged"),
+    "fingerprint with less": (_drop("fingerprint", "isa"), "not a fingerprint"),
+    **{f"no {key}": (_drop(key), f"damaged: KeyError: '{key}'") for key in TOP},
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN.values(), ids=BROKEN)
+def test_damaged_tables_are_refused(table, tmp_path, change, message):
+    data = json.loads(json.dumps(table.to_json()))
+    change(data)
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError) as caught:
+        CostTable.read(path)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"7", b"null", b"\xff\xfe", b"{"])
+def test_what_is_no_table_at_all_is_refused(tmp_path, content):
+    path = tmp_path / "table.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"table\.json"):
+        CostTable.read(path)
+
+
+def test_truncated_and_missing_files_are_refused(table, tmp_path):
+    path = tmp_path / "table.json"
+    table.write(path)
+    text = path.read_text()
+    for length in (1, len(text) // 2, len(text) - 3):
+        path.write_text(text[:length])
+        with pytest.raises(InputError, match=r"not valid JSON \(truncated\?\)"):
+            CostTable.read(path)
+    with pytest.raises(InputError, match="no cost table at"):
+        CostTable.read(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("name", ["heads", "ffn_units", "hidden_size", "head_size"])
+def test_a_table_of_another_model_is_refused(table, name):
+    other = replace(DIMS, **{name: getattr(DIMS, name) + 1})
+    with pytest.raises(TargetError, match=f"another model: {name}"):
+        table.check_fits(other, ASKED)
+
+
+def test_a_table_serves_models_that_differ_in_depth_or_vocabulary_only(table):
+    table.check_fits(replace(DIMS, layers=2, vocabulary=7), ASKED)
+
+
+@pytest.mark.parametrize("change", [{"batch": 3}, {"tokens": 41}, {"threads": 2}, {"precision": "fp16"}])
+def test_a_table_of_another_workload_is_refused_and_says_what_it_has(table, change):
+    with pytest.raises(TargetError, match="it has: batch 2, 40 tokens, 1 threads, fp32, null"):
+        table.check_fits(DIMS, replace(ASKED, **change))
+
+
+def test_a_table_of_another_device_or_version_is_refused():
+    data = HERE.to_json() | {"kind": "cpu", "device_name": "A", "threads": 1, "libraries": {"onnxruntime": "1.30.1"}}
+    there = Fingerprint.from_json(data)
+    table = replace(by_hand(base=1.0), fingerprint=there)
+    table.check_device(there, "onnxruntime")
+    table.check_device(Fingerprint.from_json(data | {"libraries": {"onnxruntime": "1.30.9"}}), "onnxruntime")
+    for change, word in (
+        ({"device_name": "B"}, "here is B"),
+        ({"threads": 2}, "threads"),
+        ({"isa": ["avx2"]}, "instruction sets"),
+        ({"libraries": {"onnxruntime": "1.31.0"}}, "onnxruntime"),
+    ):
+        with pytest.raises(TargetError, match=word):
+            table.check_device(Fingerprint.from_json(data | change), "onnxruntime")
+
+
+# --- interleaving
+
+
+class Killed(BaseException):
+    """What SIGINT does, without stopping pytest."""
+
+
+class Machine:
+    """A runtime on a clock of its own: every call takes `seconds(stack) * speed(now)` and moves the clock on."""
+
+    name, source = "fake", "measured"
+
+    def __init__(self, speed=lambda _: 1.0, noise=lambda _: 1.0, fail_after: float = float("inf")) -> None:
+        self.speed, self.noise, self.fail_after = speed, noise, fail_after
+        self.now, self.opened, self.live = 0.0, [], 0
+
+    @contextmanager
+    def open(self, program, asked):
+        if len(self.opened) >= self.fail_after:
+            raise Killed
+        assert self.live == 0, "one live session at a time"
+        self.opened.append(program.name)
+        self.live += 1
+        factor = self.noise(program.name)
+        try:
+            yield _MachineSession(self, factor * stack_seconds(NULL, asked, DIMS, program.stack))
+        finally:
+            self.live -= 1
+
+
+class _MachineSession:
+    def __init__(self, machine: Machine, seconds: float) -> None:
+        self.machine, self.seconds = machine, seconds
+
+    def sample(self, n: int) -> list[float]:
+        samples = []
+        for _ in range(n):
+            samples.append(self.seconds * self.machine.speed(self.machine.now))
+            self.machine.now += samples[-1]
+        return samples
+
+
+class Notebook(dict):
+    """A recorder in memory."""
+
+    def put(self, name, samples_s):
+        assert name not in self, "measured again"
+        self[name] = list(samples_s)
+
+
+PROGRAMS = [workbench(stack) for stack in CHECKS]
+REFERENCE = workbench((LayerSizes(3, 96),) * 4)
+TRUE = {p.name: stack_seconds(NULL, ASKED, DIMS, p.stack) for p in PROGRAMS}
+REFERENCE_S = stack_seconds(NULL, ASKED, DIMS, REFERENCE.stack)
+
+
+def run(machine, *, plan=PLAN, **options):
+    return interleave(PROGRAMS, REFERENCE, machine, ASKED, plan=plan, seed=0, **options)
+
+
+@pytest.fixture(scope="module")
+def duration() -> float:
+    machine = Machine()
+    run(machine)
+    return machine.now
+
+
+DRIFTS = {
+    "slower by 30 % all the while": lambda share: 1 + 0.3 * share,
+    "faster by 30 % all the while": lambda share: 1.3 - 0.3 * share,
+    "slower for a third of the time": lambda share: 1.3 if 1 / 3 < share < 2 / 3 else 1.0,
+    "up and down": lambda share: 1 + 0.15 * np.sin(2 * np.pi * share),
+}
+
+
+@pytest.mark.parametrize("drift", DRIFTS.values(), ids=DRIFTS)
+def test_drift_is_divided_out(drift, duration):
+    series = run(Machine(speed=lambda now: drift(now / duration)))
+    raw = [abs(b.measurement.median_s / TRUE[n] - 1) for n, s in series.items() for b in s.blocks]
+    assert max(raw) > 0.14
+    off = [abs(s.median_s / s.reference_s / (TRUE[n] / REFERENCE_S) - 1) for n, s in series.items()]
+    assert np.mean(off) < 0.005
+    assert max(off) < 0.03
+
+
+def test_on_a_still_machine_nothing_is_corrected():
+    for name, series in run(Machine()).items():
+        assert series.median_s == pytest.approx(TRUE[name])
+        assert series.disagreement == pytest.approx(0)
+        assert series.pooled.median_s == pytest.approx(TRUE[name])
+        assert series.ratio_to_reference() == pytest.approx([REFERENCE_S / TRUE[name]] * 3)
+
+
+def test_a_reference_opens_and_closes_every_round_and_stands_every_few_blocks():
+    machine = Machine()
+    run(machine, plan=replace(PLAN, min_rounds=1, max_rounds=1))
+    names = "".join("r" if name == REFERENCE.name else "." for name in machine.opened)
+    assert names == "r..." * (len(PROGRAMS) // 3) + "r" + "." * (len(PROGRAMS) % 3) + "r"
+
+
+def test_order_is_random_and_given_by_the_seed():
+    orders = []
+    for seed in (0, 0, 1):
+        machine = Machine()
+        interleave(PROGRAMS, REFERENCE, machine, ASKED, plan=PLAN, seed=seed)
+        orders.append(machine.opened)
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_rounds_stop_when_blocks_agree():
+    assert {len(s.blocks) for s in run(Machine()).values()} == {PLAN.min_rounds}
+
+
+def test_only_what_disagrees_is_measured_on_up_to_the_last_round():
+    rng = np.random.default_rng(0)
+    noisy = PROGRAMS[2].name
+    machine = Machine(noise=lambda name: rng.uniform(0.5, 2) if name == noisy else 1.0)
+    series = run(machine)
+    assert {name for name, s in series.items() if len(s.blocks) > PLAN.min_rounds} == {noisy}
+    assert len(series[noisy].blocks) == PLAN.max_rounds
+
+
+def test_a_network_stops_as_soon_as_its_blocks_agree_again():
+    noisy, calls = PROGRAMS[0].name, count()
+    machine = Machine(noise=lambda name: (1.0, 2.0, 1.0)[i] if name == noisy and (i := next(calls)) < 3 else 1.0)
+    series = run(machine, plan=replace(PLAN, max_rounds=12))
+    assert PLAN.min_rounds < len(series[noisy].blocks) < 12
+    assert series[noisy].median_s == pytest.approx(TRUE[noisy])
+
+
+def test_the_time_cap_ends_the_rounds_but_never_the_first_ones(monkeypatch):
+    clock = count(step=100)
+    module = sys.modules["profilers.interleave"]  # the package's attribute of that name is the function
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    rng = np.random.default_rng(0)
+    series = run(Machine(noise=lambda _: rng.uniform(0.5, 2)), plan=replace(PLAN, time_cap_s=1.0))
+    assert {len(s.blocks) for s in series.values()} == {PLAN.min_rounds}
+
+
+def test_what_was_recorded_is_not_measured_again():
+    notebook = Notebook()
+    first = run(Machine(), recorder=notebook)
+    again = run(Machine(fail_after=0), recorder=notebook)
+    assert again == first
+
+
+def test_a_killed_run_measures_only_what_is_missing():
+    whole = Machine()
+    expected = run(whole)
+    notebook = Notebook()
+    with pytest.raises(Killed):
+        run(Machine(fail_after=29), recorder=notebook)
+    rest = Machine()
+    result = run(rest, recorder=notebook)
+    assert rest.opened == whole.opened[29:]
+    for name, series in result.items():
+        assert series.median_s == pytest.approx(expected[name].median_s)
+
+
+def test_a_block_lasts_as_long_as_planned_and_no_longer_than_ten_times_the_samples():
+    plan = replace(PLAN, min_rounds=1, max_rounds=1)
+    for block_s in (20 * min(TRUE.values()), 1e9):
+        series = run(Machine(), plan=replace(plan, block_s=block_s))
+        for name, one in series.items():
+            wanted = max(plan.min_samples, block_s / TRUE[name])
+            assert abs(len(one.blocks[0].measurement.samples_s) - min(wanted, 11 * plan.min_samples)) <= 1
+
+
+def test_progress_rises_to_one():
+    told = []
+    run(Machine(), progress=told.append)
+    assert told == sorted(told)
+    assert told[0] > 0
+    assert told[-1] == 1
+
+
+# --- measurements
+
+
+def test_statistics_are_derived_from_the_samples():
+    measurement = Measurement(samples_s=(4.0, 1.0, 2.0, 3.0, 10.0), warmup=2)
+    assert measurement.median_s == 3
+    assert measurement.percentile_s(100) == 10
+    assert measurement.spread == pytest.approx((4 - 2) / 3)
+
+
+@pytest.mark.parametrize("samples", [(), (1.0, float("nan")), (-1.0,), (float("inf"),)])
+def test_impossible_samples_are_refused(samples):
+    with pytest.raises(ValueError, match="sample"):
+        Measurement(samples_s=samples, warmup=0)
