@@ -206,9 +206,10 @@ class _Compilation:
         best = kept.best_of(written, dense, verdicts, options.budgets)
         if device.here and device.runtime is not None and device.runtime.source == "measured":
             with self.stages("measure grid"):
-                gridded = kept.measure_grid([best], dense, bench, device, self.store, options, monitor)
-                written = [gridded[0] if w.id == best.id else w for w in written]
-                best = gridded[0]
+                shown = [best] if subject.effort == "fast" else written
+                gridded = {w.id: w for w in kept.measure_grid(shown, dense, bench, device, self.store, options, monitor)}
+                written = [gridded.get(w.id, w) for w in written]
+                best = gridded[best.id]
         outcome = Outcome(
             options=options,
             subject=subject,
