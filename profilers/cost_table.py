@@ -87,7 +87,9 @@ class CostTable:
             return Estimate(value=self.entries[key], source=self.source)
         sizes = [k.size for k in self.entries if (k.piece, k.workload) == (key.piece, key.workload)]
         near = sorted(sizes, key=lambda size: abs(size - key.size))[:2]
-        raise MissingCostError(f"no cost of {key.piece} at {key.size} for {key.workload}; nearest sizes: {near or 'none'}")
+        raise MissingCostError(
+            f"no cost of {key.piece} at {key.size} for {key.workload}; nearest sizes: {near or 'none'}"
+        )
 
     def workloads(self) -> list[Workload]:
         """The workloads the table answers for."""
@@ -100,9 +102,11 @@ class CostTable:
         """
         known = sorted((k.size, s) for k, s in self.entries.items() if (k.piece, k.workload) == (piece, workload))
         if not known or known[-1][0] < largest:
-            raise MissingCostError(f"the table's {piece} sizes end at {known[-1][0] if known else 'none'}, need {largest}")
+            raise MissingCostError(
+                f"the table's {piece} sizes end at {known[-1][0] if known else 'none'}, need {largest}"
+            )
         sizes, seconds = zip(*known, strict=True)
-        curve = np.maximum(np.interp(np.arange(largest + 1), sizes, seconds), 0.0)
+        curve: Floats = np.maximum(np.interp(np.arange(largest + 1), sizes, seconds), 0.0)
         curve[0] = 0.0
         return curve
 
@@ -126,7 +130,11 @@ class CostTable:
     def check_fits(self, dimensions: Dimensions, workload: Workload) -> None:
         """TargetError where the table is of another model shape or workload."""
         mine, theirs = asdict(self.dimensions), asdict(dimensions)
-        wrong = [f"{k} {mine[k]}, the model has {theirs[k]}" for k in mine if k not in {"layers", "vocabulary"} and mine[k] != theirs[k]]
+        wrong = [
+            f"{k} {mine[k]}, the model has {theirs[k]}"
+            for k in mine
+            if k not in {"layers", "vocabulary"} and mine[k] != theirs[k]
+        ]
         if wrong:
             raise TargetError(f"the cost table is of another model: {wrong[0]}\nprofile this model: compile profile")
         if workload not in self.workloads():
@@ -139,7 +147,9 @@ class CostTable:
         """TargetError naming the first difference where the table was measured on another device or version."""
         different = self.fingerprint.differences(here, runtime=runtime)
         if different:
-            raise TargetError(f"the cost table is from another device or version ({different[0]})\nprofile this one: compile profile")
+            raise TargetError(
+                f"the cost table is from another device or version ({different[0]})\nprofile this one: compile profile"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, readable by people."""
@@ -165,7 +175,9 @@ class CostTable:
         if not isinstance(data, dict) or data.get("kind") != "paretoc cost table":
             raise InputError(f"{name} is not a paretoc cost table")
         if data.get("schema") != SCHEMA:
-            raise InputError(f"{name} has schema {data.get('schema')!r}, this version reads {SCHEMA}\nprofile again: compile profile")
+            raise InputError(
+                f"{name} has schema {data.get('schema')!r}, this version reads {SCHEMA}\nprofile again: compile profile"
+            )
         try:
             return cls(
                 target=str(data["target"]),
@@ -178,7 +190,9 @@ class CostTable:
                 seconds=float(data.get("seconds_to_measure", 0.0)),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{name} is damaged: {type(error).__name__}: {error}\nprofile again: compile profile") from None
+            raise InputError(
+                f"{name} is damaged: {type(error).__name__}: {error}\nprofile again: compile profile"
+            ) from None
 
     def write(self, path: Path) -> None:
         """Write as JSON."""
@@ -190,7 +204,9 @@ class CostTable:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except OSError:
-            raise InputError(f"no cost table at {path}\nmake one on the device: compile profile --target NAME") from None
+            raise InputError(
+                f"no cost table at {path}\nmake one on the device: compile profile --target NAME"
+            ) from None
         except ValueError as error:
             raise InputError(f"{path.name} is not valid JSON (truncated?): {error}") from None
         return cls.from_json(data, path.name)

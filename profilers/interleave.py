@@ -72,7 +72,9 @@ class Series:
     def pooled(self) -> Measurement:
         """All samples, each with its block's drift divided out: what percentiles are read from."""
         samples = [
-            sample * self.reference_s / block.reference_s for block in self.blocks for sample in block.measurement.samples_s
+            sample * self.reference_s / block.reference_s
+            for block in self.blocks
+            for sample in block.measurement.samples_s
         ]
         return Measurement(samples_s=tuple(samples), warmup=self.blocks[0].measurement.warmup)
 

@@ -94,13 +94,17 @@ def _reference(dims: Dimensions, workbench: Workbench) -> Program:
     return workbench((half,) * dims.layers)
 
 
-def _error(table: CostTable, fit: _Fit, checks: Sequence[Stack], series: Sequence[Series], workload: Workload) -> TableError:
+def _error(
+    table: CostTable, fit: _Fit, checks: Sequence[Stack], series: Sequence[Series], workload: Workload
+) -> TableError:
     predicted = np.array([table.predict(stack, workload).value for stack in checks])
     measured = np.array([s.median_s for s in series])
     return TableError.of(predicted, measured, _control(fit, checks, table.dimensions, workload))
 
 
-def _with_error(table: CostTable, fit: _Fit, checks: Sequence[Stack], series: Sequence[Series], workload: Workload) -> CostTable:
+def _with_error(
+    table: CostTable, fit: _Fit, checks: Sequence[Stack], series: Sequence[Series], workload: Workload
+) -> CostTable:
     from dataclasses import replace
 
     rows = [

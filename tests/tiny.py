@@ -27,11 +27,79 @@ DISTILBERT = {
     "max_position_embeddings": 66,
     "vocab_size": VOCABULARY,
 }
-WORDS = (
-    "the a of to and in is was for on that with as by at from it this are be not or an which can has were their more one "
-    "film food price train great awful warm cold early late north south city river market doctor teacher student music "
-    "water light paper stone glass green red blue small large quick slow open close buy sell win lose rise fall good bad"
-).split()
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "to",
+    "and",
+    "in",
+    "is",
+    "was",
+    "for",
+    "on",
+    "that",
+    "with",
+    "as",
+    "by",
+    "at",
+    "from",
+    "it",
+    "this",
+    "are",
+    "be",
+    "not",
+    "or",
+    "an",
+    "which",
+    "can",
+    "has",
+    "were",
+    "their",
+    "more",
+    "one",
+    "film",
+    "food",
+    "price",
+    "train",
+    "great",
+    "awful",
+    "warm",
+    "cold",
+    "early",
+    "late",
+    "north",
+    "south",
+    "city",
+    "river",
+    "market",
+    "doctor",
+    "teacher",
+    "student",
+    "music",
+    "water",
+    "light",
+    "paper",
+    "stone",
+    "glass",
+    "green",
+    "red",
+    "blue",
+    "small",
+    "large",
+    "quick",
+    "slow",
+    "open",
+    "close",
+    "buy",
+    "sell",
+    "win",
+    "lose",
+    "rise",
+    "fall",
+    "good",
+    "bad",
+]
 
 
 def tiny_config(model_type: str, **extra: Any) -> Any:
@@ -78,7 +146,9 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
             parameter.copy_(1 + 0.3 * noise if is_scale else 0.25 * noise)
 
 
-def save_tiny(folder: Path, model_type: str = "bert", *, labels: int | None = None, seed: int = 0, **extra: Any) -> Path:
+def save_tiny(
+    folder: Path, model_type: str = "bert", *, labels: int | None = None, seed: int = 0, **extra: Any
+) -> Path:
     """A checkpoint folder: an embedding encoder, or with `labels` a classifier with a (random) trained head."""
     from transformers import AutoModel, AutoModelForSequenceClassification
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -25,7 +25,7 @@ class ConsoleMonitor:
         self.task: TaskID | None = None
         self.name, self.started, self.said = "", time.monotonic(), 0.0
 
-    def __enter__(self) -> "ConsoleMonitor":
+    def __enter__(self) -> Self:
         self.bar.start()
         return self
 

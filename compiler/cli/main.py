@@ -14,6 +14,8 @@ from targets.errors import InputError, ParetocError
 
 VERBS = ("profile", "targets", "cache", "report")
 INTERRUPTED = 130
+_USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""typer brings its own copy of click and exports only the leaves of its exceptions."""
 
 app = typer.Typer(
     add_completion=False,
@@ -33,18 +35,26 @@ def _split(text: str | None) -> tuple[str, ...] | None:
 def compile_command(
     model: Annotated[str | None, typer.Argument(help="model folder or hub name")] = None,
     target: Annotated[str, typer.Option(help="device of the catalogue, NAME[:PRECISION]")] = "cpu",
-    data: Annotated[str | None, typer.Option(help="CSV, TSV, JSON lines, Parquet or text file, folder, or hub name")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="CSV, TSV, JSON lines, Parquet or text file, folder, or hub name")
+    ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="the embedded default: MiniLM on this CPU")] = False,
     out: Annotated[Path, typer.Option(help="run directory")] = Path("out"),
     task: Annotated[str, typer.Option(help="auto, classification, regression or embedding")] = "auto",
     text_columns: Annotated[str | None, typer.Option(help="one or two columns, A,B")] = None,
     label_column: Annotated[str | None, typer.Option(help="the column with labels or scores")] = None,
     encoding: Annotated[str | None, typer.Option(help="encoding of text files (UTF-8)")] = None,
-    header: Annotated[bool | None, typer.Option("--header/--no-header", help="whether CSV and TSV name their columns")] = None,
-    metric: Annotated[str | None, typer.Option(help="accuracy, f1, matthews, spearman, pearson, mean_cosine, …")] = None,
+    header: Annotated[
+        bool | None, typer.Option("--header/--no-header", help="whether CSV and TSV name their columns")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="accuracy, f1, matthews, spearman, pearson, mean_cosine, …")
+    ] = None,
     pooling: Annotated[str | None, typer.Option(help="embedding models: mean, cls, max, mean_sqrt_len_tokens")] = None,
     prompt: Annotated[str | None, typer.Option(help="embedding models: text put before every input")] = None,
-    effort: Annotated[str, typer.Option(help="fast: no training; balanced: + polish; thorough: super-network")] = "auto",
+    effort: Annotated[
+        str, typer.Option(help="fast: no training; balanced: + polish; thorough: super-network")
+    ] = "auto",
     space: Annotated[str, typer.Option(help="small, medium, layer or large")] = "medium",
     search: Annotated[str, typer.Option(help="nsga2, local or random")] = "nsga2",
     strategy: Annotated[str, typer.Option(help="super-network training: full, sandwich, kd, random, …")] = "full",
@@ -59,7 +69,9 @@ def compile_command(
     percentile: Annotated[str, typer.Option(help="what a latency budget is held against: p50, p90, p99")] = "p50",
     table: Annotated[Path | None, typer.Option(help="cost table measured elsewhere")] = None,
     accept_modelled: Annotated[bool, typer.Option("--accept-modelled", help="accept a datasheet estimate")] = False,
-    accept_noisy_table: Annotated[bool, typer.Option("--accept-noisy-table", help="accept a table above its bound")] = False,
+    accept_noisy_table: Annotated[
+        bool, typer.Option("--accept-noisy-table", help="accept a table above its bound")
+    ] = False,
     evaluations: Annotated[int | None, typer.Option(help="sub-networks to evaluate")] = None,
     epochs: Annotated[float | None, typer.Option(help="epochs of training")] = None,
     winners: Annotated[int, typer.Option(help="sub-networks to export")] = 8,
@@ -125,7 +137,9 @@ def profile_command(
     batch: Annotated[int, typer.Option(help="sequences a call")] = 1,
     seq_len: Annotated[int, typer.Option(help="tokens a sequence")] = 128,
     threads: Annotated[int, typer.Option(help="threads")] = 1,
-    runtime: Annotated[str | None, typer.Option(help="onnxruntime, torch or null (no clock: poses as the target)")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="onnxruntime, torch or null (no clock: poses as the target)")
+    ] = None,
     seed: Annotated[int, typer.Option(help="of the check networks and the order")] = 0,
 ) -> None:
     """Measure a cost table here and publish its error."""
@@ -135,7 +149,14 @@ def profile_command(
     console = Console(stderr=True)
     with ConsoleMonitor(console) as monitor:
         table = profile(
-            target, model=model, batch=batch, tokens=seq_len, threads=threads, runtime=runtime, seed=seed, monitor=monitor
+            target,
+            model=model,
+            batch=batch,
+            tokens=seq_len,
+            threads=threads,
+            runtime=runtime,
+            seed=seed,
+            monitor=monitor,
         )
     table.write(output)
     error = table.error
@@ -154,7 +175,9 @@ def targets_command(name: Annotated[str | None, typer.Argument(help="one target 
     from compiler.cli.catalogue import describe, overview
     from targets import Target
 
-    Console(width=None if sys.stdout.isatty() else 140).print(overview() if name is None else describe(Target.parse(name)))
+    Console(width=None if sys.stdout.isatty() else 140).print(
+        overview() if name is None else describe(Target.parse(name))
+    )
 
 
 @app.command("cache")
@@ -214,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except typer.Exit as stop:
         return stop.exit_code
-    except typer._click.exceptions.ClickException as error:
-        error.show()
+    except _USAGE_ERROR as error:
+        print(f"error: {error.format_message()}\nsee: compile --help", file=sys.stderr)  # noqa: T201
         return 2
     return result if isinstance(result, int) else 0

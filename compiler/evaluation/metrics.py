@@ -14,8 +14,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """`score(outputs, reference)`: logits [N, classes] against class ids [N], scores [N, 1] against scores [N], or
-    embeddings [N, hidden] against the dense model's [N, hidden]. The error that is minimised is 1 - score.
+    """A figure of quality, higher is better; the error that is minimised is 1 - score.
+
+    `score(outputs, reference)` takes logits [N, classes] and class ids [N], scores [N, 1] and scores [N], or embeddings
+    [N, hidden] and the dense model's [N, hidden].
     """
 
     name: str

@@ -55,9 +55,7 @@ class Yardstick:
         return self.score(self.outputs(run))
 
 
-def make_yardstick(
-    checkpoint: Checkpoint, split: Split, metric: Metric, *, max_tokens: int, dense: Run
-) -> Yardstick:
+def make_yardstick(checkpoint: Checkpoint, split: Split, metric: Metric, *, max_tokens: int, dense: Run) -> Yardstick:
     """A yardstick on a split; without labels the dense model's own outputs are the reference.
 
     Unlabelled classification scores agreement with the dense model's classes, regression correlation with its scores.

@@ -54,7 +54,7 @@ def load_sliced(folder: Path) -> tuple[TaskModel, Any]:
     subnet = Subnet.from_json(about)
     config = transformers.AutoConfig.from_pretrained(folder)
     embedding = about["task"] == "embedding"
-    auto = transformers.AutoModel if embedding else transformers.AutoModelForSequenceClassification
+    auto: Any = transformers.AutoModel if embedding else transformers.AutoModelForSequenceClassification
     with torch.random.fork_rng(devices=[]):
         dense = auto.from_config(config, attn_implementation="sdpa").eval()
     if embedding and getattr(dense, "pooler", None) is not None:

@@ -79,7 +79,7 @@ def export_dense(checkpoint: Checkpoint) -> tuple[onnx.ModelProto, TaskModel]:
 
 def _name_axes(proto: onnx.ModelProto) -> None:
     """`batch` and `tokens` instead of the exporter's symbols, which may differ from input to input."""
-    names = {}
+    names: dict[str, str] = {}
     for value in proto.graph.input:
         batch, tokens = value.type.tensor_type.shape.dim
         names |= {batch.dim_param: "batch", tokens.dim_param: "tokens"}

@@ -29,9 +29,7 @@ def write_graph(graph: Graph, path: Path, metadata: Mapping[str, str] | None = N
     """Write one file (weights beside it above 2 GB), check it with onnx.checker, return its sha-256."""
     proto = inline(graph, metadata)
     size = sum(array.nbytes for array in graph.weights.values())
-    onnx.save_model(
-        proto, path, save_as_external_data=size > INLINE_LIMIT_BYTES, location=f"{path.name}.data"
-    )
+    onnx.save_model(proto, path, save_as_external_data=size > INLINE_LIMIT_BYTES, location=f"{path.name}.data")
     check_graph(path)
     return sha256_of(path)
 

@@ -66,7 +66,9 @@ def parity_error(
         mask = inputs["attention_mask"].bool()
         for ours, theirs in zip(run_session(session, inputs), expected, strict=True):
             tokens = theirs.ndim == 3
-            worst = max(worst, _difference(ours[mask.numpy()] if tokens else ours, (theirs[mask] if tokens else theirs).numpy()))
+            worst = max(
+                worst, _difference(ours[mask.numpy()] if tokens else ours, (theirs[mask] if tokens else theirs).numpy())
+            )
     if not worst <= TOLERANCE:
         raise VerificationError(f"{path.name} differs from PyTorch by {worst:.2e}, allowed {TOLERANCE:.0e}")
     return worst

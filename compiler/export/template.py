@@ -129,7 +129,8 @@ def _bind(proto: onnx.ModelProto, parameters: Mapping[str, Array]) -> dict[str, 
 
 
 def _consumer(graph: onnx.GraphProto, value: str) -> onnx.NodeProto:
-    return next(node for node in graph.node if value in node.input)
+    found: onnx.NodeProto = next(node for node in graph.node if value in node.input)
+    return found
 
 
 def _block(graph: onnx.GraphProto, of: Mapping[str, str], first: str, norm: str) -> Block:
@@ -140,9 +141,7 @@ def _block(graph: onnx.GraphProto, of: Mapping[str, str], first: str, norm: str)
     return Block(data, _consumer(graph, of[f"{norm}.weight"]).output[0])
 
 
-def make_template(
-    proto: onnx.ModelProto, parameters: Mapping[str, Array], architecture: Architecture
-) -> GraphTemplate:
+def make_template(proto: onnx.ModelProto, parameters: Mapping[str, Array], architecture: Architecture) -> GraphTemplate:
     """Read a template off a dense export and the parameters it was exported with.
 
     Raises VerificationError where a parameter of a layer is not found in the graph: it could not be cut.

@@ -61,15 +61,19 @@ def resolve(source: str, *, revision: str | None = None) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
-        raise InputError(f"no model folder at {source!r}\ngive a folder with config.json and model.safetensors, or a hub name")
+        raise InputError(
+            f"no model folder at {source!r}\ngive a folder with config.json and model.safetensors, or a hub name"
+        )
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/*"]
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever a library raises on a bad folder becomes one line
         kind = type(error).__name__
-        raise InputError(f"no folder {source!r} here, and the hub did not give it ({kind})\ncheck the name and the network") from None
+        raise InputError(
+            f"no folder {source!r} here, and the hub did not give it ({kind})\ncheck the name and the network"
+        ) from None
 
 
 def _check_files(folder: Path) -> None:
@@ -94,7 +98,7 @@ def _config(folder: Path, *, trust_remote_code: bool) -> Any:
 
     try:
         return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever a library raises on a bad folder becomes one line
         model_type = _declared_type(folder)
         if model_type is not None:
             family_of(model_type)
@@ -122,7 +126,7 @@ def _tokenizer(folder: Path, config: Any) -> Any:
         raise InputError(f"{folder.name}: no tokenizer in the model folder (looked for {', '.join(names)})")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever a library raises on a bad folder becomes one line
         raise InputError(f"{folder.name}: the tokenizer cannot be loaded: {_one_line(error)}") from None
     if len(tokenizer) > config.vocab_size:
         raise InputError(
@@ -141,7 +145,7 @@ def _backbone(folder: Path, config: Any, *, classifier: bool) -> tuple[nn.Module
     options |= {"use_safetensors": True, "output_loading_info": True}
     try:
         model, info = auto.from_pretrained(folder, **options)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever a library raises on a bad folder becomes one line
         raise InputError(f"{folder.name}: the weights cannot be loaded: {_one_line(error)}") from None
     missing = [key for key in info["missing_keys"] if "pooler" not in key]
     base = f"{model.base_model_prefix}."
@@ -162,7 +166,7 @@ def digest_of(model: nn.Module, config: Any) -> str:
     digest = hashlib.sha256(config.to_json_string(use_diff=False).encode())
     for name, parameter in sorted(model.named_parameters()):
         digest.update(name.encode())
-        digest.update(parameter.detach().contiguous().view(torch.uint8).numpy())
+        digest.update(parameter.detach().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -248,7 +252,7 @@ class _quiet_transformers:  # noqa: N801  a context manager reads as a verb
 
         self._verbosity = hf_logging.get_verbosity()
         hf_logging.set_verbosity(logging.CRITICAL)
-        hf_logging.disable_progress_bar()
+        hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *_: object) -> None:
         from transformers.utils import logging as hf_logging

@@ -75,10 +75,14 @@ class _Accumulator:
         self.variance += float(args[0][self.mask].double().var(dim=-1, unbiased=False).sum())
 
 
-def calibrate(checkpoint: Checkpoint, batches: Batches, progress: Callable[[float], None] = lambda _: None) -> Calibration:
+def calibrate(
+    checkpoint: Checkpoint, batches: Batches, progress: Callable[[float], None] = lambda _: None
+) -> Calibration:
     """Run the dense model over the batches. InputError where there is too little text to calibrate on."""
     if batches.tokens < 64:
-        raise InputError(f"only {batches.tokens} tokens of calibration text; give at least a dozen sentences with --data")
+        raise InputError(
+            f"only {batches.tokens} tokens of calibration text; give at least a dozen sentences with --data"
+        )
     a = checkpoint.architecture
     widths = {"attention": a.heads * a.head_size, "ffn": a.ffn_units}
     sums = {(layer, piece): _Accumulator(widths[piece]) for layer in range(a.layers) for piece in PIECES}

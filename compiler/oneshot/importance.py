@@ -21,8 +21,10 @@ DAMPING = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubBlock:
-    """One sub-block ranked: `order` is groups by importance (int64, most important first), `losses[k]` the relative
-    squared error with the k most important kept and the rest re-solved; `losses[0]` is the whole sub-block gone.
+    """One sub-block ranked.
+
+    `order` is groups by importance (int64, most important first), `losses[k]` the relative squared error with the k most
+    important kept and re-solved; `losses[0]` is the whole sub-block gone.
     """
 
     order: IntArray
@@ -52,7 +54,7 @@ def _scores(weight: Tensor, inverse: Tensor, group: int, alive: Tensor) -> Tenso
     return torch.where(alive, scores, torch.inf)
 
 
-def rank_groups(weight: Tensor, gram: Tensor, group: int, *, steps: int = 96) -> tuple[IntArray, np.ndarray]:
+def rank_groups(weight: Tensor, gram: Tensor, group: int, *, steps: int = 64) -> tuple[IntArray, np.ndarray]:
     """Order groups of `group` consecutive inputs by structured OBS.
 
     `weight` is [outputs, groups * group], `gram` [groups * group + 1] squared. Returns the groups, most important first,
@@ -72,10 +74,11 @@ def rank_groups(weight: Tensor, gram: Tensor, group: int, *, steps: int = 96) ->
         gone = torch.topk(_scores(weight, inverse, group, alive), count, largest=False).indices
         columns = (gone[:, None] * group + torch.arange(group)).flatten()
         part = weight[:, columns]
-        update = torch.linalg.solve(inverse[columns][:, columns], inverse[columns])
-        start, total = total, total + float((part * _solve(inverse, columns, part)).sum())
-        weight = weight - part @ update
-        inverse = inverse - inverse[:, columns] @ update
+        rows = inverse[columns]
+        update = torch.linalg.solve(rows[:, columns], rows)
+        start, total = total, total + float((part * torch.linalg.solve(rows[:, columns], part.T).T).sum())
+        weight.addmm_(part, update, alpha=-1)
+        inverse.addmm_(rows.T, update, alpha=-1)
         weight[:, columns] = 0
         alive[gone] = False
         left = groups - len(removed)
@@ -84,11 +87,9 @@ def rank_groups(weight: Tensor, gram: Tensor, group: int, *, steps: int = 96) ->
     return np.array(removed[::-1], dtype=np.int64), losses
 
 
-def _solve(inverse: Tensor, columns: Tensor, part: Tensor) -> Tensor:
-    return torch.linalg.solve(inverse[columns][:, columns], part.T).T
-
-
-def rank_sub_blocks(checkpoint: Checkpoint, calibration: Calibration) -> tuple[Ordering, dict[tuple[int, str], SubBlock]]:
+def rank_sub_blocks(
+    checkpoint: Checkpoint, calibration: Calibration
+) -> tuple[Ordering, dict[tuple[int, str], SubBlock]]:
     """Importance order of every layer's heads and units, and what each size loses.
 
     Losses are relative to the variance of the residual sum the sub-block feeds, so that they compare across layers.
@@ -97,10 +98,10 @@ def rank_sub_blocks(checkpoint: Checkpoint, calibration: Calibration) -> tuple[O
     ranked = {}
     for layer in range(a.layers):
         for piece in PIECES:
-            projection = checkpoint.model.backbone.get_submodule(output_modules(checkpoint, layer)[piece][0])
+            projection = output_modules(checkpoint, layer)[piece][0]
             gram = calibration.grams[layer, piece]
             group = a.head_size if piece == "attention" else 1
-            weight = projection.weight.detach()
+            weight = checkpoint.model.backbone.get_parameter(f"{projection}.weight").detach()
             order, losses = rank_groups(weight, gram.matrix, group)
             scale = max(gram.variance, 1e-12) * len(weight)
             ranked[layer, piece] = SubBlock(order=order, losses=losses / scale)

@@ -63,16 +63,10 @@ class Reconstructor:
 
 def one_batch(batches: Batches, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
     """All batches as one, padded to the longest: a sub-block can then be solved while the network runs."""
-    features = [
-        {name: row for name, row in zip(batch, rows, strict=True)}
-        for batch in batches
-        for rows in zip(*batch.values(), strict=True)
-    ]
+    features = [dict(zip(batch, rows, strict=True)) for batch in batches for rows in zip(*batch.values(), strict=True)]
     length = max(int(f["attention_mask"].sum()) for f in features)
     pad = {"input_ids": checkpoint.tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": 0}
-    return {
-        name: torch.stack([_fit(f[name], length, pad[name]) for f in features]) for name in checkpoint.input_names
-    }
+    return {name: torch.stack([_fit(f[name], length, pad[name]) for f in features]) for name in checkpoint.input_names}
 
 
 def _fit(row: Tensor, length: int, pad: int) -> Tensor:

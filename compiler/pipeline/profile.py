@@ -3,9 +3,9 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from compiler.export import ModelWorkbench
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
-from compiler.export import ModelWorkbench
 from compiler.pipeline.costs import find_device, find_table
 from compiler.pipeline.graphs import find_template
 from compiler.pipeline.monitor import Monitor
@@ -39,5 +39,3 @@ def profile(
     with TemporaryDirectory() as folder:
         table, _ = find_table(options, device, bench, Store(Path(folder)), monitor.progress)
     return table
-
-

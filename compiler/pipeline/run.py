@@ -5,7 +5,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,9 @@ def _claimed(out: Path) -> Iterator[None]:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise InputError(f"the output folder {out} cannot be written: {error.strerror}\nchoose another with --out") from None
+        raise InputError(
+            f"the output folder {out} cannot be written: {error.strerror}\nchoose another with --out"
+        ) from None
     lock = FileLock(out / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -93,9 +94,11 @@ def _disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename is None and error.strerror is None:
+        if error.errno is None or (error.filename is None and error.strerror is None):
             raise
-        raise InputError(f"writing failed: {error.strerror}\nwhat was computed is kept; start again when there is room") from None
+        raise InputError(
+            f"writing failed: {error.strerror}\nwhat was computed is kept; start again when there is room"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -207,7 +210,9 @@ class _Compilation:
         if device.here and device.runtime is not None and device.runtime.source == "measured":
             with self.stages("measure grid"):
                 shown = [best] if subject.effort == "fast" else written
-                gridded = {w.id: w for w in kept.measure_grid(shown, dense, bench, device, self.store, options, monitor)}
+                gridded = {
+                    w.id: w for w in kept.measure_grid(shown, dense, bench, device, self.store, options, monitor)
+                }
                 written = [gridded.get(w.id, w) for w in written]
                 best = gridded[best.id]
         outcome = Outcome(

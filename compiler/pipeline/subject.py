@@ -61,9 +61,7 @@ class Subject:
 
     def yardstick(self, split: Split) -> Yardstick:
         """The metric on a split."""
-        return make_yardstick(
-            self.checkpoint, split, self.metric, max_tokens=self.max_tokens, dense=self.dense_run()
-        )
+        return make_yardstick(self.checkpoint, split, self.metric, max_tokens=self.max_tokens, dense=self.dense_run())
 
     def search_split(self) -> Split:
         """Validation, or a thousand examples of it."""
@@ -107,6 +105,7 @@ def _read(options: Options, head: str | None) -> tuple[TextData, str]:
 
 def _flatten_pairs(data: TextData) -> TextData:
     """An embedding model reads one text at a time: pairs become two texts."""
+
     def flat(split: Split) -> Split:
         texts = tuple(dict.fromkeys((text,) for texts in split.texts for text in texts))
         return Split(texts=texts, labels=None)
@@ -175,9 +174,7 @@ def load_subject(options: Options) -> Subject:
             f"--seq-len {options.seq_len} is over the model's limit of {checkpoint.architecture.max_tokens} tokens"
         )
     labelled = data.train.labels is not None
-    effort, train_dense = _settle_effort(
-        options, labelled=labelled, head_trained=checkpoint.head_trained, task=task
-    )
+    effort, train_dense = _settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
     notes = list(data.notes)
     if task != "embedding" and not labelled:
         notes.append("no labels: the metric is agreement with the dense model")

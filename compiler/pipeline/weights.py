@@ -143,7 +143,9 @@ class Weights:
         subject, trainer = self.subject, self.trainer
         epochs = 0.5 * trainer.training_options().epochs
         options = trainer.training_options(epochs=epochs, dropout=0.0, temperature=2.0)
-        about = subject.key(training=repr(options), subnet=subnet.digest, start=_digest(parameters), dense=_digest(self.dense))
+        about = subject.key(
+            training=repr(options), subnet=subnet.digest, start=_digest(parameters), dense=_digest(self.dense)
+        )
         train = subject.data.train
         return trainer.stage(
             "polished",
@@ -173,7 +175,9 @@ def _digest(parameters: Parameters) -> str:
     return digest.hexdigest()
 
 
-def supernet_weights(trainer: Trainer, ordering: Ordering, unit_step: int, cost: CostModel, start: Parameters) -> dict[str, Tensor]:
+def supernet_weights(
+    trainer: Trainer, ordering: Ordering, unit_step: int, cost: CostModel, start: Parameters
+) -> dict[str, Tensor]:
     """Train the super-network from the weights the run began with, in the importance order of the dense model."""
     subject, options = trainer.subject, trainer.training_options()
     space = make_space(trainer.options.space, subject.checkpoint.architecture, ordering=ordering, unit_step=unit_step)

@@ -84,7 +84,9 @@ def choose(front: Sequence[Found], limit_s: float | None, count: int) -> list[Fo
     return sorted(list(chosen.values())[:count], key=lambda f: f.latency_s)
 
 
-def finish(hunt: Hunt, chosen: Sequence[Found], store: Store, validation: Yardstick, test: Yardstick, monitor: Monitor) -> list[Winner]:
+def finish(
+    hunt: Hunt, chosen: Sequence[Found], store: Store, validation: Yardstick, test: Yardstick, monitor: Monitor
+) -> list[Winner]:
     """Final weights of the chosen networks and their metrics on validation and test."""
     winners = []
     for i, found in enumerate(chosen):
@@ -98,7 +100,9 @@ def finish(hunt: Hunt, chosen: Sequence[Found], store: Store, validation: Yardst
     return winners
 
 
-def scored(hunt: Hunt, found: Found, parameters: Mapping[str, Tensor], validation: Yardstick, test: Yardstick) -> Winner:
+def scored(
+    hunt: Hunt, found: Found, parameters: Mapping[str, Tensor], validation: Yardstick, test: Yardstick
+) -> Winner:
     """A winner with its metrics on both splits."""
     run = hunt.run(found.subnet, parameters)
     return Winner(found=found, parameters=parameters, validation=validation.quality(run), test=test.quality(run))
@@ -122,13 +126,17 @@ def write(winner: Winner, out: Path, hunt: Hunt, template: GraphTemplate, valida
 
 
 def _programs(winners: Sequence[Winner], bench: ModelWorkbench) -> list[Program]:
-    return [
-        bench.program(w.id, w.found.subnet, None if w.artifact is None else w.artifact.path) for w in winners
-    ]
+    return [bench.program(w.id, w.found.subnet, None if w.artifact is None else w.artifact.path) for w in winners]
 
 
 def measure(
-    winners: Sequence[Winner], dense: Winner, bench: ModelWorkbench, device: Device, store: Store, options: Options, monitor: Monitor
+    winners: Sequence[Winner],
+    dense: Winner,
+    bench: ModelWorkbench,
+    device: Device,
+    store: Store,
+    options: Options,
+    monitor: Monitor,
 ) -> tuple[list[Winner], Winner]:
     """Time the final files against the dense one, alternating in one run."""
     assert device.runtime is not None  # noqa: S101  called for devices that are here only
@@ -148,12 +156,23 @@ def measure(
 
 def _recorder(winners: Sequence[Winner], device: Device, store: Store, workload: Workload) -> StoreRecorder:
     files = [w.artifact.sha256 for w in winners if w.artifact is not None]
-    about = {"files": files, "fingerprint": device.fingerprint.to_json(), "workload": workload.to_json(), "target": str(device.target)}
+    about = {
+        "files": files,
+        "fingerprint": device.fingerprint.to_json(),
+        "workload": workload.to_json(),
+        "target": str(device.target),
+    }
     return StoreRecorder(store, about)
 
 
 def measure_grid(
-    winners: Sequence[Winner], dense: Winner, bench: ModelWorkbench, device: Device, store: Store, options: Options, monitor: Monitor
+    winners: Sequence[Winner],
+    dense: Winner,
+    bench: ModelWorkbench,
+    device: Device,
+    store: Store,
+    options: Options,
+    monitor: Monitor,
 ) -> list[Winner]:
     """Speed-ups at batch 1 and 8, 32 and 128 tokens, one and all threads; each cell alternates with the dense model."""
     assert device.runtime is not None  # noqa: S101  called for devices that are here only
@@ -243,7 +262,9 @@ def _cost(winner: Winner) -> float:
 
 def _nearest(winners: Sequence[Winner], dense: Winner) -> str:
     fastest = min(winners, key=_cost)
-    nearest = max(winners, key=lambda w: w.validation.metric / dense.validation.metric + (w.speedup or 0) / (fastest.speedup or 1))
+    nearest = max(
+        winners, key=lambda w: w.validation.metric / dense.validation.metric + (w.speedup or 0) / (fastest.speedup or 1)
+    )
     speed = nearest.speedup or dense.found.latency_s / nearest.found.latency_s
     return (
         f"none of {len(winners)} candidates meets the budget\nnearest: {nearest.id} at {_cost(nearest) * 1e3:.3g} ms, "

@@ -121,7 +121,8 @@ class Nsga2(Method):
         self.exhausted = self.pending is None or len(self.pending) == 0
         if self.exhausted:
             return self.space.mutate(self.start[0], self.rng)[None]
-        return np.rint(self.pending.get("X")).astype(np.int64)
+        genomes: IntArray = np.rint(self.pending.get("X")).astype(np.int64)
+        return genomes
 
     def tell(self, genomes: IntArray, objectives: Floats) -> None:
         """Pass the objectives on; failed evaluations rank last."""

@@ -27,9 +27,7 @@ def _head_rows(heads: Sequence[int], head_size: int) -> list[int]:
     return [head * head_size + row for head in heads for row in range(head_size)]
 
 
-def slice_parameters(
-    parameters: Mapping[str, Tensor], architecture: Architecture, subnet: Subnet
-) -> dict[str, Tensor]:
+def slice_parameters(parameters: Mapping[str, Tensor], architecture: Architecture, subnet: Subnet) -> dict[str, Tensor]:
     """Smaller parameters under the same names; those of dropped sub-blocks are absent.
 
     A kept head keeps its rows of the query, key and value projections and its columns of the output projection; a kept

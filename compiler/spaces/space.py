@@ -170,9 +170,7 @@ class Large(Space):
 SPACES: dict[str, Callable[..., Space]] = {"small": Small, "medium": Medium, "layer": Layer, "large": Large}
 
 
-def make_space(
-    name: str, architecture: Architecture, *, ordering: Ordering | None = None, unit_step: int = 1
-) -> Space:
+def make_space(name: str, architecture: Architecture, *, ordering: Ordering | None = None, unit_step: int = 1) -> Space:
     """The named space over a checkpoint; index order where no ordering is given. InputError lists the known names."""
     if name not in SPACES:
         raise InputError(f"unknown space {name!r}; known: {', '.join(SPACES)}")

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,7 +61,7 @@ class Subnet:
         if len(self.heads) != len(self.units):
             raise ValueError(f"{len(self.heads)} layers of heads, {len(self.units)} layers of FFN units")
         for kept in (*self.heads, *self.units):
-            if any(a >= b for a, b in zip(kept, kept[1:], strict=False)):
+            if any(a >= b for a, b in pairwise(kept)):
                 raise ValueError("kept indices must be ascending and distinct")
 
     @classmethod

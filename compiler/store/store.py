@@ -53,7 +53,9 @@ class Store:
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"the cache folder cannot be made: {error.strerror}\nchoose another with --cache DIR") from None
+            raise InputError(
+                f"the cache folder cannot be made: {error.strerror}\nchoose another with --cache DIR"
+            ) from None
 
     def path(self, stage: str, key: str, suffix: str) -> Path:
         """Where an entry lies or would lie."""
@@ -108,13 +110,17 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, content)
         except OSError as error:
-            raise InputError(f"the cache cannot be written: {error.strerror}\nfree room, or choose another with --cache DIR") from None
+            raise InputError(
+                f"the cache cannot be written: {error.strerror}\nfree room, or choose another with --cache DIR"
+            ) from None
 
     def entries(self) -> Iterator[Entry]:
         """Everything stored, for listing and pruning."""
         now = time.time()
         for path in sorted(self.root.glob("*/*")):
-            size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
+            size = (
+                sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
+            )
             yield Entry(path.parent.name, path, size, now - path.stat().st_mtime)
 
     def prune(self, older_than_s: float) -> int:

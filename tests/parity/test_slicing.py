@@ -84,11 +84,13 @@ def orderings(seed: int) -> Ordering:
 def subnets(checkpoint: Checkpoint, space_name: str) -> list[Subnet]:
     rng = np.random.default_rng(3)
     space = make_space(space_name, checkpoint.architecture, ordering=orderings(5))
-    genomes = np.concatenate([
-        np.stack([space.largest, space.smallest, space.middle]),
-        sample_uniform(space, rng, 3),
-        sample_stratified(space, rng, 6, lambda counts: (counts.heads.sum(1) + counts.units.sum(1)).astype(float)),
-    ])
+    genomes = np.concatenate(
+        [
+            np.stack([space.largest, space.smallest, space.middle]),
+            sample_uniform(space, rng, 3),
+            sample_stratified(space, rng, 6, lambda counts: (counts.heads.sum(1) + counts.units.sum(1)).astype(float)),
+        ]
+    )
     return [space.subnet(genome) for genome in genomes]
 
 
@@ -151,17 +153,13 @@ def test_gradients_through_the_slicer_equal_gradients_through_the_mask(checkpoin
 
 @pytest.mark.parametrize("subnet", CORNERS)
 def test_parameter_count_equals_the_closed_form(checkpoint, subnet):
-    sliced = slice_parameters(
-        dict(checkpoint.model.backbone.named_parameters()), checkpoint.architecture, subnet
-    )
+    sliced = slice_parameters(dict(checkpoint.model.backbone.named_parameters()), checkpoint.architecture, subnet)
     assert sum(tensor.numel() for tensor in sliced.values()) == checkpoint.architecture.parameters(subnet.shape)
 
 
 @pytest.mark.parametrize("subnet", CORNERS)
 def test_skeleton_has_exactly_the_sliced_parameters(checkpoint, subnet):
-    sliced = slice_parameters(
-        dict(checkpoint.model.backbone.named_parameters()), checkpoint.architecture, subnet
-    )
+    sliced = slice_parameters(dict(checkpoint.model.backbone.named_parameters()), checkpoint.architecture, subnet)
     skeleton = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape)
     shapes = {name: tuple(p.shape) for name, p in skeleton.backbone.named_parameters()}
     assert shapes == {name: tuple(tensor.shape) for name, tensor in sliced.items()}
