@@ -62,10 +62,7 @@ def _pooling(config: dict[str, Any]) -> str:
 
 
 def _module_kinds(folder: Path) -> list[tuple[str, str]]:
-    path = folder / "modules.json"
-    if not path.is_file():
-        return []
-    modules = json.loads(path.read_text(encoding="utf-8"))
+    modules: Any = _json(folder / "modules.json")
     return [(str(m["type"]).rsplit(".", 1)[-1], str(m.get("path", ""))) for m in modules]
 
 

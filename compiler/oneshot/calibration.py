@@ -46,9 +46,8 @@ def hooked(*handles: Any) -> Iterator[None]:
 
 
 def with_constant(features: Tensor) -> Tensor:
-    """[tokens, width] to float64 [tokens, width + 1], the last column all ones: biases are solved with the weights."""
-    ones = torch.ones(len(features), 1, dtype=torch.float64)
-    return torch.cat([features.double(), ones], dim=1)
+    """[tokens, width] to float32 [tokens, width + 1], the last column all ones: biases are solved with the weights."""
+    return torch.cat([features.float(), torch.ones(len(features), 1)], dim=1)
 
 
 def output_modules(checkpoint: Checkpoint, layer: int) -> dict[str, tuple[str, str]]:
@@ -66,9 +65,7 @@ class _Accumulator:
         self.mask = torch.empty(0, dtype=torch.bool)
 
     def read_input(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:
-        features = args[0][self.mask].float()
-        ones = torch.ones(len(features), 1)
-        features = torch.cat([features, ones], dim=1)
+        features = with_constant(args[0][self.mask])
         self.matrix += (features.T @ features).double()
 
     def read_sum(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:

@@ -95,14 +95,15 @@ def residual_sums(checkpoint: Checkpoint, batch: Mapping[str, Tensor]) -> dict[t
 def _resolve(module: nn.Linear, features: Tensor, wanted: Tensor) -> None:
     """Least squares for weight and bias together, drawn towards the present weights by a small ridge."""
     inputs = with_constant(features)
-    present = torch.cat([module.weight, module.bias[:, None]], dim=1).double()
-    missing = wanted.double() - inputs @ present.T
-    gram = inputs.T @ inputs
+    present = torch.cat([module.weight, module.bias[:, None]], dim=1)
+    missing = wanted - inputs @ present.T
+    gram = (inputs.T @ inputs).double()
     ridge = RIDGE * gram.diagonal()[:-1].mean()
     penalty = torch.full((len(gram),), float(ridge), dtype=torch.float64)
     penalty[-1] = 1e-6
-    change = torch.linalg.solve(gram + torch.diag(penalty), inputs.T @ missing).T
-    updated = (present + change).float()
+    factor = torch.linalg.cholesky(gram + torch.diag(penalty))
+    change = torch.cholesky_solve((inputs.T @ missing).double(), factor).T
+    updated = (present.double() + change).float()
     module.weight.data, module.bias.data = updated[:, :-1].contiguous(), updated[:, -1].contiguous()
 
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from compiler.costing import parameter_counts
+from compiler.costing import CostModel, parameter_counts
 from compiler.export.workbench import ModelWorkbench
 from compiler.families import Architecture
 from compiler.pipeline.options import Options
 from compiler.spaces import SPACES, Shape, make_space, sample_stratified
 from compiler.store import Store, key_of
-from profilers import CostTable, Plan, Runtime, Workload, make_runtime, measure_table, roofline_table
+from profilers import CostTable, MissingCostError, Plan, Runtime, Workload, make_runtime, measure_table, roofline_table
 from targets import Fingerprint, Target, measure_fingerprint, present
-from targets.errors import TargetError
+from targets.errors import InputError, TargetError
 
 MAX_MAPE = 0.10
 CHECK_NETS = 20
@@ -139,6 +139,10 @@ def _given(options: Options, device: Device, bench: ModelWorkbench) -> tuple[Cos
     table.check_fits(bench.dimensions, wanted)
     if device.here and table.source == "measured":
         table.check_device(device.fingerprint, wanted.runtime)
+    try:
+        CostModel.of(table, wanted)
+    except MissingCostError as error:
+        raise InputError(f"{options.table.name} is not complete: {error}\nprofile again: compile profile") from None
     return table, wanted
 
 

@@ -85,6 +85,8 @@ class Options:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
         if self.evaluations is not None and self.evaluations < 1:
             raise InputError(f"--evaluations must be at least 1, got {self.evaluations}")
+        if self.epochs is not None and not 0 < self.epochs < float("inf"):
+            raise InputError(f"--epochs must be above 0, got {self.epochs}")
 
 
 def _choice(flag: str, value: str, allowed: tuple[str, ...]) -> None:

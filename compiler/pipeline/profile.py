@@ -10,6 +10,7 @@ from compiler.pipeline.costs import find_device, find_table
 from compiler.pipeline.graphs import find_template
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
+from compiler.pipeline.subject import check_length
 from compiler.store import Store, default_root
 from profilers import CostTable
 
@@ -33,6 +34,7 @@ def profile(
     device = find_device(options)
     monitor.stage("load")
     checkpoint = load_checkpoint(model or str(embedded_model()), task="embedding")
+    check_length(checkpoint, tokens)
     monitor.stage("export dense graph")
     bench = ModelWorkbench(checkpoint, find_template(checkpoint, Store(default_root())))
     monitor.stage("profile")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from compiler.costing import CostModel, parameter_counts
 from compiler.evaluation import Quality
@@ -98,6 +99,13 @@ def _disk_errors() -> Iterator[None]:
             raise
         raise InputError(
             f"writing failed: {error.strerror}\nwhat was computed is kept; start again when there is room"
+        ) from None
+    except (SafetensorError, RuntimeError) as error:  # what safetensors and torch.save make of a full disk
+        reason = str(error).splitlines()[0] if str(error) else ""
+        if "I/O error" not in reason and "PytorchStreamWriter" not in reason:
+            raise
+        raise InputError(
+            f"writing failed: {reason}\nwhat was computed is kept; start again when there is room"
         ) from None
 
 
@@ -206,7 +214,9 @@ class _Compilation:
             with self.stages("measure artefacts"):
                 written, dense = kept.measure(written, dense, bench, device, self.store, options, monitor)
         verdicts = {w.id: kept.judge(w, dense, options.budgets, options.percentile) for w in (dense, *written)}
-        best = kept.best_of(written, dense, verdicts, options.budgets)
+        likeness = subject.data.train.labels is None
+        keep = kept.KEPT_LIKENESS if likeness else kept.KEPT_METRIC
+        best = kept.best_of(written, dense, verdicts, options.budgets, keep=keep)
         if device.here and device.runtime is not None and device.runtime.source == "measured":
             with self.stages("measure grid"):
                 shown = [best] if subject.effort == "fast" else written

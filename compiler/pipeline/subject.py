@@ -150,6 +150,12 @@ def _settle_effort(options: Options, *, labelled: bool, head_trained: bool, task
     return effort, labelled and task != "embedding" and (needs_training or effort == "thorough")
 
 
+def check_length(checkpoint: Checkpoint, tokens: int) -> None:
+    """InputError where the model has no positions for so many tokens."""
+    if tokens > checkpoint.architecture.max_tokens:
+        raise InputError(f"--seq-len {tokens} is over the model's limit of {checkpoint.architecture.max_tokens} tokens")
+
+
 def load_subject(options: Options) -> Subject:
     """Read the model and the data and settle what is to be done with them."""
     source = str(embedded_model()) if options.demo else options.model
@@ -169,10 +175,7 @@ def load_subject(options: Options) -> Subject:
         data = _flatten_pairs(data)
     elif checkpoint.head_trained and task == "classification":
         data = _aligned(data, checkpoint.label_names)
-    if options.seq_len > checkpoint.architecture.max_tokens:
-        raise InputError(
-            f"--seq-len {options.seq_len} is over the model's limit of {checkpoint.architecture.max_tokens} tokens"
-        )
+    check_length(checkpoint, options.seq_len)
     labelled = data.train.labels is not None
     effort, train_dense = _settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
     notes = list(data.notes)

@@ -20,6 +20,9 @@ from compiler.store import Store, key_of
 from profilers import Plan, Program, Series, Workload, interleave
 from targets.errors import BudgetError
 
+KEPT_METRIC, KEPT_LIKENESS = 0.99, 0.90
+"""Share of the dense model's metric that `best` keeps where no budget says otherwise."""
+
 MARGIN = 0.97
 """Networks aimed at a latency budget are predicted a little below it: the prediction has an error."""
 
@@ -240,18 +243,19 @@ def judge(winner: Winner, dense: Winner, budgets: Budgets, percentile: str) -> V
     return Verdict(status="met" if measured else "predicted", limits=limits)
 
 
-def best_of(winners: Sequence[Winner], dense: Winner, verdicts: Mapping[str, Verdict], budgets: Budgets) -> Winner:
+def best_of(
+    winners: Sequence[Winner], dense: Winner, verdicts: Mapping[str, Verdict], budgets: Budgets, *, keep: float
+) -> Winner:
     """What the budgets select: the least error under a latency budget, the fastest under a bound on the error.
 
-    Without budgets: the fastest that keeps 99 % of the dense metric, else the most accurate. BudgetError naming the
-    nearest candidate where none meets them.
+    Without budgets: the fastest that keeps the share `keep` of the dense metric, else the most accurate. BudgetError naming the nearest candidate where none meets them.
     """
     allowed = [w for w in winners if verdicts[w.id].status != "missed"]
     if not allowed:
         raise BudgetError(_nearest(winners, dense))
     if budgets.max_latency_s is not None or budgets.min_speedup is not None:
         return min(allowed, key=lambda w: w.validation.error)
-    share = 1 - (0.01 if budgets.max_drop is None else budgets.max_drop)
+    share = keep if budgets.max_drop is None else 1 - budgets.max_drop
     keeping = [w for w in allowed if w.validation.metric >= share * dense.validation.metric]
     return min(keeping, key=_cost) if keeping else min(allowed, key=lambda w: w.validation.error)
 
@@ -263,7 +267,8 @@ def _cost(winner: Winner) -> float:
 def _nearest(winners: Sequence[Winner], dense: Winner) -> str:
     fastest = min(winners, key=_cost)
     nearest = max(
-        winners, key=lambda w: w.validation.metric / dense.validation.metric + (w.speedup or 0) / (fastest.speedup or 1)
+        winners,
+        key=lambda w: w.validation.metric / (dense.validation.metric or 1) + (w.speedup or 0) / (fastest.speedup or 1),
     )
     speed = nearest.speedup or dense.found.latency_s / nearest.found.latency_s
     return (

