@@ -14,6 +14,9 @@ from targets.errors import InputError, ParetocError
 
 VERBS = ("profile", "targets", "cache", "report")
 INTERRUPTED = 130
+_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "MKL_CBWR": "AUTO", "MKL_DYNAMIC": "FALSE"}
+"""Read when torch is loaded: the same products bit for bit in every process, so that a resumed run ends the same."""
+
 _USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """typer brings its own copy of click and exports only the leaves of its exceptions."""
 
@@ -226,7 +229,8 @@ def _complain(error: ParetocError) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a user's mistake is one or two lines, never a traceback."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     words = _with_verb(sys.argv[1:] if arguments is None else arguments)
     try:
         result = app(words, standalone_mode=False, prog_name="compile")

@@ -207,5 +207,5 @@ def as_arrays(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def as_tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Arrays from the store as tensors."""
-    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    """Arrays from the store as tensors, in torch's own memory: its alignment decides the last bits of a product."""
+    return {name: torch.tensor(array) for name, array in arrays.items()}

@@ -1,0 +1,59 @@
+"""The README's demo table from bench/results/demo.json: put between its markers, never typed.
+
+python bench/readme_table.py
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+
+def row(candidate: Mapping[str, Any], best: str) -> str:
+    """One line of the table."""
+    latency, metric = candidate["measured"]["latency_ms"], candidate["metric"]
+    name = f"**{candidate['id']}**" if candidate["id"] == best else candidate["id"]
+    overlap = metric["others"]["neighbour_overlap_at_10"]["test"]
+    return (
+        f"| {name} | {candidate['parameters'] / 1e6:.1f} M | {candidate['artifact']['bytes'] / 1e6:.0f} MB "
+        f"| {latency['p50']:.1f} / {latency['p90']:.1f} ms | {candidate['speedup']:.2f}x | {metric['test']:.3f} | {overlap:.3f} |"
+    )
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """The whole section."""
+    front = record["front"]
+    error, device = front["table"]["error"], front["target"]["fingerprint"]
+    rows = [front["dense"], *sorted(front["candidates"], key=lambda c: -c["measured"]["latency_ms"]["p50"])]
+    lines = [
+        "| net | parameters | file | latency p50 / p90 | speed-up | mean cosine | neighbours kept |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *(row(candidate, front["best"]) for candidate in rows),
+        "",
+        (
+            f"`compile --demo --fresh`, {record['wall_s']:.0f} s on {device['cpu_count']} cores ({device['device_name']}); "
+            "batch 1, 128 tokens, one thread, ONNX Runtime, fp32; no training. Fidelity is on held-out sentences: mean cosine "
+            "to the dense embeddings, and the share of each sentence's 10 nearest neighbours that stay. The cost table was "
+            f"off by {error['mape']:.1%} on average on {error['check_nets']} networks it never saw (p95 {error['p95']:.1%}, "
+            f"max {error['max']:.1%}, rank correlation {error['spearman']:.3f}; a straight line through operations: "
+            f"{error['control_mape']:.1%}). Made by `python bench/demo.py`, data in `bench/results/demo.json`."
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Rewrite the README between the markers."""
+    record = json.loads((ROOT / "bench/results/demo.json").read_text(encoding="utf-8"))
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    section = f"<!-- demo-table -->\n\n{table(record)}\n\n<!-- /demo-table -->"
+    text = re.sub(r"<!-- demo-table -->(.*<!-- /demo-table -->)?", lambda _: section, text, flags=re.DOTALL)
+    readme.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
