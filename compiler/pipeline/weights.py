@@ -182,7 +182,7 @@ def supernet_weights(
     subject, options = trainer.subject, trainer.training_options()
     space = make_space(trainer.options.space, subject.checkpoint.architecture, ordering=ordering, unit_step=unit_step)
     orders = [[int(i) for i in order] for order in (*ordering.heads, *ordering.units)]
-    trained = detached(dict(subject.checkpoint.model.backbone.named_parameters()))
+    trained = {n: p.detach().clone() for n, p in subject.checkpoint.model.backbone.named_parameters()}
     about = subject.key(training=repr(options), space=trainer.options.space, unit_step=unit_step, order=key_of(orders))
 
     def train(folder: Path) -> Parameters:
