@@ -1,6 +1,6 @@
 """From the front to files: which networks are kept, their final weights, their artefacts, their measurements."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,40 @@ def write(winner: Winner, out: Path, hunt: Hunt, template: GraphTemplate, valida
     return replace(winner, artifact=artifact)
 
 
-def _programs(winners: Sequence[Winner], bench: ModelWorkbench) -> list[Program]:
-    return [bench.program(w.id, w.found.subnet, None if w.artifact is None else w.artifact.path) for w in winners]
+def _program(winner: Winner, bench: ModelWorkbench) -> Program:
+    return bench.program(winner.id, winner.found.subnet, None if winner.artifact is None else winner.artifact.path)
+
+
+def _alternate(
+    timed: Sequence[Winner],
+    dense: Winner,
+    bench: ModelWorkbench,
+    device: Device,
+    store: Store,
+    workload: Workload,
+    plan: Plan,
+    seed: int,
+    progress: Callable[[float], None] = lambda _: None,
+) -> dict[str, Series]:
+    """Time files against the dense one, alternating in one run; blocks are kept for this very run and no other."""
+    assert device.runtime is not None  # noqa: S101  called for devices that are here only
+    about = {
+        "files": [w.artifact.sha256 for w in (dense, *timed) if w.artifact is not None],
+        "fingerprint": device.fingerprint.to_json(),
+        "workload": workload.to_json(),
+        "target": str(device.target),
+        "plan": repr(plan),
+    }
+    return interleave(
+        [_program(w, bench) for w in timed],
+        _program(dense, bench),
+        device.runtime,
+        workload,
+        plan=plan,
+        seed=seed,
+        recorder=StoreRecorder(store, about),
+        progress=progress,
+    )
 
 
 def measure(
@@ -142,30 +174,10 @@ def measure(
     monitor: Monitor,
 ) -> tuple[list[Winner], Winner]:
     """Time the final files against the dense one, alternating in one run."""
-    assert device.runtime is not None  # noqa: S101  called for devices that are here only
     plan = Plan(min_rounds=6, max_rounds=10, reference_every=1, time_cap_s=60.0)
-    series = interleave(
-        _programs([dense, *winners], bench),
-        _programs([dense], bench)[0],
-        device.runtime,
-        device.workload,
-        plan=plan,
-        seed=options.seed,
-        recorder=_recorder([dense, *winners], device, store, device.workload),
-        progress=monitor.progress,
-    )
+    timed = [dense, *winners]
+    series = _alternate(timed, dense, bench, device, store, device.workload, plan, options.seed, monitor.progress)
     return [replace(w, series=series[w.id]) for w in winners], replace(dense, series=series[dense.id])
-
-
-def _recorder(winners: Sequence[Winner], device: Device, store: Store, workload: Workload) -> StoreRecorder:
-    files = [w.artifact.sha256 for w in winners if w.artifact is not None]
-    about = {
-        "files": files,
-        "fingerprint": device.fingerprint.to_json(),
-        "workload": workload.to_json(),
-        "target": str(device.target),
-    }
-    return StoreRecorder(store, about)
 
 
 def measure_grid(
@@ -178,7 +190,6 @@ def measure_grid(
     monitor: Monitor,
 ) -> list[Winner]:
     """Speed-ups at batch 1 and 8, 32 and 128 tokens, one and all threads; each cell alternates with the dense model."""
-    assert device.runtime is not None  # noqa: S101  called for devices that are here only
     from targets import usable_cpus
 
     tokens = [t for t in (32, 128) if t <= bench.checkpoint.architecture.max_tokens]
@@ -188,15 +199,7 @@ def measure_grid(
     plan = Plan(min_rounds=2, max_rounds=2, min_samples=5, block_s=0.03, warmup=2, reference_every=1)
     for i, (batch, length, count) in enumerate(cells):
         workload = replace(device.workload, batch=batch, tokens=length, threads=count)
-        series = interleave(
-            _programs(winners, bench),
-            _programs([dense], bench)[0],
-            device.runtime,
-            workload,
-            plan=plan,
-            seed=options.seed,
-            recorder=_recorder([dense, *winners], device, store, workload),
-        )
+        series = _alternate(winners, dense, bench, device, store, workload, plan, options.seed)
         for name, cell in series.items():
             grids[name].append(_cell(workload, cell))
         monitor.progress((i + 1) / len(cells))

@@ -4,8 +4,6 @@ import base64
 import csv
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +16,7 @@ from compiler.report import text, view
 from compiler.report.chart import chart_data, latency_ms
 from compiler.report.schema import SCHEMA_VERSION, Front
 from compiler.report.verdict import find_best, verdict
+from compiler.store.store import write_atomically
 from targets.errors import InputError
 
 
@@ -49,7 +48,9 @@ def write_report(run_dir: Path) -> Path:
         page = render_report(front, rows)
     except (KeyError, UndefinedError, TypeError, ValueError) as error:
         raise InputError(f"{run_dir}: front.json or candidates.csv is damaged ({error}). Compile again.") from error
-    return _write_atomically(run_dir / "report.html", page)
+    path = run_dir / "report.html"
+    write_atomically(path, page.encode())
+    return path
 
 
 def _environment() -> Environment:
@@ -109,16 +110,3 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(lines))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {path.parent} is not the folder of a finished run.") from None
-
-
-def _write_atomically(path: Path, content: str) -> Path:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write(content)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
