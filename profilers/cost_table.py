@@ -6,7 +6,7 @@ FFN sub-blocks. Sizes between measured ones are interpolated, and say so.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -20,7 +20,7 @@ from profilers.workload import Workload
 from targets import Fingerprint
 from targets.errors import InputError, TargetError
 
-SCHEMA = 1
+SCHEMA = 2
 Piece = Literal["base", "mask", "attention", "ffn"]
 Source = Literal["measured", "transferred", "roofline", "null"]
 Floats = NDArray[np.float64]
@@ -70,16 +70,40 @@ class MissingCostError(LookupError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostTable:
-    """Seconds of every piece measured; `checks` are the networks its error was taken on."""
+    """Seconds of every piece measured; `errors` by workload, `checks` the networks they were taken on.
+
+    `how` is what the runtime says of its sessions, and the networks that were too large for the device's memory.
+    """
 
     target: str
     source: Source
     fingerprint: Fingerprint
     dimensions: Dimensions
     entries: Mapping[CostKey, float]
-    error: TableError | None
+    errors: Mapping[Workload, TableError] = field(default_factory=dict)
     checks: Sequence[Mapping[str, Any]] = ()
     seconds: float = 0.0
+    how: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def error(self) -> TableError | None:
+        """The error on the workload where it is largest; None where no network was held against the table."""
+        return max(self.errors.values(), key=lambda error: error.mape, default=None)
+
+    @classmethod
+    def merge(cls, tables: Sequence["CostTable"]) -> "CostTable":
+        """One table of several taken on one device, each under workloads of its own."""
+        return replace(
+            tables[0],
+            entries={key: seconds for table in tables for key, seconds in table.entries.items()},
+            errors={workload: error for table in tables for workload, error in table.errors.items()},
+            checks=tuple(check for table in tables for check in table.checks),
+            seconds=sum(table.seconds for table in tables),
+            how={
+                **tables[-1].how,
+                "too_large": [net for table in tables for net in table.how.get("too_large", ())],
+            },
+        )
 
     def lookup(self, key: CostKey) -> Estimate:
         """A measured entry; MissingCostError names the nearest sizes there are."""
@@ -101,6 +125,8 @@ class CostTable:
         Size 0 costs nothing; sizes below the smallest entry cost what it costs; the result never falls below zero.
         """
         known = sorted((k.size, s) for k, s in self.entries.items() if (k.piece, k.workload) == (piece, workload))
+        if largest == 0:
+            return np.zeros(1)
         if not known or known[-1][0] < largest:
             raise MissingCostError(
                 f"the table's {piece} sizes end at {known[-1][0] if known else 'none'}, need {largest}"
@@ -112,9 +138,8 @@ class CostTable:
 
     def predict(self, stack: Stack, workload: Workload) -> Estimate:
         """Latency of a network, in seconds."""
-        dims = self.dimensions
-        attention = self.curve("attention", dims.heads, workload)
-        ffn = self.curve("ffn", dims.ffn_units, workload)
+        attention = self.curve("attention", max(sizes.heads for sizes in stack), workload)
+        ffn = self.curve("ffn", max(sizes.ffn_units for sizes in stack), workload)
         total = self.lookup(CostKey("base", 0, workload)).value
         if any(sizes.heads for sizes in stack):
             total += self.lookup(CostKey("mask", 0, workload)).value
@@ -160,8 +185,9 @@ class CostTable:
             "source": self.source,
             "fingerprint": self.fingerprint.to_json(),
             "dimensions": asdict(self.dimensions),
-            "error": asdict(self.error) if self.error else None,
+            "errors": [{**workload.to_json(), **asdict(error)} for workload, error in self.errors.items()],
             "seconds_to_measure": round(self.seconds, 1),
+            "how": dict(self.how),
             "entries": [
                 {"piece": key.piece, "size": key.size, **key.workload.to_json(), "seconds": seconds}
                 for key, seconds in self.entries.items()
@@ -185,9 +211,10 @@ class CostTable:
                 fingerprint=Fingerprint.from_json(data["fingerprint"]),
                 dimensions=Dimensions(**data["dimensions"]),
                 entries=dict(_entry(row) for row in data["entries"]),
-                error=TableError(**data["error"]) if data["error"] else None,
+                errors=dict(_error(row) for row in data["errors"]),
                 checks=tuple(data.get("checks", ())),
                 seconds=float(data.get("seconds_to_measure", 0.0)),
+                how=dict(data.get("how", {})),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -225,6 +252,11 @@ def _entry(row: Mapping[str, Any]) -> tuple[CostKey, float]:
         raise ValueError(f"{row['piece']} at {row['size']} has the time {row['seconds']!r}")
     piece = _one_of(values.pop("piece"), get_args(Piece))
     return CostKey(piece, int(values.pop("size")), Workload(**values)), seconds
+
+
+def _error(row: Mapping[str, Any]) -> tuple[Workload, TableError]:
+    asked = {name: row[name] for name in Workload().to_json()}
+    return Workload(**asked), TableError(**{name: value for name, value in row.items() if name not in asked})
 
 
 def _words(workload: Workload) -> str:

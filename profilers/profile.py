@@ -1,13 +1,14 @@
-"""Measure a cost table: stacks of n and 2n equal blocks, and check networks the table never sees.
+"""Measure a cost table: stacks of n and 2n equal blocks, some whole networks, and check networks the table never sees.
 
-Every block of a stack has its own weights. A sub-block's cost is the slope between the two stacks, so that stem, head
-and call cancel; base and mask are the intercepts all stacks share. One weighted least-squares fit finds them together.
+Every block of a stack has its own weights. A sub-block's cost is the slope between stacks of different depth, so that
+stem, head and call cancel; base and mask are the intercepts all networks share. One weighted least-squares fit finds
+them together. Sizes are placed coarsely first; where a curve bends, its neighbours are measured too: matrices whose
+rows are a power of two apart fall into the same cache sets and take up to a fifth longer, alone among their neighbours.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,29 +22,30 @@ from profilers.sizes import LayerSizes, Stack
 from profilers.workload import Workload
 from targets import Fingerprint, Target
 
+Floats = NDArray[np.float64]
+
 _FFN_SHARES = (1 / 96, 1 / 24, 1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1)
-_ALL_HEADS = 16
+_HEAD_SHARES = (1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1)
+_WHOLE_SHARES = (1 / 16, 1 / 4, 1 / 2, 1)
+_BEND = 0.04
+"""A size whose cost is this far from the line between its neighbours gets neighbours of its own."""
 
-
-class _Stack(NamedTuple):
-    """`depth` equal sub-blocks of one piece; depth 0 is the network without any."""
-
-    piece: Piece
-    size: int
-    depth: int
+_FLOOR = 0.003
+"""Relative error below which no measurement is trusted more than others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Fit:
-    entries: dict[CostKey, float]
-    stacks: list[Stack]
-    seconds: NDArray[np.float64]
+class Timed:
+    """Networks, their seconds, and the relative standard error of each."""
+
+    stacks: Sequence[Stack]
+    seconds: Floats
+    errors: Floats
 
 
 def head_sizes(dims: Dimensions) -> list[int]:
-    """Head counts to measure: all of them, or about sixteen spread evenly."""
-    count = min(dims.heads, _ALL_HEADS)
-    return sorted({round(dims.heads * (i + 1) / count) for i in range(count)})
+    """Head counts to measure: all of few, else eight, denser where small."""
+    return sorted({max(1, round(dims.heads * share)) for share in _HEAD_SHARES})
 
 
 def ffn_sizes(dims: Dimensions, alignment: int) -> list[int]:
@@ -52,71 +54,106 @@ def ffn_sizes(dims: Dimensions, alignment: int) -> list[int]:
     return sorted({min(size, dims.ffn_units) for size in aligned} | {dims.ffn_units})
 
 
-def _plan_stacks(dims: Dimensions, alignment: int) -> list[_Stack]:
-    depths = sorted({max(dims.layers // 2, 1), dims.layers})
-    sizes: list[tuple[Piece, int]] = [("attention", h) for h in head_sizes(dims)]
-    sizes += [("ffn", u) for u in ffn_sizes(dims, alignment)]
-    return [_Stack("base", 0, 0)] + [_Stack(piece, size, depth) for piece, size in sizes for depth in depths]
+def _stack(dims: Dimensions, heads: int, units: int, depth: int) -> Stack:
+    return (LayerSizes(heads, units),) * depth + (LayerSizes(0, 0),) * (dims.layers - depth)
 
 
-def _sizes(stack: _Stack, dims: Dimensions) -> Stack:
-    block = LayerSizes(stack.size, 0) if stack.piece == "attention" else LayerSizes(0, stack.size)
-    return (block,) * stack.depth + (LayerSizes(0, 0),) * (dims.layers - stack.depth)
+def plan_stacks(dims: Dimensions, alignment: int) -> list[Stack]:
+    """The networks to fit: each size as deep as the model, some at less depth, whole networks, and one with nothing."""
+    heads, units = head_sizes(dims), ffn_sizes(dims, alignment)
+    half = max(dims.layers // 2, 1)
+    single = [(h, 0) for h in heads] + [(0, u) for u in units]
+    shallow = [(h, 0) for h in heads[1::3]] + [(0, u) for u in units[1::3]]
+    whole = [(_nearest(heads, dims.heads * s), _nearest(units, dims.ffn_units * s)) for s in _WHOLE_SHARES]
+    stacks = [_stack(dims, 0, 0, 0)]
+    stacks += [_stack(dims, h, u, dims.layers) for h, u in single]
+    stacks += [_stack(dims, h, u, half) for h, u in (*shallow, (dims.heads, 0), (0, dims.ffn_units))]
+    stacks += [_stack(dims, h, u, depth) for h, u in whole for depth in (1, half, dims.layers)]
+    return list(dict.fromkeys(stacks))
 
 
-def _fit(stacks: Sequence[_Stack], seconds: NDArray[np.float64], dims: Dimensions, workload: Workload) -> _Fit:
-    """Non-negative least squares on relative errors; unknowns: base, mask and one slope per size, no time below zero."""
+def _nearest(sizes: Sequence[int], wanted: float) -> int:
+    return min(sizes, key=lambda size: abs(size - wanted))
+
+
+def _hats(sizes: Sequence[int], size: int) -> Floats:
+    """How the cost of a size mixes those of the sizes measured: float64 [sizes], the weights of linear interpolation."""
+    if size == 0:
+        return np.zeros(len(sizes))
+    return np.array([np.interp(size, sizes, row) for row in np.eye(len(sizes))])
+
+
+def _keys(stacks: Sequence[Stack], workload: Workload) -> dict[Piece, list[CostKey]]:
+    """The pieces to fit: base, mask, and every size that some stack has throughout."""
+    single = {next(iter(kept)) for s in stacks if len(kept := {x for x in s if any(x)}) == 1}
+    heads = sorted({x.heads for x in single if x.heads and not x.ffn_units})
+    units = sorted({x.ffn_units for x in single if x.ffn_units and not x.heads})
+    sizes: dict[Piece, list[int]] = {"base": [0], "mask": [0], "attention": heads, "ffn": units}
+    return {piece: [CostKey(piece, size, workload) for size in found] for piece, found in sizes.items()}
+
+
+def _row(stack: Stack, keys: Mapping[Piece, Sequence[CostKey]]) -> Floats:
+    """What one network takes of every piece."""
+    heads, units = ([key.size for key in keys[piece]] for piece in ("attention", "ffn"))
+    attention = sum((_hats(heads, sizes.heads) for sizes in stack), np.zeros(len(heads)))
+    ffn = sum((_hats(units, sizes.ffn_units) for sizes in stack), np.zeros(len(units)))
+    return np.concatenate([[1.0, any(sizes.heads for sizes in stack)], attention, ffn])
+
+
+def fit_pieces(timed: Timed, workload: Workload) -> dict[CostKey, float]:
+    """Non-negative least squares on relative errors, each network by what its own error is worth; no time below zero."""
     from scipy.optimize import nnls
 
-    slopes = list(dict.fromkeys((s.piece, s.size) for s in stacks if s.depth))
-    column = {key: i + 2 for i, key in enumerate(slopes)}
-    matrix = np.zeros((len(stacks), len(slopes) + 2))
-    matrix[:, 0] = 1
-    for row, stack in enumerate(stacks):
-        if stack.depth:
-            matrix[row, 1] = stack.piece == "attention"
-            matrix[row, column[stack.piece, stack.size]] = stack.depth
-    solution, _ = nnls(matrix / seconds[:, None], np.ones(len(stacks)))
-    entries = {CostKey("base", 0, workload): float(solution[0]), CostKey("mask", 0, workload): float(solution[1])}
-    entries |= {CostKey(p, s, workload): float(solution[i]) for (p, s), i in column.items()}
-    return _Fit(entries=entries, stacks=[_sizes(s, dims) for s in stacks], seconds=seconds)
+    keys = _keys(timed.stacks, workload)
+    matrix = np.array([_row(stack, keys) for stack in timed.stacks])
+    weights = 1 / np.maximum(timed.errors, _FLOOR)
+    solution, _ = nnls(matrix * (weights / timed.seconds)[:, None], weights)
+    return dict(zip((key for found in keys.values() for key in found), map(float, solution), strict=True))
 
 
-def _control(fit: _Fit, stacks: Sequence[Stack], dims: Dimensions, workload: Workload) -> NDArray[np.float64]:
+def bends(entries: Mapping[CostKey, float], piece: Piece) -> list[int]:
+    """Inner sizes whose cost is off the line between their neighbours by more than a bend."""
+    curve = sorted((key.size, seconds) for key, seconds in entries.items() if key.piece == piece)
+    found = []
+    for (low, before), (size, here), (high, after) in zip(curve, curve[1:], curve[2:], strict=False):
+        line = np.interp(size, [low, high], [before, after])
+        if abs(here - line) > _BEND * here:
+            found.append(size)
+    return found
+
+
+def _neighbours(sizes: Sequence[int], alignment: int, largest: int, known: Sequence[int]) -> list[int]:
+    near = {size + step for size in sizes for step in (-alignment, alignment)}
+    return sorted(size for size in near if 0 < size < largest and size not in known)
+
+
+def _control(timed: Timed, stacks: Sequence[Stack], dims: Dimensions, workload: Workload) -> Floats:
     """Predictions of a two-parameter linear fit, seconds on operations, made from the same measurements."""
-    known = np.array([roofline.operations(workload, dims, s) for s in fit.stacks])
-    slope, intercept = np.polyfit(known, fit.seconds, 1, w=1 / fit.seconds)
+    known = np.array([roofline.operations(workload, dims, s) for s in timed.stacks])
+    slope, intercept = np.polyfit(known, timed.seconds, 1, w=1 / timed.seconds)
     return np.asarray(slope * np.array([roofline.operations(workload, dims, s) for s in stacks]) + intercept)
 
 
 def _reference(dims: Dimensions, workbench: Workbench) -> Program:
-    half = LayerSizes(max(dims.heads // 2, 1), max(dims.ffn_units // 2, 1))
-    return workbench((half,) * dims.layers)
+    quarter = LayerSizes(max(dims.heads // 4, 1), max(dims.ffn_units // 4, 1))
+    return workbench((quarter,) * dims.layers)
 
 
-def _error(
-    table: CostTable, fit: _Fit, checks: Sequence[Stack], series: Sequence[Series], workload: Workload
-) -> TableError:
-    predicted = np.array([table.predict(stack, workload).value for stack in checks])
-    measured = np.array([s.median_s for s in series])
-    return TableError.of(predicted, measured, _control(fit, checks, table.dimensions, workload))
-
-
-def _with_error(
-    table: CostTable, fit: _Fit, checks: Sequence[Stack], series: Sequence[Series], workload: Workload
-) -> CostTable:
-    from dataclasses import replace
-
+def _with_error(table: CostTable, timed: Timed, unseen: Timed, workload: Workload) -> CostTable:
+    predicted = np.array([table.predict(stack, workload).value for stack in unseen.stacks])
     rows = [
         {
+            **workload.to_json(),
             "heads": [sizes.heads for sizes in stack],
             "ffn_units": [sizes.ffn_units for sizes in stack],
-            "measured_s": s.median_s,
-            "predicted_s": table.predict(stack, workload).value,
+            "measured_s": float(measured),
+            "predicted_s": float(value),
         }
-        for stack, s in zip(checks, series, strict=True)
+        for stack, measured, value in zip(unseen.stacks, unseen.seconds, predicted, strict=True)
     ]
-    return replace(table, error=_error(table, fit, checks, series, workload), checks=tuple(rows))
+    control = _control(timed, unseen.stacks, table.dimensions, workload)
+    error = TableError.of(predicted, unseen.seconds, control)
+    return replace(table, errors={workload: error}, checks=tuple(rows))
 
 
 def measure_table(
@@ -138,34 +175,59 @@ def measure_table(
     The check networks are measured in the same interleaved run; their times never enter the fit.
     """
     start = time.monotonic()
-    stacks = _plan_stacks(dimensions, target.size_alignment)
-    programs = [workbench(_sizes(stack, dimensions)) for stack in stacks]
-    check_programs = [workbench(stack) for stack in checks]
-    unique = {program.name: program for program in (*programs, *check_programs)}
-    series = interleave(
-        list(unique.values()),
-        _reference(dimensions, workbench),
-        runtime,
-        workload,
-        plan=plan,
-        seed=seed,
-        recorder=recorder,
-        progress=progress,
-    )
-    seconds = np.array([series[program.name].median_s for program in programs])
-    fit = _fit(stacks, seconds, dimensions, workload)
+    reference = _reference(dimensions, workbench)
+
+    def timed(stacks: Sequence[Stack], share: Callable[[float], float]) -> dict[Stack, Series]:
+        programs = {stack: workbench(stack) for stack in dict.fromkeys(stacks)}
+        series = interleave(
+            list(programs.values()),
+            reference,
+            runtime,
+            workload,
+            plan=plan,
+            seed=seed,
+            recorder=recorder,
+            progress=lambda f: progress(share(f)),
+        )
+        return {stack: series[program.name] for stack, program in programs.items() if program.name in series}
+
+    wanted = plan_stacks(dimensions, target.size_alignment)
+    series = timed([*wanted, *checks], lambda f: 0.95 * f)
+    stacks, unseen = ([net for net in nets if net in series] for nets in (wanted, checks))
+    level_s = next(iter(series.values())).reference_s
+    entries = fit_pieces(_seconds(series, stacks, level_s), workload)
+    more = _bent(entries, dimensions, target.size_alignment)
+    if more:
+        series |= timed(more, lambda f: 0.95 + 0.05 * f)
+        stacks = [net for net in dict.fromkeys([*stacks, *more]) if net in series]
+        entries = fit_pieces(_seconds(series, stacks, level_s), workload)
     table = CostTable(
         target=str(target),
         source="null" if runtime.source == "null" else "measured",
         fingerprint=fingerprint,
         dimensions=dimensions,
-        entries=fit.entries,
-        error=None,
+        entries=entries,
         seconds=time.monotonic() - start,
+        how={**runtime.describe(), "too_large": [net for net in (*wanted, *checks) if net not in series]},
     )
-    if not checks:
+    if not unseen:
         return table
-    return _with_error(table, fit, checks, [series[p.name] for p in check_programs], workload)
+    known, checked = (_seconds(series, nets, level_s) for nets in (stacks, unseen))
+    return _with_error(table, known, checked, workload)
+
+
+def _seconds(series: Mapping[Stack, Series], stacks: Sequence[Stack], level_s: float) -> Timed:
+    """Networks of one or several runs at one level of the reference, in seconds."""
+    ratios = [series[stack].median_s / series[stack].reference_s for stack in stacks]
+    errors = [series[stack].error for stack in stacks]
+    return Timed(stacks=stacks, seconds=np.array(ratios) * level_s, errors=np.array(errors))
+
+
+def _bent(entries: Mapping[CostKey, float], dims: Dimensions, alignment: int) -> list[Stack]:
+    """Networks of the sizes beside those where the FFN's curve bends; of heads nearly all are measured anyway."""
+    known = [key.size for key in entries if key.piece == "ffn"]
+    sizes = _neighbours(bends(entries, "ffn"), alignment, dims.ffn_units, known)
+    return [_stack(dims, 0, size, dims.layers) for size in sizes]
 
 
 def roofline_table(target: Target, dimensions: Dimensions, workload: Workload, fingerprint: Fingerprint) -> CostTable:
@@ -185,5 +247,4 @@ def roofline_table(target: Target, dimensions: Dimensions, workload: Workload, f
         fingerprint=fingerprint,
         dimensions=dimensions,
         entries=entries,
-        error=None,
     )

@@ -1,13 +1,14 @@
 """A network as the profiler times it: sizes for closed forms, a graph for ONNX Runtime, a module for PyTorch."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
 
 from profilers.graph import GraphSource
 from profilers.sizes import Stack
+from profilers.workload import Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +34,20 @@ class Dimensions:
 class Program:
     """A network of given sizes, built only when a runtime asks for the form it runs.
 
-    `inputs(batch, tokens)` makes the int64 arrays it is fed, every token real.
+    `graph(precision)` is the network in ONNX; `inputs(batch, tokens)` makes the int64 arrays it is fed, every token real.
     """
 
     name: str
     stack: Stack
     dimensions: Dimensions
-    graph: Callable[[], GraphSource]
+    graph: Callable[[str], GraphSource]
     module: Callable[[], Any]
     inputs: Callable[[int, int], Mapping[str, NDArray[Any]]]
+    precision: str | None = None
+
+    def asked(self, workload: Workload) -> Workload:
+        """The workload at the program's own precision, where it has one: files of several are timed in one run."""
+        return workload if self.precision is None else replace(workload, precision=self.precision)
 
 
 Workbench = Callable[[Stack], Program]
