@@ -12,9 +12,8 @@ from compiler.evaluation import Batches
 from compiler.export.checkpoint import save_checkpoint
 from compiler.export.dense import OPSET, export_module
 from compiler.export.files import inline, operator_counts, write_graph
-from compiler.export.parity import odd_inputs, parity_error, run_session
-from compiler.export.template import GraphTemplate
-from compiler.families import Checkpoint
+from compiler.export.parity import TOLERANCES, odd_inputs, parity_error, run_session
+from compiler.export.workbench import ModelWorkbench
 from compiler.slicing import build_skeleton
 from compiler.spaces import Subnet
 from targets.errors import VerificationError
@@ -22,9 +21,13 @@ from targets.errors import VerificationError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """What was written for one sub-network. `parity_error` is its largest difference from PyTorch."""
+    """What was written for one sub-network. `parity_error` is its largest difference from PyTorch.
+
+    Of a quantised file the difference is part of its error and only told; of the others it is bounded.
+    """
 
     path: Path
+    precision: str
     sha256: str
     size_bytes: int
     opset: int
@@ -34,43 +37,60 @@ class Artifact:
 
 def write_artifact(
     folder: Path,
-    checkpoint: Checkpoint,
-    template: GraphTemplate,
+    bench: ModelWorkbench,
+    subnet: Subnet,
+    parameters: Mapping[str, Tensor],
+    real: Batches,
+    metadata: Mapping[str, str],
+    precision: str = "fp32",
+) -> Artifact:
+    """Write `folder`/model.onnx and the transformers checkpoint beside it, for int8 model.int8.onnx too (for fp16 alike).
+
+    All are checked.
+
+    Returned is the file of the precision asked for. VerificationError where a file is wrong.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(folder, bench.checkpoint, subnet, parameters)
+    artifact = _written(folder / "model.onnx", "fp32", bench, subnet, parameters, real, metadata)
+    if precision not in bench.templates or precision == "fp32":
+        return artifact
+    return _written(folder / f"model.{precision}.onnx", precision, bench, subnet, parameters, real, metadata)
+
+
+def _written(
+    path: Path,
+    precision: str,
+    bench: ModelWorkbench,
     subnet: Subnet,
     parameters: Mapping[str, Tensor],
     real: Batches,
     metadata: Mapping[str, str],
 ) -> Artifact:
-    """Write `folder`/model.onnx and the transformers checkpoint beside it; check both. VerificationError if wrong."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "model.onnx"
-    arrays = {name: tensor.detach().numpy() for name, tensor in parameters.items()}
-    sha256 = write_graph(template.fill(arrays, subnet.shape), path, metadata)
-    save_checkpoint(folder, checkpoint, subnet, parameters)
+    sha256 = write_graph(bench.graph(subnet, parameters, precision), path, {**metadata, "precision": precision})
     return Artifact(
         path=path,
+        precision=precision,
         sha256=sha256,
         size_bytes=path.stat().st_size,
         opset=OPSET,
         attention_nodes=operator_counts(path)["Attention"],
-        parity_error=parity_error(checkpoint, subnet, parameters, path, real),
+        parity_error=parity_error(bench.checkpoint, subnet, parameters, path, real, TOLERANCES[precision]),
     )
 
 
-def compare_with_fresh_export(
-    checkpoint: Checkpoint, template: GraphTemplate, subnet: Subnet, parameters: Mapping[str, Tensor]
-) -> float:
+def compare_with_fresh_export(bench: ModelWorkbench, subnet: Subnet, parameters: Mapping[str, Tensor]) -> float:
     """Largest difference between the template's graph and torch's own export of the sliced network.
 
     About 8 s; done for one network a run. Raises VerificationError above 1e-4.
     """
     import onnxruntime
 
+    checkpoint = bench.checkpoint
     model = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape)
     model.backbone.load_state_dict(dict(parameters), strict=False, assign=True)
     fresh = export_module(model.eval(), checkpoint)
-    arrays = {name: tensor.detach().numpy() for name, tensor in parameters.items()}
-    cut = inline(template.fill(arrays, subnet.shape))
+    cut = inline(bench.graph(subnet, parameters, "fp32"))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     sessions = [onnxruntime.InferenceSession(m.SerializeToString(), options) for m in (fresh, cut)]

@@ -1,5 +1,6 @@
 """An exported file against PyTorch: real texts, odd shapes, and the attention it should hold."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from compiler.spaces import Subnet
 from profilers.runtimes.onnx_runtime import open_session
 from targets.errors import VerificationError
 
-TOLERANCE = 1e-4
+TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "int8": math.inf}
 
 
 def odd_inputs(checkpoint: Checkpoint, seed: int = 0) -> list[dict[str, Tensor]]:
@@ -46,12 +47,18 @@ def _difference(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
 
 
 def parity_error(
-    checkpoint: Checkpoint, subnet: Subnet, parameters: Mapping[str, Tensor], path: Path, real: Batches
+    checkpoint: Checkpoint,
+    subnet: Subnet,
+    parameters: Mapping[str, Tensor],
+    path: Path,
+    real: Batches,
+    tolerance: float = TOLERANCES["fp32"],
 ) -> float:
     """Largest difference between the file under ONNX Runtime and the sliced network under PyTorch.
 
     Relative to the largest output where that is above 1. Padded positions of token outputs are left out. Raises
-    VerificationError above the tolerance, or where the file does not hold one Attention node per kept attention block.
+    VerificationError above the tolerance (infinite: where an output is not finite), or where the file does not hold
+    one Attention node per kept attention block.
     """
     wanted = sum(1 for sizes in subnet.shape if sizes.heads)
     found = operator_counts(path)["Attention"]
@@ -69,6 +76,6 @@ def parity_error(
             worst = max(
                 worst, _difference(ours[mask.numpy()] if tokens else ours, (theirs[mask] if tokens else theirs).numpy())
             )
-    if not worst <= TOLERANCE:
-        raise VerificationError(f"{path.name} differs from PyTorch by {worst:.2e}, allowed {TOLERANCE:.0e}")
+    if not worst < tolerance:
+        raise VerificationError(f"{path.name} differs from PyTorch by {worst:.2e}, allowed {tolerance:.0e}")
     return worst

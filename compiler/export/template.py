@@ -1,8 +1,9 @@
 """A dense graph as a template: filled with any sub-network's weights, its dropped sub-blocks cut out."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from compiler.costing import dimensions_of
+from compiler.export.files import inline
+from compiler.export.precision import Quantised, Scheme, halve_graph, quantise, quantise_graph
 from compiler.families import Architecture
 from compiler.spaces import Shape
 from profilers import Graph
@@ -19,10 +23,13 @@ Array = NDArray[Any]
 
 
 class Binding(NamedTuple):
-    """Where an initialiser's values come from: a parameter, as it is or transposed."""
+    """Where an initialiser's values come from: a parameter, as it is or transposed; halved, or a part of its 8-bit form."""
 
     parameter: str
     transposed: bool
+    half: bool = False
+    scheme: Scheme | None = None
+    part: str = ""
 
 
 class Block(NamedTuple):
@@ -41,15 +48,40 @@ class GraphTemplate:
     attention: tuple[Block, ...]
     ffn: tuple[Block, ...]
 
-    def fill(self, parameters: Mapping[str, Array], shape: Shape) -> Graph:
-        """The graph of a sub-network from its sliced parameters; its weights stay outside the proto."""
+    def fill(
+        self, parameters: Mapping[str, Array], shape: Shape, ready: Mapping[str, Array] = MappingProxyType({})
+    ) -> Graph:
+        """The graph of a sub-network from its sliced parameters; its weights stay outside the proto.
+
+        `ready` holds initialisers that were made before (`initialisers`): those that no sub-network changes.
+        """
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
         _bypass(proto.graph, self._dropped(shape))
         _remove_dead(proto.graph)
-        weights = {name: _array(parameters, self.bindings[name]) for name in self._used(proto.graph)}
+        used = self._used(proto.graph)
+        made = self.initialisers(parameters, [name for name in used if name not in ready])
+        weights = {name: ready[name] if name in ready else made[name] for name in used}
         _declare(proto.graph, weights)
         return Graph(proto=proto.SerializeToString(), weights=weights)
+
+    def initialisers(self, parameters: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
+        """Initialisers by name, in the form the graph reads."""
+        made: dict[str, Array] = {}
+        whole: dict[str, Quantised] = {}
+        for name in names:
+            binding = self.bindings[name]
+            array = _array(parameters, binding)
+            if binding.scheme is not None:
+                if binding.parameter not in whole:
+                    whole[binding.parameter] = quantise(array, binding.scheme)
+                array = getattr(whole[binding.parameter], binding.part)
+            made[name] = array
+        return made
+
+    def readers(self, parameters: Container[str]) -> list[str]:
+        """The initialisers made of these parameters."""
+        return [name for name, binding in self.bindings.items() if binding.parameter in parameters]
 
     def _dropped(self, shape: Shape) -> list[Block]:
         attention = [b for sizes, b in zip(shape, self.attention, strict=True) if sizes.heads == 0]
@@ -62,7 +94,8 @@ class GraphTemplate:
 
 def _array(parameters: Mapping[str, Array], binding: Binding) -> Array:
     array = parameters[binding.parameter]
-    return np.ascontiguousarray(array.T if binding.transposed else array)
+    array = np.ascontiguousarray(array.T if binding.transposed else array)
+    return array.astype(np.float16) if binding.half else array
 
 
 def _declare(graph: onnx.GraphProto, weights: Mapping[str, Array]) -> None:
@@ -156,9 +189,59 @@ def make_template(proto: onnx.ModelProto, parameters: Mapping[str, Array], archi
             raise VerificationError(f"weight of {lost[0]} is not in the dense export")
         attention.append(_block(proto.graph, initialiser_of, names.query, names.attention_norm))
         ffn.append(_block(proto.graph, initialiser_of, names.ffn_input, names.ffn_norm))
+    return GraphTemplate(proto=_without(proto, bindings), bindings=bindings, attention=tuple(attention), ffn=tuple(ffn))
+
+
+def _in_8_bits(bindings: Mapping[str, Binding], graph: onnx.GraphProto) -> dict[str, Binding]:
+    """The quantiser names the parts of an initialiser after it; what it left alone keeps its binding.
+
+    A matrix that its product reads transposed is stored the other way round, and named so.
+    """
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    found = {name: binding for name, binding in bindings.items() if name in kinds}
+    turned = {f"{n}_Transposed": b._replace(transposed=not b.transposed) for n, b in bindings.items()}
+    for name, binding in {**bindings, **turned}.items():
+        kind = kinds.get(f"{name}_quantized")
+        if kind is not None:
+            scheme: Scheme = "column" if kind == onnx.TensorProto.INT8 else "table"
+            found |= {f"{name}_{part}": binding._replace(scheme=scheme, part=part) for part in Quantised._fields}
+    return found
+
+
+def _in_half(bindings: Mapping[str, Binding], graph: onnx.GraphProto) -> dict[str, Binding]:
+    half = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
+    return {name: binding._replace(half=name in half) for name, binding in bindings.items()}
+
+
+_NARROWER = {"fp16": (halve_graph, _in_half), "int8": (quantise_graph, _in_8_bits)}
+
+
+def narrow_template(
+    template: GraphTemplate, precision: str, parameters: Mapping[str, Array], architecture: Architecture
+) -> GraphTemplate:
+    """The template at fp16 or int8, from the float one and any parameters of the dense model."""
+    convert, rebind = _NARROWER[precision]
+    proto = convert(inline(template.fill(parameters, dimensions_of(architecture).dense)))
+    bindings = rebind(template.bindings, proto.graph)
+    inside = _before_casts(proto.graph)
+    attention, ffn = (
+        tuple(Block(*(inside.get(name, name) for name in block)) for block in blocks)
+        for blocks in (template.attention, template.ffn)
+    )
+    return replace(template, proto=_without(proto, bindings), bindings=bindings, attention=attention, ffn=ffn)
+
+
+def _before_casts(graph: onnx.GraphProto) -> dict[str, str]:
+    """Where a graph casts its outputs back: the values inside that the outputs' names used to stand for."""
+    outputs = {value.name for value in graph.output}
+    return {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Cast" and n.output[0] in outputs}
+
+
+def _without(proto: onnx.ModelProto, bindings: Container[str]) -> onnx.ModelProto:
+    """A copy that holds no initialiser whose values come from parameters."""
     light = onnx.ModelProto()
     light.CopyFrom(proto)
     constants = [tensor for tensor in light.graph.initializer if tensor.name not in bindings]
     del light.graph.initializer[:]
     light.graph.initializer.extend(constants)
-    return GraphTemplate(proto=light, bindings=bindings, attention=tuple(attention), ffn=tuple(ffn))
+    return light

@@ -1,11 +1,12 @@
 """The networks a profiler times: the template's own graphs at any sizes, filled with slices of the dense weights."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from compiler.costing import dimensions_of
 from compiler.export.template import GraphTemplate
@@ -18,36 +19,60 @@ from profilers import Graph, GraphSource, Program, Stack
 class ModelWorkbench:
     """Makes a program of any stack; every layer is cut from its own dense layer, so no two share weights."""
 
-    def __init__(self, checkpoint: Checkpoint, template: GraphTemplate | None) -> None:
+    def __init__(self, checkpoint: Checkpoint, templates: Mapping[str, GraphTemplate]) -> None:
+        """`templates` by precision; a runtime that takes modules needs none."""
         self.checkpoint = checkpoint
-        self.template = template
+        self.templates = templates
         self.dimensions = dimensions_of(checkpoint.architecture)
         a = checkpoint.architecture
         self.ordering = Ordering.by_index(a.layers, a.heads, a.ffn_units)
         self.dense = {n: p.detach() for n, p in checkpoint.model.backbone.named_parameters()}
+        self._stem = lru_cache(self._stem_initialisers)
 
     def __call__(self, stack: Stack) -> Program:
         """The network of these sizes."""
         return self.program(f"stack {' '.join(f'{h}.{u}' for h, u in stack)}", Subnet.first(stack, self.ordering))
 
-    def program(self, name: str, subnet: Subnet, source: GraphSource | None = None) -> Program:
+    def program(
+        self, name: str, subnet: Subnet, source: GraphSource | None = None, precision: str | None = None
+    ) -> Program:
         """A given sub-network of the dense weights; `source` is its file where it was written already."""
         return Program(
             name=name,
             stack=subnet.shape,
             dimensions=self.dimensions,
-            graph=lambda: self._graph(subnet) if source is None else source,
+            graph=lambda precision: self._graph(subnet, precision) if source is None else source,
             module=lambda: self._module(subnet),
             inputs=self.inputs,
+            precision=precision,
         )
 
-    def _sliced(self, subnet: Subnet) -> dict[str, torch.Tensor]:
+    def _sliced(self, subnet: Subnet) -> dict[str, Tensor]:
         return slice_parameters(self.dense, self.checkpoint.architecture, subnet)
 
-    def _graph(self, subnet: Subnet) -> Graph:
-        assert self.template is not None  # noqa: S101  runtimes that take graphs are given a template
-        arrays = {name: tensor.numpy() for name, tensor in self._sliced(subnet).items()}
-        return self.template.fill(arrays, subnet.shape)
+    def _stem_initialisers(self, precision: str) -> Mapping[str, NDArray[Any]]:
+        """What no sub-network changes, made once: quantising an embedding table takes longer than a whole layer."""
+        template = self._template(precision)
+        in_layers = self.checkpoint.architecture.in_layers
+        stem = {name: tensor.numpy() for name, tensor in self.dense.items() if not in_layers(name)}
+        return template.initialisers(stem, template.readers(stem))
+
+    def _template(self, precision: str) -> GraphTemplate:
+        """PyTorch casts modules to bf16 itself, and is the only runtime that serves it."""
+        return self.templates.get(precision, self.templates["fp32"])
+
+    def _graph(self, subnet: Subnet, precision: str) -> Graph:
+        return self._fill(self._sliced(subnet), subnet, precision, self._stem(precision))
+
+    def graph(self, subnet: Subnet, parameters: Mapping[str, Tensor], precision: str) -> Graph:
+        """A sub-network with weights of its own, at a precision."""
+        return self._fill(parameters, subnet, precision, {})
+
+    def _fill(
+        self, parameters: Mapping[str, Tensor], subnet: Subnet, precision: str, ready: Mapping[str, NDArray[Any]]
+    ) -> Graph:
+        arrays = {name: tensor.detach().numpy() for name, tensor in parameters.items()}
+        return self._template(precision).fill(arrays, subnet.shape, ready)
 
     def _module(self, subnet: Subnet) -> Any:
         skeleton = build_skeleton(self.checkpoint.model, self.checkpoint.architecture, subnet.shape)

@@ -49,6 +49,10 @@ class Architecture:
     vocabulary: int
     stem_parameters: int
 
+    def in_layers(self, parameter: str) -> bool:
+        """Whether a parameter belongs to an encoder layer: all others are the same in every sub-network."""
+        return parameter.startswith(f"{self.prefix}{self.family.layers}.")
+
     def names(self, layer: int) -> LayerNames:
         """Full module names of one layer (0-based)."""
         root = f"{self.prefix}{self.family.layers}.{layer}"

@@ -1,5 +1,6 @@
 """Sub-networks and the spaces they are searched in: SMALL, MEDIUM, LAYER and LARGE of the paper."""
 
+from compiler.spaces.mixed import MixedPrecision
 from compiler.spaces.sampling import sample_stratified, sample_uniform
 from compiler.spaces.space import SPACES, Space, make_space
 from compiler.spaces.subnet import Counts, Ordering, Shape, Subnet
@@ -7,6 +8,7 @@ from compiler.spaces.subnet import Counts, Ordering, Shape, Subnet
 __all__ = [
     "SPACES",
     "Counts",
+    "MixedPrecision",
     "Ordering",
     "Shape",
     "Space",

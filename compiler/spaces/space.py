@@ -55,6 +55,10 @@ class Space(ABC):
         """The sub-network a genome stands for."""
         return Subnet.first(self.shape(genome), self.ordering)
 
+    def precision(self, genome: IntArray) -> int:  # noqa: ARG002  the spaces of the paper know one precision
+        """Which of the run's precisions the genome asks for."""
+        return 0
+
     def shape(self, genome: IntArray) -> Shape:
         """The shape a genome stands for."""
         return self.counts(genome[None]).shape(0)

@@ -1,0 +1,80 @@
+"""The template at narrower precisions: ONNX Runtime's own tools convert it once, every sub-network fills its graph.
+
+fp16: weights and activations in half precision, inputs and outputs as before. int8: activations are quantised while the
+network runs, one range a tensor; weights of matrix products one range a column (int8, symmetric), embedding tables one
+range a table (uint8).
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Scheme = Literal["column", "table"]
+OPERATORS = ("MatMul", "Gemm", "Gather")
+
+
+class Quantised(NamedTuple):
+    """`quantized` times `scale`, after `zero_point` was taken off, is the array again, as well as 8 bits can."""
+
+    quantized: Array
+    scale: Array
+    zero_point: Array
+
+
+def quantise(array: Array, scheme: Scheme) -> Quantised:
+    """Float32 [rows, columns] to 8 bits, rounded as ONNX Runtime's quantiser does."""
+    return _by_column(array) if scheme == "column" else _by_table(array)
+
+
+def _by_column(array: Array) -> Quantised:
+    scale = np.abs(array).max(axis=0).astype(np.float64) / 127
+    scale = np.where(scale < np.finfo(np.float32).tiny, 1.0, scale).astype(np.float32)
+    quantized = np.clip(np.rint(array / scale), -127, 127).astype(np.int8)
+    return Quantised(quantized, scale, np.zeros(array.shape[1], dtype=np.int8))
+
+
+def _by_table(array: Array) -> Quantised:
+    low, high = min(float(array.min()), 0.0), max(float(array.max()), 0.0)
+    scale = (high - low) / 255
+    if scale < np.finfo(np.float32).tiny:
+        return Quantised(np.zeros(array.shape, np.uint8), np.array(1, np.float32), np.array(0, np.uint8))
+    zero_point = np.array(np.rint(-low / scale), dtype=np.uint8)
+    stored = np.array(scale, dtype=np.float32)
+    quantized = np.clip(np.rint(array / stored) + zero_point, 0, 255).astype(np.uint8)
+    return Quantised(quantized, stored, zero_point)
+
+
+def halve_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A self-contained graph in half precision that takes and gives what the float one does."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    halved: onnx.ModelProto = convert_float_to_float16(
+        proto, keep_io_types=True, disable_shape_infer=True, force_fp16_initializers=True
+    )
+    del halved.graph.value_info[:]
+    return halved
+
+
+def quantise_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A self-contained graph with 8-bit weights, by ONNX Runtime's dynamic quantiser."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "float.onnx", Path(folder) / "quantised.onnx"
+        onnx.save_model(proto, source)
+        quantize_dynamic(
+            source,
+            target,
+            op_types_to_quantize=list(OPERATORS),
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
+        quantised = onnx.load_model(target)
+    del quantised.graph.value_info[:]  # of these very shapes: a sub-network has others
+    return quantised

@@ -1,0 +1,57 @@
+"""Structure and precision searched together: any space with one more variable."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compiler.spaces.space import Space
+from compiler.spaces.subnet import Counts, IntArray, Subnet
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedPrecision(Space):
+    """Genomes of `shapes`, and last which of `precisions` (the most exact first) the whole network runs in."""
+
+    shapes: Space
+    precisions: tuple[str, ...]
+
+    @classmethod
+    def of(cls, shapes: Space, precisions: tuple[str, ...]) -> Space:
+        """`shapes` itself where there is nothing to choose."""
+        if len(precisions) == 1:
+            return shapes
+        return cls(
+            layers=shapes.layers, heads=shapes.heads, units=shapes.units, ordering=shapes.ordering,
+            unit_step=shapes.unit_step, shapes=shapes, precisions=precisions,
+        )  # fmt: skip
+
+    def _bounds(self) -> tuple[list[int], list[int]]:
+        last = len(self.precisions) - 1
+        return [*self.shapes.lower.tolist(), 0], [*self.shapes.upper.tolist(), last]
+
+    def counts(self, genomes: IntArray) -> Counts:
+        """Shapes do not depend on the precision."""
+        return self.shapes.counts(genomes[:, :-1])
+
+    def subnet(self, genome: IntArray) -> Subnet:
+        """The sub-network without its precision."""
+        return self.shapes.subnet(genome[:-1])
+
+    def precision(self, genome: IntArray) -> int:
+        """Which precision."""
+        return int(genome[-1])
+
+    @property
+    def largest(self) -> IntArray:
+        """The full network, most exact."""
+        return np.append(self.shapes.largest, 0)
+
+    @property
+    def smallest(self) -> IntArray:
+        """The smallest network, least exact."""
+        return np.append(self.shapes.smallest, len(self.precisions) - 1)
+
+    @property
+    def middle(self) -> IntArray:
+        """The middle network, most exact."""
+        return np.append(self.shapes.middle, 0)

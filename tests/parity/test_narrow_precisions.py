@@ -1,0 +1,89 @@
+"""A narrower template filled with slices equals ONNX Runtime's own conversion of the sliced float graph."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from onnx import numpy_helper
+
+from compiler.export import ModelWorkbench, graph_run, make_template, narrow_template
+from compiler.export.dense import export_dense
+from compiler.export.files import inline
+from compiler.export.precision import halve_graph, quantise, quantise_graph
+from compiler.slicing import SubnetRunner
+from compiler.spaces import Subnet
+from tests.tiny import HEADS, UNITS, randomise, tiny_checkpoint
+
+NARROW = {np.dtype(np.float16), np.dtype(np.int8), np.dtype(np.uint8)}
+CONVERTERS = {"fp16": halve_graph, "int8": quantise_graph}
+ALL_HEADS, ALL_UNITS = range(HEADS), range(UNITS)
+SUBNETS = {
+    "dense": Subnet.of([ALL_HEADS] * 3, [ALL_UNITS] * 3),
+    "uneven": Subnet.of([[1, 3], [0], [0, 1, 2]], [[0, 7, 47], range(5, 40), [11]]),
+    "dropped sub-blocks": Subnet.of([[], [0, 2], [1]], [[1, 5], [], [7]]),
+    "no last layer": Subnet.of([[1], ALL_HEADS, []], [[2], ALL_UNITS, []]),
+}
+
+
+@pytest.fixture(scope="module", params=("bert", "roberta", "distilbert"))  # with and without a head of its own
+def bench(request, tmp_path_factory) -> ModelWorkbench:
+    task = "embedding" if request.param == "bert" else "classification"
+    checkpoint = tiny_checkpoint(tmp_path_factory.mktemp(request.param), request.param, task=task)
+    randomise(checkpoint.model)
+    proto, twin = export_dense(checkpoint)
+    parameters = {name: tensor.detach().numpy() for name, tensor in twin.backbone.named_parameters()}
+    template = make_template(proto, parameters, checkpoint.architecture)
+    narrow = {p: narrow_template(template, p, parameters, checkpoint.architecture) for p in CONVERTERS}
+    return ModelWorkbench(checkpoint, {"fp32": template, **narrow})
+
+
+@pytest.fixture(params=SUBNETS.values(), ids=SUBNETS)
+def subnet(request) -> Subnet:
+    return request.param
+
+
+def sliced(bench: ModelWorkbench, subnet: Subnet):
+    return SubnetRunner(bench.checkpoint.model, bench.checkpoint.architecture).parameters(subnet)
+
+
+@pytest.mark.parametrize("precision", CONVERTERS)
+def test_filling_equals_converting(bench, subnet, precision):
+    parameters = sliced(bench, subnet)
+    ours = bench.graph(subnet, parameters, precision)
+    library = CONVERTERS[precision](inline(bench.graph(subnet, parameters, "fp32")))
+    theirs = {tensor.name: numpy_helper.to_array(tensor) for tensor in library.graph.initializer}
+    matrices = {name for name, array in theirs.items() if array.ndim == 2 and array.dtype in NARROW}
+    assert matrices == {name for name, array in ours.weights.items() if array.ndim == 2}
+    for name, array in ours.weights.items():
+        assert array.dtype == theirs[name].dtype
+        np.testing.assert_allclose(array.astype(float), theirs[name], rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("precision", CONVERTERS)
+def test_matrices_and_embeddings_are_narrow(bench, precision):
+    graph = bench.graph(SUBNETS["dense"], sliced(bench, SUBNETS["dense"]), precision)
+    assert {array.dtype for array in graph.weights.values() if array.ndim == 2} <= NARROW
+
+
+@pytest.mark.parametrize(("precision", "off"), [("fp16", 5e-3), ("int8", 0.2)])
+def test_the_narrow_network_answers_nearly_what_the_float_one_does(bench, subnet, precision, off):
+    parameters = sliced(bench, subnet)
+    ids = torch.randint(5, 100, (2, 9), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    given_ = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+    inputs = {name: given_[name] for name in bench.checkpoint.input_names}
+    exact, coarse = (graph_run(bench.graph(subnet, parameters, p), 1)(inputs).numpy() for p in ("fp32", precision))
+    assert np.linalg.norm(exact - coarse) < off * np.linalg.norm(exact)
+    assert not np.array_equal(exact, coarse)
+    assert coarse.dtype == np.float32
+
+
+@given(arrays(np.float32, (5, 3), elements=st.floats(-10, 10, width=32)), st.sampled_from(["column", "table"]))
+@settings(deadline=None)
+def test_quantised_values_are_within_half_a_step(array, scheme):
+    quantized, scale, zero_point = quantise(array, scheme)
+    back = (quantized.astype(np.float64) - zero_point) * scale
+    assert (np.abs(back - array) <= np.broadcast_to(scale, array.shape) * 0.501 + 1e-30).all()
