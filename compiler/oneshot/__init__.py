@@ -1,16 +1,22 @@
 """Without training: importance, reconstruction and allocation from one pass over calibration text."""
 
-from compiler.oneshot.allocation import allocate
+from compiler.oneshot.allocation import Front, allocate, exact_front
 from compiler.oneshot.calibration import Calibration, calibrate
+from compiler.oneshot.constrained import Allocation, Constraint, allocate_constrained
 from compiler.oneshot.importance import SubBlock, rank_sub_blocks
 from compiler.oneshot.reconstruction import Reconstructor, reconstruct
 
 __all__ = [
+    "Allocation",
     "Calibration",
+    "Constraint",
+    "Front",
     "Reconstructor",
     "SubBlock",
     "allocate",
+    "allocate_constrained",
     "calibrate",
+    "exact_front",
     "rank_sub_blocks",
     "reconstruct",
 ]

@@ -1,5 +1,7 @@
 """Dominance and hypervolume (moocore), all objectives minimised."""
 
+from heapq import heappop, heappush
+
 import moocore
 import numpy as np
 from numpy.typing import NDArray
@@ -27,3 +29,17 @@ def spread_out(values: Floats, count: int) -> list[int]:
         free = [int(i) for i in order if int(i) not in chosen]
         chosen.add(min(free, key=lambda i: abs(values[i] - target)))
     return sorted(chosen, key=lambda i: values[i])
+
+
+def bisected(count: int) -> list[int]:
+    """The indices below `count` in an order that covers them from the start: both ends, then middles of widest gaps."""
+    order = list(range(count))[:: max(count - 1, 1)]
+    gaps = [(1 - count, 0)]
+    while gaps:
+        width, low = heappop(gaps)
+        half = -width // 2
+        if half > 0:
+            order.append(low + half)
+            heappush(gaps, (-half, low))
+            heappush(gaps, (width + half, low + half))
+    return order

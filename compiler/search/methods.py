@@ -1,4 +1,4 @@
-"""Random search, local search and NSGA-II behind one ask/tell interface.
+"""Random search, local search, also from an exact front, and NSGA-II behind one ask/tell interface.
 
 Every method starts from the largest, the smallest and the middle network, then from the seeds it is given.
 """
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.search.front import is_nondominated
-from compiler.spaces import Space
+from compiler.search.front import bisected, is_nondominated
+from compiler.spaces import MixedPrecision, Space
+from compiler.spaces.space import Medium
 from compiler.spaces.subnet import IntArray
 from targets.errors import InputError
 
@@ -134,7 +135,27 @@ class Nsga2(Method):
         self.algorithm.tell(infills=self.pending)
 
 
-METHODS: dict[str, Callable[..., Method]] = {"random": RandomSearch, "local": LocalSearch, "nsga2": Nsga2}
+def exact(space: Space, sampler: Sampler, *, seed: int, seeds: IntArray | None = None) -> Method:
+    """Evaluate the exact front of the additive model, given as seeds by rising cost, then search around what it gave.
+
+    The front comes in an order that covers it at any number of evaluations. InputError where the space does not give
+    every layer sizes of its own.
+    """
+    shapes = space.shapes if isinstance(space, MixedPrecision) else space
+    if not isinstance(shapes, Medium):
+        raise InputError(
+            f"--search exact needs --space medium, got {type(shapes).__name__.lower()}\n"
+            "in the other spaces the sizes of a layer cannot be chosen alone; use another --search there"
+        )
+    return LocalSearch(space, sampler, seed=seed, seeds=None if seeds is None else seeds[bisected(len(seeds))])
+
+
+METHODS: dict[str, Callable[..., Method]] = {
+    "random": RandomSearch,
+    "local": LocalSearch,
+    "nsga2": Nsga2,
+    "exact": exact,
+}
 
 
 def make_method(name: str, space: Space, sampler: Sampler, *, seed: int, seeds: IntArray | None = None) -> Method:

@@ -8,8 +8,9 @@ import pytest
 from compiler.costing import parameter_counts
 from compiler.families import Architecture
 from compiler.families.table import family_of
-from compiler.search import METHODS, hypervolume, is_nondominated, make_method, spread_out
-from compiler.spaces import SPACES, Ordering, make_space, sample_stratified, sample_uniform
+from compiler.oneshot import allocate, exact_front
+from compiler.search import METHODS, bisected, hypervolume, is_nondominated, make_method, spread_out
+from compiler.spaces import SPACES, MixedPrecision, Ordering, make_space, sample_stratified, sample_uniform
 from targets.errors import InputError
 
 SIZES = Architecture(
@@ -67,15 +68,21 @@ def make(name, space, *, seed=0, sampler="stratified", **options):
     return make_method(name, space, samplers(space)[sampler], seed=seed, **options)
 
 
+def spaces_of(name) -> list[str]:
+    """What a method can search: the exact front gives every layer sizes of its own."""
+    return ["medium"] if name == "exact" else list(SPACES)
+
+
 @pytest.fixture(params=METHODS)
 def name(request) -> str:
     return request.param
 
 
-@pytest.fixture(params=SPACES)
-def space(request):
+@pytest.fixture(params=[(name, space) for name in METHODS for space in spaces_of(name)], ids="-".join)
+def pair(request):
+    name, space = request.param
     order = Ordering.by_index(SIZES.layers, SIZES.heads, SIZES.ffn_units)
-    return make_space(request.param, SIZES, ordering=order)
+    return name, make_space(space, SIZES, ordering=order)
 
 
 @pytest.fixture
@@ -86,7 +93,8 @@ def medium():
 # --- the contract
 
 
-def test_search_stays_inside_the_bounds_of_every_space(name, space):
+def test_search_stays_inside_the_bounds_of_every_space(pair):
+    name, space = pair
     genomes, values = search(make(name, space), space, evaluations=60)
     assert genomes.dtype == np.int64
     assert genomes.shape == (60, len(space.lower))
@@ -95,7 +103,8 @@ def test_search_stays_inside_the_bounds_of_every_space(name, space):
     assert np.isfinite(values).all()
 
 
-def test_search_starts_from_largest_smallest_and_middle(name, space):
+def test_search_starts_from_largest_smallest_and_middle(pair):
+    name, space = pair
     genomes, _ = search(make(name, space), space, evaluations=30)
     start = np.stack([space.largest, space.smallest, space.middle])
     assert np.array_equal(genomes[:3], start)
@@ -118,7 +127,7 @@ def test_search_does_not_depend_on_numpys_global_state(name, medium):
 def test_search_continues_from_the_seeds_it_is_given_each_once(name, medium):
     extra = sample_uniform(medium, np.random.default_rng(9), 4)
     genomes, _ = search(make(name, medium, seeds=np.concatenate([extra, extra])), medium, evaluations=30)
-    assert np.array_equal(genomes[3:7], extra)
+    assert {tuple(g) for g in genomes[3:7]} == {tuple(g) for g in extra}
     assert (genomes[:7] == extra[0]).all(axis=1).sum() == 1
 
 
@@ -158,7 +167,8 @@ def three(space, genomes):
 
 
 @pytest.mark.parametrize("judge", [constant, failed, half_failed, coarse, three])
-def test_search_survives_ties_failures_and_more_objectives(name, space, judge):
+def test_search_survives_ties_failures_and_more_objectives(pair, judge):
+    name, space = pair
     genomes, values = search(make(name, space), space, judge, evaluations=80)
     assert len(genomes) == len(values) == 80
     assert (genomes >= space.lower).all()
@@ -169,7 +179,7 @@ def test_search_of_a_space_smaller_than_the_population_does_not_hang(name):
     one = Architecture(
         **{field: getattr(SIZES, field) for field in SIZES.__slots__} | {"layers": 1, "heads": 1, "ffn_units": 1}
     )
-    for space_name in SPACES:
+    for space_name in spaces_of(name):
         tiny = make_space(space_name, one)
         method = make_method(name, tiny, lambda rng, n, tiny=tiny: sample_uniform(tiny, rng, n), seed=0)
         genomes, _ = search(method, tiny, constant, evaluations=40)
@@ -190,31 +200,86 @@ def volume(name, space, sampler, seed) -> float:
     return hypervolume(values, np.array([1.0, 1.0]))
 
 
-@pytest.mark.parametrize(("name", "sampler"), [("local", "uniform"), ("nsga2", "uniform"), ("nsga2", "stratified")])
+@pytest.mark.parametrize(
+    ("name", "sampler"), [("local", "uniform"), ("exact", "uniform"), ("nsga2", "uniform"), ("nsga2", "stratified")]
+)
 def test_methods_that_learn_beat_random_search_at_equal_evaluations(name, sampler, medium):
     ours, random = ([volume(n, medium, sampler, seed) for seed in range(5)] for n in (name, "random"))
     assert np.mean(ours) > np.mean(random)
     assert sum(a > b for a, b in zip(ours, random, strict=True)) >= 4
 
 
-def test_long_searches_come_near_the_best_front(medium):
-    """The optimum by dynamic programming over the additive objective and cost: an independent oracle."""
-    from compiler.oneshot import allocate
-
+def knapsack():
+    """The additive error and cost above as losses and costs of every layer's options, attention first."""
     weight = 1.5 ** np.arange(SIZES.layers)
-    total = cost(medium.counts(medium.largest[None]))[0]
     losses, costs = [], []
     for size, parameters in ((SIZES.heads, SIZES.attention_parameters), (SIZES.ffn_units, SIZES.ffn_parameters)):
         for w in weight / weight.sum():
             losses.append(w * (1 - np.sqrt(np.arange(size + 1) / size)) / 2)
-            costs.append(np.array([parameters(k) for k in range(size + 1)]) / total)
-    budgets = np.linspace(0.02, 1, 60)
-    best = np.array([[*pick] for pick in allocate(losses, costs, budgets.tolist())])
-    reference = np.array([1.0, 1.0])
-    ideal = hypervolume(objectives(medium, best), reference)
-    for name, share in (("local", 0.93), ("nsga2", 0.93)):
+            costs.append(np.array([float(parameters(k)) for k in range(size + 1)]))
+    return losses, costs
+
+
+def ideal_volume(medium) -> float:
+    return hypervolume(objectives(medium, exact_front(*knapsack()).options), np.array([1.0, 1.0]))
+
+
+def test_long_searches_come_near_the_best_front(medium):
+    """The optimum by dynamic programming over the additive objective and cost: an independent oracle."""
+    ideal = ideal_volume(medium)
+    for name in ("local", "nsga2"):
         _, values = search(make(name, medium), medium, evaluations=1000)
-        assert share * ideal < hypervolume(values, reference) <= ideal * 1.01
+        assert 0.93 * ideal < hypervolume(values, np.array([1.0, 1.0])) <= ideal + 1e-9
+
+
+# --- the exact front as a start
+
+
+def front_seeds(count: int):
+    costs = exact_front(*knapsack()).costs
+    return allocate(*knapsack(), budgets=np.linspace(costs[0], costs[-1], count).tolist())
+
+
+def test_exact_evaluates_the_ends_of_its_front_then_the_middles_of_the_gaps(medium):
+    seeds = front_seeds(9)[1:8]  # without the ends, which the method starts from anyway
+    genomes, _ = search(make("exact", medium, seeds=seeds), medium, evaluations=40)
+    assert np.array_equal(genomes[3:10], seeds[[0, 6, 3, 1, 4, 2, 5]])
+
+
+def test_exact_is_far_ahead_at_few_evaluations_where_the_loss_is_what_it_was_said_to_be(medium):
+    ideal = ideal_volume(medium)
+
+    def share(name, **options) -> float:
+        _, values = search(make(name, medium, **options), medium, evaluations=60)
+        return hypervolume(values, np.array([1.0, 1.0])) / ideal
+
+    ours = share("exact", seeds=front_seeds(30))
+    assert max(share("local"), share("nsga2")) < 0.9
+    assert 0.95 < ours <= 1 + 1e-9
+
+
+def crooked(space, genomes):
+    values = objectives(space, genomes)
+    return values + 0.1 * np.sin(genomes.sum(axis=1))[:, None] * [1, 0]
+
+
+def test_exact_goes_on_with_mutations_of_what_none_dominates(medium):
+    genomes, values = search(make("exact", medium, seeds=front_seeds(20)), medium, crooked, evaluations=60)
+    for turn in range(25, 60):
+        best = genomes[:turn][is_nondominated(values[:turn])]
+        assert ((best != genomes[turn]).sum(axis=1) == 1).any()
+
+
+def test_exact_takes_medium_in_several_precisions(medium):
+    mixed = MixedPrecision.of(medium, ("fp32", "int8"))
+    method = make_method("exact", mixed, lambda rng, n: sample_uniform(mixed, rng, n), seed=0)
+    assert np.array_equal(method.ask()[0], mixed.largest)
+
+
+@pytest.mark.parametrize("space", sorted(set(SPACES) - {"medium"}))
+def test_exact_refuses_spaces_whose_layers_have_no_sizes_of_their_own(space):
+    with pytest.raises(InputError, match=f"--search exact needs --space medium, got {space}"):
+        make("exact", make_space(space, SIZES))
 
 
 # --- dominance and hypervolume
@@ -281,6 +346,19 @@ def test_spread_out_never_repeats_and_never_exceeds(count):
         assert len(chosen) == len(set(chosen)) == min(count, 6)
 
 
+def test_bisection_takes_both_ends_and_then_always_the_middle_of_a_widest_gap():
+    assert bisected(9) == [0, 8, 4, 2, 6, 1, 3, 5, 7]
+
+
+@pytest.mark.parametrize("count", range(20))
+def test_every_beginning_of_a_bisection_leaves_no_gap_far_wider_than_another(count):
+    order = bisected(count)
+    assert sorted(order) == list(range(count))
+    for n in range(2, count + 1):
+        gaps = np.diff(sorted(order[:n]))
+        assert gaps.max() <= 2 * gaps.min() + 1
+
+
 def test_unknown_method_lists_the_names(medium):
-    with pytest.raises(InputError, match="known: random, local, nsga2"):
+    with pytest.raises(InputError, match="known: random, local, nsga2, exact"):
         make("annealing", medium)

@@ -1,13 +1,13 @@
-"""One-shot: optimal brain surgeon, allocation and reconstruction against brute force."""
+"""One-shot: optimal brain surgeon and reconstruction against brute force."""
 
-from itertools import combinations, product
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
 
 from compiler.evaluation import encode
-from compiler.oneshot import Reconstructor, allocate, calibrate, rank_sub_blocks, reconstruct
+from compiler.oneshot import Reconstructor, calibrate, rank_sub_blocks, reconstruct
 from compiler.oneshot.importance import rank_groups
 from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.slicing import SubnetRunner
@@ -67,27 +67,6 @@ def test_singular_gram_works_and_a_copy_costs_nothing():
     assert np.isfinite(losses).all()
     assert set(order[-2:]) in ({5, 3}, {5, 1})
     assert losses[4] < 0.01 * losses[0]
-
-
-CASES = [(seed, budget) for seed in range(6) for budget in (4.0, 9.0, 20.0)]
-
-
-@pytest.mark.parametrize(("seed", "budget"), CASES)
-def test_allocation_equals_brute_force(seed, budget):
-    rng = np.random.default_rng(seed)
-    costs = [rng.integers(0, 8, 4).astype(float) for _ in range(4)]
-    losses = [rng.random(4) for _ in range(4)]
-    (pick, _) = allocate(losses, costs, [budget, 20.0], resolution=2000)
-
-    def total(rows, options):
-        return sum(row[i] for row, i in zip(rows, options, strict=True))
-
-    fitting = [o for o in product(range(4), repeat=4) if total(costs, o) <= budget]
-    if not fitting:
-        assert total(costs, pick) == min(total(costs, o) for o in product(range(4), repeat=4))
-        return
-    assert total(costs, pick) <= budget
-    assert total(losses, pick) == pytest.approx(min(total(losses, o) for o in fitting))
 
 
 @pytest.fixture(scope="module")
