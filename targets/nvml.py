@@ -34,6 +34,7 @@ class GpuState:
         uuid: NVML's identity of it.
         memory_total_bytes: Memory the driver shows.
         memory_used_bytes: Memory in use, by anyone.
+        process_memory_bytes: Memory of this process; None too where the driver knows it by another id (containers).
         sm_clock_mhz: Present clock of the multiprocessors.
         sm_clock_max_mhz: Highest clock they may take.
         throttle_reasons: Why the clock is below its maximum; empty if nothing holds it down.
@@ -49,6 +50,7 @@ class GpuState:
     uuid: str | None = None
     memory_total_bytes: int | None = None
     memory_used_bytes: int | None = None
+    process_memory_bytes: int | None = None
     sm_clock_mhz: int | None = None
     sm_clock_max_mhz: int | None = None
     throttle_reasons: tuple[str, ...] | None = None
@@ -71,7 +73,7 @@ class Nvml(Protocol):
         """How many GPUs the driver sees."""
 
     def state(self, index: int) -> GpuState:
-        """The GPU at `index`, now."""
+        """The GPU at `index`, now; TargetError where it does not answer any more."""
 
 
 def open_nvml() -> Nvml:
@@ -169,14 +171,15 @@ class _DriverNvml:
 
     def state(self, index: int) -> GpuState:
         nvml, optional = self._pynvml, self._optional
-        gpu = nvml.nvmlDeviceGetHandleByIndex(index)
+        gpu, name = self._answered(index)
         memory = optional(lambda: nvml.nvmlDeviceGetMemoryInfo(gpu))
         return GpuState(
             index=index,
-            name=_text(nvml.nvmlDeviceGetName(gpu)),
+            name=name,
             uuid=optional(lambda: _text(nvml.nvmlDeviceGetUUID(gpu))),
             memory_total_bytes=None if memory is None else int(memory.total),
             memory_used_bytes=None if memory is None else int(memory.used),
+            process_memory_bytes=optional(lambda: self._process_memory_bytes(gpu)),
             sm_clock_mhz=optional(lambda: int(nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM))),
             sm_clock_max_mhz=optional(lambda: int(nvml.nvmlDeviceGetMaxClockInfo(gpu, nvml.NVML_CLOCK_SM))),
             throttle_reasons=self._throttle_reasons(gpu),
@@ -185,6 +188,14 @@ class _DriverNvml:
             other_processes=optional(lambda: self._other_processes(gpu)),
             mig=optional(lambda: nvml.nvmlDeviceGetMigMode(gpu)[0] == nvml.NVML_DEVICE_MIG_ENABLE),
         )
+
+    def _answered(self, index: int) -> tuple[Any, str]:
+        """The GPU's handle and name, which every GPU gives that is still there."""
+        try:
+            gpu = self._pynvml.nvmlDeviceGetHandleByIndex(index)
+            return gpu, _text(self._pynvml.nvmlDeviceGetName(gpu))
+        except self._pynvml.NVMLError as error:
+            raise TargetError(f"GPU {index} does not answer ({error})\nsee nvidia-smi and the system's log") from None
 
     def _optional(self, read: Callable[[], T]) -> T | None:
         try:
@@ -197,6 +208,12 @@ class _DriverNvml:
         if bits is None:  # drivers before 535 know the call by its old name only
             bits = self._optional(lambda: int(self._pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)))
         return None if bits is None else tuple(name for bit, name in _THROTTLE_REASONS.items() if bits & bit)
+
+    def _process_memory_bytes(self, gpu: Any) -> int | None:
+        running = self._pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)
+        own = next((p for p in running if int(p.pid) == os.getpid()), None)
+        used: int | None = getattr(own, "usedGpuMemory", None)
+        return used
 
     def _other_processes(self, gpu: Any) -> tuple[int, ...]:
         running = self._pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)

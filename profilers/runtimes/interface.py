@@ -8,13 +8,21 @@ from numpy.typing import NDArray
 
 from profilers.program import Program
 from profilers.workload import Workload
+from targets.errors import TargetError
+
+
+class OutOfMemoryError(TargetError):
+    """The device's memory does not hold this network at this workload; smaller ones may still fit."""
 
 
 class Session(Protocol):
     """One network loaded with the settings it will be served with."""
 
     def sample(self, count: int) -> list[float]:
-        """Seconds of `count` calls, each on the same inputs, nothing allocated in between that serving would not."""
+        """Seconds of `count` calls, each on the same inputs, nothing allocated in between that serving would not.
+
+        TargetError where the clock went backwards.
+        """
 
     def outputs(self) -> Mapping[str, NDArray[Any]]:
         """What the network answers to the inputs it is timed on."""
@@ -28,4 +36,10 @@ class Runtime(Protocol):
     """What its numbers are: `measured`, or `null` where there is no clock."""
 
     def open(self, program: Program, workload: Workload) -> AbstractContextManager[Session]:
-        """Load a program; leaving the context destroys the session and frees its threads."""
+        """Load a program; leaving the context destroys the session and frees its threads.
+
+        OutOfMemoryError where the device cannot hold it, TargetError where the device fails or another one took over.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """How its sessions were run so far, as JSON values: `mode`, `warnings` (a sentence each), and what it saw."""

@@ -1,36 +1,41 @@
 """PyTorch: wall clock on the CPU, device events on CUDA."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
+from profilers.health import GpuWatch
 from profilers.program import Program
+from profilers.runtimes.faults import checked, device_faults, lacks_memory, said
+from profilers.runtimes.requirements import check_driver
 from profilers.workload import Workload
-from targets import Target
+from targets import Target, open_nvml
 from targets.errors import TargetError
+
+_WARM_UP = 3
 
 
 class _TorchSession:
-    def __init__(self, module: Any, inputs: Mapping[str, Any], device: Any) -> None:
-        self.module, self.inputs, self.device = module, dict(inputs), device
+    """`call` runs the network once and returns its answers."""
 
-    def _call(self) -> Any:
-        return self.module(**self.inputs)
+    def __init__(self, call: Callable[[], Any], names: Sequence[str], device: Any) -> None:
+        self.call, self.names, self.device = call, names, device
 
     def sample(self, count: int) -> list[float]:
         import torch
 
         with torch.inference_mode():
-            return self._cuda(count) if self.device.type == "cuda" else self._wall(count)
+            return checked(self._cuda(count) if self.device.type == "cuda" else self._wall(count))
 
     def _wall(self, count: int) -> list[float]:
         samples = []
         for _ in range(count):
             start = time.perf_counter()
-            self._call()
+            self.call()
             samples.append(time.perf_counter() - start)
         return samples
 
@@ -41,7 +46,7 @@ class _TorchSession:
         pairs = [[event(enable_timing=True) for _ in range(2)] for _ in range(count)]
         for start, end in pairs:
             start.record()
-            self._call()
+            self.call()
             end.record()
             torch.cuda.synchronize(self.device)
         return [start.elapsed_time(end) / 1000 for start, end in pairs]
@@ -50,35 +55,114 @@ class _TorchSession:
         import torch
 
         with torch.inference_mode():
-            answers = self._call()
-        names = self.module.output_names
-        return {name: answer.float().cpu().numpy() for name, answer in zip(names, answers, strict=True)}
+            answers = self.call()
+        return {name: answer.float().cpu().numpy() for name, answer in zip(self.names, answers, strict=True)}
 
 
 class TorchRuntime:
-    """Eager PyTorch with SDPA attention."""
+    """PyTorch with SDPA attention: eager on a CPU, on a GPU a CUDA graph of one call."""
 
     name = "torch"
     source = "measured"
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, *, cuda_graph: bool = True) -> None:
+        """TargetError where the GPU is not here or this PyTorch cannot use it."""
         import torch
 
-        if target.kind == "gpu" and not torch.cuda.is_available():
-            raise TargetError(f"PyTorch {torch.__version__} sees no CUDA device to measure {target.name} on")
-        self.device = torch.device("cuda" if target.kind == "gpu" else "cpu")
+        self.watch: GpuWatch | None = None
+        self.device = torch.device("cpu")
+        self.cuda_graph = cuda_graph and target.kind == "gpu"
+        self.notes: list[str] = []
+        if target.kind == "gpu":
+            _require_cuda(target)
+            self.watch = GpuWatch(target)
+            self.device = torch.device("cuda", self.watch.ordinal)
 
     @contextmanager
     def open(self, program: Program, workload: Workload) -> Iterator[_TorchSession]:
         """The module on the device at the workload's precision, with the thread count it will be served with."""
         import torch
 
-        dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[workload.precision]
-        arrays = program.inputs(workload.batch, workload.tokens)
-        inputs = {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
         threads = torch.get_num_threads()
         torch.set_num_threads(workload.threads)
         try:
-            yield _TorchSession(program.module().to(self.device, dtype).eval(), inputs, self.device)
+            with device_faults(program, workload), self._on_device():
+                module, inputs = self._placed(program, workload)
+                session = _TorchSession(self._call(partial(module, **inputs)), module.output_names, self.device)
+                with self.watch or nullcontext():
+                    yield session
         finally:
             torch.set_num_threads(threads)
+
+    def _on_device(self) -> Any:
+        import torch
+
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+
+    def _placed(self, program: Program, workload: Workload) -> tuple[Any, dict[str, Any]]:
+        import torch
+
+        dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[workload.precision]
+        arrays = program.inputs(workload.batch, workload.tokens)
+        inputs = {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
+        return program.module().to(self.device, dtype).eval(), inputs
+
+    def _call(self, eager: Callable[[], Any]) -> Callable[[], Any]:
+        """The call as a CUDA graph; eager, from now on, where the network cannot be captured."""
+        if not self.cuda_graph:
+            return eager
+        try:
+            return _captured(eager)
+        except RuntimeError as error:
+            if lacks_memory(error):
+                raise
+            self.cuda_graph = False
+            self.notes.append(f"timed without CUDA graphs: {said(error)}")
+            return eager
+
+    def describe(self) -> dict[str, Any]:
+        """Eager or CUDA graph, and what the GPU did meanwhile."""
+        if self.watch is None:
+            return {"mode": "eager", "warnings": []}
+        return {
+            "mode": "CUDA graph" if self.cuda_graph else "eager",
+            "warnings": [*self.watch.warnings, *self.notes],
+            "gpu": self.watch.seen(),
+        }
+
+
+def _captured(call: Callable[[], Any]) -> Callable[[], Any]:
+    """One call recorded as a CUDA graph: playing it launches all its kernels at once, its tensors stay where they are."""
+    import torch
+
+    make_stream: Any = torch.cuda.Stream
+    stream = make_stream()
+    with torch.inference_mode():
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UP):
+                call()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            answers = call()
+
+    def replay() -> Any:
+        graph.replay()
+        return answers
+
+    return replay
+
+
+def _require_cuda(target: Target) -> None:
+    """TargetError where this PyTorch has no CUDA, or none that the driver here serves."""
+    import torch
+
+    if torch.version.cuda is None:
+        raise TargetError(
+            f"PyTorch {torch.__version__} sees no CUDA device to measure {target.name} on: it is built without CUDA\n"
+            "install one that is: https://pytorch.org/get-started"
+        )
+    check_driver(torch.version.cuda, open_nvml())
+    if not torch.cuda.is_available():
+        raise TargetError(f"PyTorch {torch.__version__} sees no CUDA device to measure {target.name} on")

@@ -1,12 +1,16 @@
-"""The PyTorch runtime on a CUDA device: right answers, plausible times, every precision it offers."""
+"""The PyTorch runtime on a CUDA device: right answers, plausible times, every precision, with and without graphs."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from profilers import Dimensions, Graph, LayerSizes, Program, Workload, make_runtime
-from targets import Target
+from profilers import Dimensions, Graph, LayerSizes, Program, Workload
+from profilers.runtimes import OutOfMemoryError
+from profilers.runtimes.torch_runtime import TorchRuntime
+from tests.gpu_here import gpu_runtime, gpu_target
 
 DIMENSIONS = Dimensions(layers=1, heads=8, ffn_units=2048, hidden_size=512, head_size=64, vocabulary=1000)
 
@@ -36,7 +40,7 @@ def program(units):
         name=f"ffn {units}",
         stack=(LayerSizes(0, units),),
         dimensions=DIMENSIONS,
-        graph=lambda: Graph(proto=b"", weights={}),
+        graph=lambda _: Graph(proto=b"", weights={}),
         module=lambda: Network(units),
         inputs=inputs,
     )
@@ -44,7 +48,7 @@ def program(units):
 
 @pytest.fixture(scope="module")
 def runtime():
-    return make_runtime("torch", Target.parse("a10g"))
+    return gpu_runtime("torch")
 
 
 def workload(**changes):
@@ -90,3 +94,45 @@ def test_closing_a_session_frees_its_memory(runtime):
         assert torch.cuda.memory_allocated() > before
     del session
     assert torch.cuda.memory_allocated() <= before
+
+
+def test_a_graph_is_played_and_answers_what_eager_answers(runtime):
+    with runtime.open(program(2048), workload()) as session:
+        played = session.outputs()
+        session.sample(3)
+        again = session.outputs()
+    assert runtime.describe()["mode"] == "CUDA graph"
+    assert runtime.describe()["gpu"]["looks"] > 0
+    eager = TorchRuntime(gpu_target(), cuda_graph=False)
+    with eager.open(program(2048), workload()) as session:
+        expected = session.outputs()
+    assert eager.describe()["mode"] == "eager"
+    for name in expected:
+        np.testing.assert_allclose(played[name], expected[name], rtol=1e-3, atol=1e-3)
+        np.testing.assert_array_equal(played[name], again[name])
+
+
+class Undecided(Network):
+    """Looks at its numbers on the host, which a capture forbids."""
+
+    def forward(self, input_ids, attention_mask):
+        assert attention_mask.sum().item() > 0
+        return super().forward(input_ids, attention_mask)
+
+
+def test_a_network_that_cannot_be_captured_is_timed_eagerly(runtime):
+    fresh = TorchRuntime(gpu_target())
+    network = program(512)
+    with fresh.open(replace(network, module=lambda: Undecided(512)), workload()) as session:
+        assert all(sample > 0 for sample in session.sample(3))
+    assert fresh.describe()["mode"] == "eager"
+    assert fresh.describe()["warnings"][0].startswith("timed without CUDA graphs")
+    with runtime.open(network, workload()) as session:
+        session.sample(1)
+
+
+def test_what_does_not_fit_is_said_and_the_next_network_runs(runtime):
+    with pytest.raises(OutOfMemoryError, match="does not fit"), runtime.open(program(512), workload(batch=2**22)):
+        pass
+    with runtime.open(program(512), workload()) as session:
+        assert len(session.sample(2)) == 2
