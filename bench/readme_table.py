@@ -1,4 +1,4 @@
-"""The README's demo table from bench/results/demo.json: put between its markers, never typed.
+"""The README's tables from bench/results: put between their markers, never typed.
 
 python bench/readme_table.py
 """
@@ -12,6 +12,9 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 
 
+NAMES = {"trec": "TREC", "mrpc": "MRPC", "stsb": "STS-B", "banking77": "Banking77"}
+
+
 def row(candidate: Mapping[str, Any], best: str) -> str:
     """One line of the table."""
     latency, metric = candidate["measured"]["latency_ms"], candidate["metric"]
@@ -23,7 +26,7 @@ def row(candidate: Mapping[str, Any], best: str) -> str:
     )
 
 
-def table(record: Mapping[str, Any]) -> str:
+def demo(record: Mapping[str, Any]) -> str:
     """The whole section."""
     front = record["front"]
     error, device = front["table"]["error"], front["target"]["fingerprint"]
@@ -45,13 +48,36 @@ def table(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def pick(chosen: Mapping[str, Any] | None) -> str:
+    """The test figure of what a minimum speed-up picks, and the speed-up that was measured."""
+    return "none" if chosen is None else f"{100 * chosen['test']:.1f} at {chosen['speedup']:.2f}x"
+
+
+def labelled(record: Mapping[str, Any]) -> str:
+    """Dense test figure and those of the picks, task by task."""
+    lines = ["| data | metric | dense | 1.5x | 2x | 3x |", "| --- | --- | --- | --- | --- | --- |"]
+    for task, name in NAMES.items():
+        if task in record:
+            result = record[task]
+            figures = " | ".join(pick(result["picks"][least]) for least in ("1.5x", "2.0x", "3.0x"))
+            dense = f"{100 * result['dense']['test']:.1f}"
+            lines.append(f"| {name}, {result['epochs']:g} epochs | {result['metric']} | {dense} | {figures} |")
+    return "\n".join(lines)
+
+
+def fill(text: str, name: str, content: str) -> str:
+    """The text with a section between its markers."""
+    section = f"<!-- {name} -->\n\n{content}\n\n<!-- /{name} -->"
+    return re.sub(rf"<!-- {name} -->.*<!-- /{name} -->", lambda _: section, text, flags=re.DOTALL)
+
+
 def main() -> None:
     """Rewrite the README between the markers."""
-    record = json.loads((ROOT / "bench/results/demo.json").read_text(encoding="utf-8"))
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    section = f"<!-- demo-table -->\n\n{table(record)}\n\n<!-- /demo-table -->"
-    text = re.sub(r"<!-- demo-table -->(.*<!-- /demo-table -->)?", lambda _: section, text, flags=re.DOTALL)
+    for name, make in (("demo", demo), ("labelled", labelled)):
+        record = json.loads((ROOT / f"bench/results/{name}.json").read_text(encoding="utf-8"))
+        text = fill(text, f"{name}-table", make(record))
     readme.write_text(text, encoding="utf-8")
 
 

@@ -142,6 +142,7 @@ def sample_front():
             "percentile": "p50",
             "precision": "fp32",
             "runtime": "onnxruntime",
+            "traffic": None,
         },
         "target": {
             "name": "cpu",

@@ -71,6 +71,7 @@ def _row(c: Mapping[str, Any], best: str | None) -> list[str]:
     others = [f"{value['test']:.4f}" for value in metric["others"].values()]
     return [
         c["id"] + (" *" if c["id"] == best else ""),
+        c["precision"],
         f"{c['parameters'] / 1e6:.1f}M",
         f"{c['artifact']['bytes'] / 1e6:.0f} MB",
         f"{latency['p50']:.2f}",
@@ -90,7 +91,17 @@ def result_table(front: Mapping[str, Any]) -> Table:
         title=f"{front['model']['name']} on {front['target']['name']}, batch {w['batch']}, {w['tokens']} tokens, "
         f"{w['threads']} thread{'s' if w['threads'] > 1 else ''}, {w['runtime']}{' (predicted)' if predicted else ''}"
     )
-    names = ["net", "params", "file", "p50 ms", "p90 ms", "speed-up", f"{metric} (val)", f"{metric} (test)"]
+    names = [
+        "net",
+        "precision",
+        "params",
+        "file",
+        "p50 ms",
+        "p90 ms",
+        "speed-up",
+        f"{metric} (val)",
+        f"{metric} (test)",
+    ]
     names += [f"{name} (test)" for name in front["dense"]["metric"]["others"]]
     for name in names:
         table.add_column(name, justify="left" if name == "net" else "right")

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from compiler.cli.bench import bench_command
 from targets.errors import InputError, ParetocError
 
-VERBS = ("profile", "targets", "cache", "report")
+VERBS = ("profile", "targets", "cache", "report", "bench")
 INTERRUPTED = 130
 _ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "MKL_CBWR": "AUTO", "MKL_DYNAMIC": "FALSE"}
 """Read when torch is loaded: the same products bit for bit in every process, so that a resumed run ends the same."""
@@ -38,6 +39,9 @@ def _split(text: str | None) -> tuple[str, ...] | None:
 def compile_command(
     model: Annotated[str | None, typer.Argument(help="model folder or hub name")] = None,
     target: Annotated[str, typer.Option(help="device of the catalogue, NAME[:PRECISION]")] = "cpu",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32,int8: searched together with the structure (wins over the target's suffix)")
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="CSV, TSV, JSON lines, Parquet or text file, folder, or hub name")
     ] = None,
@@ -59,7 +63,7 @@ def compile_command(
         str, typer.Option(help="fast: no training; balanced: + polish; thorough: super-network")
     ] = "auto",
     space: Annotated[str, typer.Option(help="small, medium, layer or large")] = "medium",
-    search: Annotated[str, typer.Option(help="nsga2, local or random")] = "nsga2",
+    search: Annotated[str, typer.Option(help="nsga2, local, random or exact")] = "nsga2",
     strategy: Annotated[str, typer.Option(help="super-network training: full, sandwich, kd, random, …")] = "full",
     objectives: Annotated[str, typer.Option(help="latency, params (error is always one)")] = "latency",
     max_latency: Annotated[str | None, typer.Option(help="budget, like 2ms")] = None,
@@ -69,6 +73,9 @@ def compile_command(
     seq_len: Annotated[int, typer.Option(help="tokens a sequence")] = 128,
     threads: Annotated[int, typer.Option(help="threads it will be served with")] = 1,
     runtime: Annotated[str | None, typer.Option(help="onnxruntime, torch or null (no clock)")] = None,
+    traffic: Annotated[
+        str | None, typer.Option(help="lengths really asked, instead of --seq-len: a JSON file, or the word data")
+    ] = None,
     percentile: Annotated[str, typer.Option(help="what a latency budget is held against: p50, p90, p99")] = "p50",
     table: Annotated[Path | None, typer.Option(help="cost table measured elsewhere")] = None,
     accept_modelled: Annotated[bool, typer.Option("--accept-modelled", help="accept a datasheet estimate")] = False,
@@ -99,11 +106,11 @@ def compile_command(
         max_drop=None if max_drop is None else quantities.share(max_drop, "--max-drop"),
     )
     options = Options(
-        model=model or "", target=target, data=data, demo=demo, out=out, task=task,
+        model=model or "", target=target, precisions=_split(precision), data=data, demo=demo, out=out, task=task,
         text_columns=_split(text_columns), label_column=label_column, encoding=encoding, header=header,
         metric=metric, pooling=pooling, prompt=prompt, effort=effort, space=space, search=search, strategy=strategy,
         objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
-        runtime=runtime, percentile=percentile, table=table, accept_modelled=accept_modelled,
+        runtime=runtime, percentile=percentile, traffic=traffic, table=table, accept_modelled=accept_modelled,
         accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, winners=winners, seed=seed,
         fresh=fresh, cache=cache, trust_remote_code=trust_remote_code,
     )  # fmt: skip
@@ -126,8 +133,9 @@ def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(result_table(front))
     out = options.out
+    best = next(c for c in (front["dense"], *front["candidates"]) if c["id"] == front["best"])
     console.print(
-        f"* best: {out / front['best'] / 'model.onnx'}\nreport: {out / 'report.html'}   data: {out / 'front.json'}",
+        f"* best: {out / best['artifact']['path']}\nreport: {out / 'report.html'}   data: {out / 'front.json'}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
 
@@ -144,14 +152,18 @@ def profile_command(
         str | None, typer.Option(help="onnxruntime, torch or null (no clock: poses as the target)")
     ] = None,
     seed: Annotated[int, typer.Option(help="of the check networks and the order")] = 0,
+    base: Annotated[
+        Path | None, typer.Option("--from", help="table of another device or workload to carry over to this one")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="networks to measure for --from (10 if left out)")] = None,
 ) -> None:
-    """Measure a cost table here and publish its error."""
+    """Measure a cost table here, or carry one over from a few networks, and publish its error."""
     from compiler.cli.console import ConsoleMonitor
     from compiler.pipeline.profile import profile
 
     console = Console(stderr=True)
     with ConsoleMonitor(console) as monitor:
-        table = profile(
+        table, transfers = profile(
             target,
             model=model,
             batch=batch,
@@ -159,6 +171,8 @@ def profile_command(
             threads=threads,
             runtime=runtime,
             seed=seed,
+            base=base,
+            samples=samples,
             monitor=monitor,
         )
     table.write(output)
@@ -170,6 +184,12 @@ def profile_command(
         f"{error.spearman:.3f} (linear fit on operations: {error.control_mape:.1%})",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+    for workload, transfer in transfers.items():
+        console.print(
+            f"carried over from {base} by {transfer.samples} networks ({workload.precision}): off by {transfer.rmse:.1%} "
+            f"(root mean square), {base} times one constant by {transfer.scaled_rmse:.1%}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 @app.command("targets")
@@ -212,6 +232,9 @@ def report_command(folder: Annotated[Path, typer.Argument(help="run directory")]
     from compiler.report.html import write_report
 
     print(write_report(folder))  # noqa: T201
+
+
+app.command("bench")(bench_command)
 
 
 def _with_verb(arguments: Sequence[str]) -> list[str]:

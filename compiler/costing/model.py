@@ -1,5 +1,6 @@
 """Vectorised costs: shapes in, arrays out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,10 +35,10 @@ def parameter_counts(architecture: Architecture, counts: Counts) -> Floats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostModel:
-    """A cost table laid out for look-up under one workload: seconds by size."""
+    """A cost table laid out for look-up: seconds by size, under one workload or a weighted sum of several (traffic)."""
 
     table: CostTable
-    workload: Workload
+    weights: Mapping[Workload, float]
     base_s: float
     mask_s: float
     attention_s: Floats
@@ -46,15 +47,27 @@ class CostModel:
     @classmethod
     def of(cls, table: CostTable, workload: Workload) -> "CostModel":
         """Read the curves off a table."""
+        return cls.mixed(table, {workload: 1.0})
+
+    @classmethod
+    def mixed(cls, table: CostTable, weights: Mapping[Workload, float]) -> "CostModel":
+        """The weighted sum over workloads: costs are sums of pieces, so an expected latency is one too."""
         dims = table.dimensions
+        parts = [
+            (
+                weight,
+                table.lookup(CostKey("base", 0, workload)).value,
+                table.lookup(CostKey("mask", 0, workload)).value,
+                table.curve("attention", dims.heads, workload),
+                table.curve("ffn", dims.ffn_units, workload),
+            )
+            for workload, weight in weights.items()
+        ]
+        base, mask, attention, ffn = (sum(part[0] * part[i] for part in parts) for i in range(1, 5))
         return cls(
-            table=table,
-            workload=workload,
-            base_s=table.lookup(CostKey("base", 0, workload)).value,
-            mask_s=table.lookup(CostKey("mask", 0, workload)).value,
-            attention_s=table.curve("attention", dims.heads, workload),
-            ffn_s=table.curve("ffn", dims.ffn_units, workload),
-        )
+            table=table, weights=weights, base_s=float(base), mask_s=float(mask),
+            attention_s=np.asarray(attention), ffn_s=np.asarray(ffn),
+        )  # fmt: skip
 
     def latency_s(self, counts: Counts) -> Floats:
         """Predicted seconds [N] of N shapes: a sum of table look-ups, lower is better."""
@@ -62,5 +75,7 @@ class CostModel:
         return np.asarray(self.base_s + blocks + np.where(counts.heads.any(axis=1), self.mask_s, 0.0))
 
     def estimate(self, shape: Shape) -> Estimate:
-        """Predicted seconds of one shape, with their source."""
-        return self.table.predict(shape, self.workload)
+        """Predicted seconds of one shape, with their source: that of the least certain part."""
+        parts = [(weight, self.table.predict(shape, workload)) for workload, weight in self.weights.items()]
+        sources = sorted({estimate.source for _, estimate in parts}, key=lambda source: source == "measured")
+        return Estimate(value=sum(weight * estimate.value for weight, estimate in parts), source=sources[0])

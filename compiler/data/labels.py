@@ -77,7 +77,7 @@ def encode_classes(tables: Mapping[str, Table], column: str) -> tuple[dict[str, 
     """int64 class ids by role, and the class names by id.
 
     The first table defines the classes: in the order of the file's own class names where it has them, else numerically
-    where all are numbers, else alphabetically.
+    where all are numbers, else alphabetically, a class that negates another first.
     """
     train = next(iter(tables.values()))
     named = train.class_names.get(column)
@@ -102,8 +102,17 @@ def _canonical(value: object) -> str:
 
 
 def _ordered(names: Mapping[str, int]) -> list[str]:
-    numeric = all(as_number(name) is not None for name in names)
-    return sorted(names, key=float) if numeric else sorted(names)
+    if all(as_number(name) is not None for name in names):
+        return sorted(names, key=float)
+    return sorted(names, key=lambda name: (not _negates(name, names), name))
+
+
+def _negates(name: str, names: Mapping[str, int]) -> bool:
+    """Whether a class is another one with a "not" before it: F1 is that of the other, as people write it."""
+    word = plain(name).replace("_", "")
+    return any(
+        word == prefix + plain(other).replace("_", "") for other in names for prefix in ("not", "non", "no", "un")
+    )
 
 
 def _refuse_unclasslike(table: Table, column: str, counts: Counter[str]) -> None:

@@ -32,7 +32,7 @@ class Outcome:
     subject: Subject
     device: Device
     table: CostTable
-    cost: CostModel
+    costs: Mapping[str, CostModel]
     dense: Winner
     winners: Sequence[Winner]
     verdicts: Mapping[str, Verdict]
@@ -82,9 +82,15 @@ def _artifact(winner: Winner, out: Path) -> dict[str, Any]:
     }
 
 
+def _same_precision(winner: Winner, outcome: Outcome) -> float | None:
+    """Speed-up over the dense model at the winner's own precision: what structure alone has gained."""
+    dense = next((w for w in outcome.winners if w.id == f"dense-{winner.found.precision}"), outcome.dense)
+    return None if winner.speedup is None or dense.speedup is None else winner.speedup / dense.speedup
+
+
 def candidate(winner: Winner, outcome: Outcome) -> dict[str, Any]:
     """One candidate as `front.json` has it."""
-    estimate = outcome.cost.estimate(winner.found.subnet.shape)
+    estimate = outcome.costs[winner.found.precision].estimate(winner.found.subnet.shape)
     verdict = outcome.verdicts[winner.id]
     return {
         "id": winner.id,
@@ -96,8 +102,8 @@ def candidate(winner: Winner, outcome: Outcome) -> dict[str, Any]:
         "parameters": winner.found.parameters,
         "speedup": winner.speedup,
         "speedup_interval": _interval(winner.speedups),
-        "speedup_same_precision": winner.speedup,
-        "precision": "fp32",
+        "speedup_same_precision": _same_precision(winner, outcome),
+        "precision": winner.found.precision,
         "grid": list(winner.grid),
         "budget": {"status": verdict.status, "limits": dict(verdict.limits)},
         "artifact": _artifact(winner, outcome.options.out),
@@ -113,6 +119,14 @@ def _data(subject: Subject) -> dict[str, Any]:
         "test_examples": len(data.test),
         "notes": list(data.notes),
     }
+
+
+def _workload(device: Device) -> dict[str, Any]:
+    traffic = None
+    if device.demand is not None:
+        of_it = device.demand.traffic
+        traffic = {"tokens": list(of_it.tokens), "shares": list(of_it.shares), "replayed": list(device.demand.replayed)}
+    return {**device.workload.to_json(), "traffic": traffic}
 
 
 def _model(subject: Subject, dense: Winner) -> dict[str, Any]:
@@ -139,7 +153,7 @@ def front_json(outcome: Outcome) -> dict[str, Any]:
         "task": subject.checkpoint.task,
         "metric": {"name": subject.metric.name, "higher_is_better": True, "description": subject.metric.description},
         "data": _data(subject),
-        "workload": {**outcome.cost.workload.to_json(), "percentile": o.percentile},
+        "workload": {**_workload(device), "percentile": o.percentile},
         "target": {
             "name": device.target.name,
             "precision": device.target.precision,
@@ -164,14 +178,17 @@ def _rows(outcome: Outcome) -> str:
     on_front = {f.id for f in outcome.front}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "error", "latency_ms", "latency_source", "parameters", "heads", "ffn_units", "on_front"])
+    writer.writerow(
+        ["id", "error", "latency_ms", "latency_source", "precision", "parameters", "heads", "ffn_units", "on_front"]
+    )
     for found in outcome.evaluated:
         shape = _shape(found.subnet.shape)
         writer.writerow([
             found.id,
             f"{found.quality.error:.6f}",
             f"{found.latency_s * 1e3:.6f}",
-            outcome.cost.estimate(found.subnet.shape).source,
+            outcome.costs[found.precision].estimate(found.subnet.shape).source,
+            found.precision,
             found.parameters,
             " ".join(map(str, shape["heads"])),
             " ".join(map(str, shape["ffn_units"])),

@@ -1,12 +1,14 @@
 """The run's graph template: exported once per architecture, read from the store afterwards."""
 
 import base64
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import onnx
 
 from compiler.export.dense import OPSET, export_dense
-from compiler.export.template import Binding, Block, GraphTemplate, make_template
+from compiler.export.template import Binding, Block, GraphTemplate, make_template, narrow_template
 from compiler.families import Checkpoint
 from compiler.pipeline.subject import as_arrays
 from compiler.store import Store, key_of
@@ -43,13 +45,43 @@ def _from_json(data: dict[str, Any]) -> GraphTemplate:
     )
 
 
-def find_template(checkpoint: Checkpoint, store: Store) -> GraphTemplate:
-    """The template of a checkpoint's architecture and task; its weights play no part."""
-    key = key_of(_about(checkpoint))
+def find_templates(checkpoint: Checkpoint, store: Store, precisions: Iterable[str]) -> dict[str, GraphTemplate]:
+    """The templates of a checkpoint's architecture and task, by precision; its weights play no part.
+
+    fp32 is always among them: the others are made from it.
+    """
+    full = _stored(checkpoint, store, {}, lambda: _exported(checkpoint))
+    templates = {"fp32": full}
+    for precision in (p for p in ("fp16", "int8") if p in precisions):
+        about = {"precision": precision, "onnxruntime": _converter_version()}
+        templates[precision] = _stored(checkpoint, store, about, partial(_narrowed, checkpoint, full, precision))
+    return templates
+
+
+def _stored(
+    checkpoint: Checkpoint, store: Store, more: Mapping[str, str], make: Callable[[], GraphTemplate]
+) -> GraphTemplate:
+    key = key_of({**_about(checkpoint), **more})
     stored = store.get("template", key)
     if stored is not None:
         return _from_json(stored)
-    proto, twin = export_dense(checkpoint)
-    template = make_template(proto, as_arrays(dict(twin.backbone.named_parameters())), checkpoint.architecture)
+    template = make()
     store.put("template", key, _to_json(template))
     return template
+
+
+def _exported(checkpoint: Checkpoint) -> GraphTemplate:
+    proto, twin = export_dense(checkpoint)
+    return make_template(proto, as_arrays(dict(twin.backbone.named_parameters())), checkpoint.architecture)
+
+
+def _narrowed(checkpoint: Checkpoint, template: GraphTemplate, precision: str) -> GraphTemplate:
+    parameters = as_arrays(dict(checkpoint.model.backbone.named_parameters()))
+    return narrow_template(template, precision, parameters, checkpoint.architecture)
+
+
+def _converter_version() -> str:
+    import onnxruntime
+
+    version: str = onnxruntime.__version__
+    return version

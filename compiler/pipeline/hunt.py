@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.costing import CostModel, parameter_counts
-from compiler.evaluation import Quality, Yardstick
+from compiler.evaluation import Quality, Run, Yardstick
+from compiler.export import ModelWorkbench, graph_run
 from compiler.oneshot import allocate
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
@@ -17,10 +18,12 @@ from compiler.pipeline.subject import Subject
 from compiler.pipeline.weights import Ranking, Weights
 from compiler.search import is_nondominated, make_method
 from compiler.slicing import SubnetRunner
-from compiler.spaces import Counts, Space, Subnet, sample_stratified
+from compiler.spaces import Counts, MixedPrecision, Space, Subnet, sample_stratified
+from compiler.spaces.space import Medium
 from compiler.spaces.subnet import IntArray
 from compiler.store import Store, key_of
 from profilers import LayerSizes
+from targets import usable_cpus
 
 EVALUATIONS = {"fast": 60, "balanced": 80, "thorough": 100}
 Floats = NDArray[np.float64]
@@ -28,10 +31,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """One evaluated sub-network."""
+    """One evaluated sub-network at one precision."""
 
     id: str
     subnet: Subnet
+    precision: str
     quality: Quality
     latency_s: float
     parameters: int
@@ -41,40 +45,56 @@ class Hunt:
     """Evaluates and searches; what was evaluated before, in this run or a killed one, is looked up."""
 
     def __init__(
-        self, subject: Subject, space: Space, cost: CostModel, weights: Weights, yardstick: Yardstick, store: Store
+        self,
+        subject: Subject,
+        shapes: Space,
+        costs: Mapping[str, CostModel],
+        precisions: tuple[str, ...],
+        bench: ModelWorkbench,
+        weights: Weights,
+        yardstick: Yardstick,
+        store: Store,
     ) -> None:
-        self.subject, self.space, self.cost, self.weights = subject, space, cost, weights
-        self.yardstick, self.store = yardstick, store
+        self.subject, self.shapes, self.costs, self.precisions = subject, shapes, costs, precisions
+        self.space = MixedPrecision.of(shapes, precisions)
+        self.bench, self.weights, self.yardstick, self.store = bench, weights, yardstick, store
         self.runner = SubnetRunner(subject.checkpoint.model, subject.checkpoint.architecture)
-        self.found: dict[str, Found] = {}
+        self.found: dict[tuple[str, str], Found] = {}
         self.about: dict[str, Any] = {}
 
-    def run(self, subnet: Subnet, parameters: Mapping[str, Tensor]) -> Any:
-        """What the yardstick runs: a sub-network with given weights."""
+    def run(self, subnet: Subnet, parameters: Mapping[str, Tensor], precision: str) -> Run:
+        """What the yardstick runs: a sub-network with given weights; a quantised one as it will be served."""
+        if precision == "int8":
+            return graph_run(self.bench.graph(subnet, parameters, precision), usable_cpus())
         return lambda inputs: self.runner(subnet, inputs, parameters)[-1]
 
-    def evaluate(self, subnet: Subnet) -> Found:
+    def evaluate(self, subnet: Subnet, precision: str) -> Found:
         """Quality on the search split, and predicted costs."""
-        if subnet.digest in self.found:
-            return self.found[subnet.digest]
-        counts = Counts.of([subnet.shape])
-        architecture = self.subject.checkpoint.architecture
-        found = Found(
-            id=f"n{len(self.found):03d}",
-            subnet=subnet,
-            quality=self._quality(subnet),
-            latency_s=float(self.cost.latency_s(counts)[0]),
-            parameters=int(parameter_counts(architecture, counts)[0]),
-        )
-        self.found[subnet.digest] = found
-        return found
+        key = (subnet.digest, precision)
+        if key not in self.found:
+            self.found[key] = self.costed(
+                f"n{len(self.found):03d}", subnet, precision, self._quality(subnet, precision)
+            )
+        return self.found[key]
 
-    def _quality(self, subnet: Subnet) -> Quality:
-        key = key_of([self.about, subnet.digest])
+    def costed(self, name: str, subnet: Subnet, precision: str, quality: Quality) -> Found:
+        """A sub-network of known quality with its predicted costs."""
+        counts = Counts.of([subnet.shape])
+        return Found(
+            id=name,
+            subnet=subnet,
+            precision=precision,
+            quality=quality,
+            latency_s=float(self.costs[precision].latency_s(counts)[0]),
+            parameters=int(parameter_counts(self.subject.checkpoint.architecture, counts)[0]),
+        )
+
+    def _quality(self, subnet: Subnet, precision: str) -> Quality:
+        key = key_of([self.about, subnet.digest, precision])
         stored = self.store.get("evaluated", key)
         if stored is not None:
             return Quality(**stored)
-        quality = self.yardstick.quality(self.run(subnet, self.weights.searched(subnet)))
+        quality = self.yardstick.quality(self.run(subnet, self.weights.searched(subnet), precision))
         self.store.put("evaluated", key, {"metric": quality.metric, "others": dict(quality.others)})
         return quality
 
@@ -89,16 +109,17 @@ class Hunt:
         method = make_method(
             options.search,
             self.space,
-            lambda rng, n: sample_stratified(self.space, rng, n, self.cost.latency_s),
+            self._draw,
             seed=options.seed,
-            seeds=self.allocated(ranking),
+            seeds=self.allocated(ranking, total // 2 if options.search == "exact" else 16),
         )
         asked = 0
         while asked < total:
             genomes = method.ask()[: total - asked]
             evaluated = []
             for genome in genomes:
-                evaluated.append(self.evaluate(self.space.subnet(genome)))
+                precision = self.precisions[self.space.precision(genome)]
+                evaluated.append(self.evaluate(self.space.subnet(genome), precision))
                 asked += 1
                 monitor.progress(asked / total)
             method.tell(genomes, self.objectives(evaluated, options.objectives))
@@ -106,22 +127,32 @@ class Hunt:
         front = is_nondominated(self.objectives(everything, options.objectives))
         return sorted((f for f, kept in zip(everything, front, strict=True) if kept), key=lambda f: f.latency_s)
 
-    def allocated(self, ranking: Ranking, count: int = 16) -> IntArray | None:
+    def _draw(self, rng: np.random.Generator, n: int) -> IntArray:
+        """Small networks as often as large ones, every precision as often as the others."""
+        genomes = sample_stratified(self.shapes, rng, n, self.costs[self.precisions[0]].latency_s)
+        if self.space is self.shapes:
+            return genomes
+        return np.column_stack([genomes, rng.integers(len(self.precisions), size=n)])
+
+    def allocated(self, ranking: Ranking, count: int) -> IntArray | None:
         """Seeds: the sizes that lose least by the additive loss model, at latencies spread over the range.
 
-        Only MEDIUM can hold them; other spaces start without.
+        As many in every precision, by rising latency. Only MEDIUM can hold them; other spaces start without.
         """
-        if type(self.space).__name__ != "Medium":
+        shapes = self.shapes
+        if not isinstance(shapes, Medium):
             return None
-        layers, step = self.space.layers, self.space.unit_step
-        heads = np.arange(self.space.heads + 1)
-        units = np.minimum(np.arange(self.space.steps + 1) * step, self.space.units)
-        losses = [ranking.blocks[i, "attention"].losses[heads] for i in range(layers)]
-        losses += [ranking.blocks[i, "ffn"].losses[units] for i in range(layers)]
-        costs = [self.cost.attention_s[heads]] * layers + [self.cost.ffn_s[units]] * layers
-        full = float(sum(cost[-1] for cost in costs))
-        budgets = [full * share for share in np.linspace(0.08, 0.95, count)]
-        return np.array(allocate(losses, costs, budgets), dtype=np.int64)
+        heads, units = np.arange(shapes.heads + 1), shapes.units_of(np.arange(shapes.steps + 1))
+        kept = {"attention": heads, "ffn": units}
+        losses = [ranking.blocks[i, piece].losses[kept[piece]] for piece in kept for i in range(shapes.layers)]
+        seeds = []
+        for i, cost in enumerate(self.costs[precision] for precision in self.precisions):
+            costs = [cost.attention_s[heads]] * shapes.layers + [cost.ffn_s[units]] * shapes.layers
+            full = cost.mask_s + sum(float(seconds[-1]) for seconds in costs)
+            budgets = (full * np.linspace(0.08, 0.95, count // len(self.precisions))).tolist()
+            genomes = allocate(losses, costs, budgets, charge=cost.mask_s, charged=shapes.layers)
+            seeds.append(genomes if self.space is shapes else np.pad(genomes, ((0, 0), (0, 1)), constant_values=i))
+        return np.concatenate(seeds)
 
 
 def dense_subnet(space: Space) -> Subnet:

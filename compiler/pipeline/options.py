@@ -39,6 +39,7 @@ class Options:
 
     model: str
     target: str = "cpu"
+    precisions: tuple[str, ...] | None = None
     data: str | None = None
     demo: bool = False
     out: Path = Path("out")
@@ -61,6 +62,7 @@ class Options:
     threads: int = 1
     runtime: str | None = None
     percentile: str = "p50"
+    traffic: str | None = None
     table: Path | None = None
     accept_modelled: bool = False
     accept_noisy_table: bool = False
@@ -80,6 +82,13 @@ class Options:
         _choice("--percentile", self.percentile, ("p50", "p90", "p99"))
         for objective in self.objectives:
             _choice("--objectives", objective, OBJECTIVES)
+        if self.search == "exact" and self.space != "medium":
+            raise InputError(
+                f"--search exact needs --space medium, got {self.space}\n"
+                "in the other spaces the sizes of a layer cannot be chosen alone; use another --search there"
+            )
+        if self.precisions is not None and len(set(self.precisions)) != max(len(self.precisions), 1):
+            raise InputError(f"--precision must name each precision once, got {','.join(self.precisions) or 'none'}")
         for name in ("batch", "seq_len", "threads", "winners"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")

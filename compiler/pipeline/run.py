@@ -4,29 +4,31 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from compiler.costing import CostModel, parameter_counts
+from compiler.costing import CostModel
 from compiler.evaluation import Quality
-from compiler.export import GraphTemplate, ModelWorkbench, compare_with_fresh_export
+from compiler.export import ModelWorkbench, compare_with_fresh_export
 from compiler.pipeline import winners as kept
 from compiler.pipeline.costs import Device, find_device, find_table
+from compiler.pipeline.demand import find_demand
 from compiler.pipeline.front import Outcome, write_run
-from compiler.pipeline.graphs import find_template
+from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.hunt import Found, Hunt, dense_subnet
 from compiler.pipeline.monitor import Monitor, SilentMonitor
 from compiler.pipeline.options import Options
 from compiler.pipeline.subject import Subject, detached, load_subject
 from compiler.pipeline.weights import Ranking, Trainer, Weights, fine_tuned, rank, supernet_weights
 from compiler.report.html import write_report
-from compiler.spaces import Counts, Subnet, make_space
+from compiler.spaces import Counts, make_space
 from compiler.store import Store, default_root, key_of
-from profilers import CostTable
+from profilers import CostTable, LayerSizes
 from targets import usable_cpus
 from targets.errors import InputError
 
@@ -131,24 +133,31 @@ class _Compilation:
         device = find_device(self.options)
         with self.stages("load"):
             subject = load_subject(self.options)
+        device = replace(device, demand=find_demand(self.options, subject))
         with self.stages("export dense graph"):
-            template = find_template(subject.checkpoint, self.store)
-            bench = ModelWorkbench(subject.checkpoint, template)
+            bench = ModelWorkbench(
+                subject.checkpoint, find_templates(subject.checkpoint, self.store, device.precisions)
+            )
         with self.stages("profile"):
             table, workload = find_table(self.options, device, bench, self.store, self.monitor.progress)
-            cost = CostModel.of(table, workload)
-        self._check_floor(subject, cost)
-        hunt, ranking = self._weights(subject, cost, device)
+            device = replace(device, workload=workload)
+            costs = device.costs(table)
+        self._check_floor(subject, costs, device)
+        hunt, ranking = self._weights(subject, costs, bench, device)
         front = self._search(hunt, ranking)
-        return self._emit(subject, device, table, cost, bench, template, hunt, front)
+        return self._emit(subject, device, table, hunt, front)
 
-    def _check_floor(self, subject: Subject, cost: CostModel) -> None:
+    def _check_floor(self, subject: Subject, costs: Mapping[str, CostModel], device: Device) -> None:
         a = subject.checkpoint.architecture
-        counts = Counts.of([((0, 0),) * a.layers, ((a.heads, a.ffn_units),) * a.layers])  # type: ignore[list-item]
-        floor_s, dense_s = cost.latency_s(counts)
-        kept.check_floor(kept.latency_limit(self.options.budgets, float(dense_s)), float(floor_s))
+        nothing, dense = (
+            Counts.of([(sizes,) * a.layers]) for sizes in (LayerSizes(0, 0), LayerSizes(a.heads, a.ffn_units))
+        )
+        floor_s = min(float(costs[precision].latency_s(nothing)[0]) for precision in device.precisions)
+        kept.check_floor(kept.latency_limit(self.options.budgets, float(costs["fp32"].latency_s(dense)[0])), floor_s)
 
-    def _weights(self, subject: Subject, cost: CostModel, device: Device) -> tuple[Hunt, Ranking]:
+    def _weights(
+        self, subject: Subject, costs: Mapping[str, CostModel], bench: ModelWorkbench, device: Device
+    ) -> tuple[Hunt, Ranking]:
         trainer = Trainer(subject=subject, store=self.store, options=self.options, monitor=self.monitor)
         start = {n: p.clone() for n, p in detached(dict(subject.checkpoint.model.backbone.named_parameters())).items()}
         if subject.train_dense:
@@ -160,18 +169,18 @@ class _Compilation:
         supernet = None
         if subject.effort == "thorough":
             with self.stages("train super-network"):
-                supernet = supernet_weights(trainer, ranking.ordering, step, cost, start)
+                supernet = supernet_weights(trainer, ranking.ordering, step, costs["fp32"], start)
         space = make_space(
             self.options.space, subject.checkpoint.architecture, ordering=ranking.ordering, unit_step=step
         )
         weights = Weights(trainer, ranking, supernet)
         with self.stages("score dense model"):
             yardstick = subject.yardstick(subject.search_split())
-        hunt = Hunt(subject, space, cost, weights, yardstick, self.store)
+        hunt = Hunt(subject, space, costs, device.precisions, bench, weights, yardstick, self.store)
         training = repr(trainer.training_options()) if supernet is not None or subject.train_dense else None
         hunt.about = subject.key(
             effort=subject.effort, training=training, space=self.options.space, step=step, seed=self.options.seed,
-            supernet=supernet is not None, table=key_of(cost.table.to_json()["entries"]) if supernet is not None else None,
+            supernet=supernet is not None, table=key_of(costs["fp32"].table.to_json()["entries"]) if supernet is not None else None,
         )  # fmt: skip
         return hunt, ranking
 
@@ -184,16 +193,13 @@ class _Compilation:
         subject: Subject,
         device: Device,
         table: CostTable,
-        cost: CostModel,
-        bench: ModelWorkbench,
-        template: GraphTemplate,
         hunt: Hunt,
         front: list[Found],
     ) -> dict[str, Any]:
-        out, options, monitor = self.options.out, self.options, self.monitor
-        full = dense_subnet(hunt.space)
+        out, options, monitor, bench = self.options.out, self.options, self.monitor, hunt.bench
+        full = dense_subnet(hunt.shapes)
         validation, test = subject.yardstick(subject.data.validation), subject.yardstick(subject.data.test)
-        dense_found = _dense_found(hunt, full)
+        dense_found = hunt.costed("dense", full, "fp32", Quality(metric=1.0, others={}))
         limit = kept.latency_limit(options.budgets, dense_found.latency_s)
         candidates = [f for f in front if f.subnet.shape != full.shape]
         if not candidates:
@@ -202,18 +208,23 @@ class _Compilation:
             chosen = kept.choose(candidates, limit, options.winners)
             finished = kept.finish(hunt, chosen, self.store, validation, test, monitor)
             dense = kept.scored(hunt, dense_found, hunt.weights.dense, validation, test)
+            finished += [
+                kept.scored(hunt, found, hunt.weights.dense, validation, test)
+                for found in kept.dense_elsewhere(hunt, dense_found)
+            ]
+            finished.sort(key=lambda w: w.found.latency_s)
         with self.stages("export and check"):
-            dense = kept.write(dense, out, hunt, template, validation)
+            dense = kept.write(dense, out, hunt, validation)
             written = []
             for i, winner in enumerate(finished):
-                written.append(kept.write(winner, out, hunt, template, validation))
+                written.append(kept.write(winner, out, hunt, validation))
                 monitor.progress((i + 1) / (len(finished) + 2))
-            middle = written[len(written) // 2]
-            self._fresh_export(subject, template, middle)
+            self._fresh_export(bench, written[len(written) // 2])
         if device.here:
             with self.stages("measure artefacts"):
                 written, dense = kept.measure(written, dense, bench, device, self.store, options, monitor)
-        verdicts = {w.id: kept.judge(w, dense, options.budgets, options.percentile) for w in (dense, *written)}
+        percentile = "p50" if device.demand else options.percentile  # of traffic, the length is the percentile
+        verdicts = {w.id: kept.judge(w, dense, options.budgets, percentile) for w in (dense, *written)}
         likeness = subject.data.train.labels is None
         keep = kept.KEPT_LIKENESS if likeness else kept.KEPT_METRIC
         best = kept.best_of(written, dense, verdicts, options.budgets, keep=keep)
@@ -230,7 +241,7 @@ class _Compilation:
             subject=subject,
             device=device,
             table=table,
-            cost=cost,
+            costs=hunt.costs,
             dense=dense,
             winners=written,
             verdicts=verdicts,
@@ -244,32 +255,21 @@ class _Compilation:
         write_report(out)
         return content
 
-    def _fresh_export(self, subject: Subject, template: GraphTemplate, winner: kept.Winner) -> None:
+    def _fresh_export(self, bench: ModelWorkbench, winner: kept.Winner) -> None:
         assert winner.artifact is not None  # noqa: S101  it was just written
         key = key_of(["fresh", winner.artifact.sha256])
         if self.store.get("fresh-export", key) is None:
-            worst = compare_with_fresh_export(subject.checkpoint, template, winner.found.subnet, winner.parameters)
+            worst = compare_with_fresh_export(bench, winner.found.subnet, winner.parameters)
             self.store.put("fresh-export", key, worst)
 
     def _notes(self, subject: Subject, device: Device, table: CostTable) -> list[str]:
         notes = list(subject.notes)
         if not device.here:
             notes.append(
-                f"{device.target.name} was not here: nothing was measured on it, latencies are predicted ({table.source}); "
-                "artefacts are fp32 ONNX"
+                f"{device.target.name} was not here: nothing was measured on it, latencies are predicted ({table.source})"
             )
         if table.source == "null":
             notes.append("the null device has no clock: its times are a closed form, not measurements")
-        return notes
-
-
-def _dense_found(hunt: Hunt, full: Subnet) -> Found:
-    counts = Counts.of([full.shape])
-    architecture = hunt.subject.checkpoint.architecture
-    return Found(
-        id="dense",
-        subnet=full,
-        quality=Quality(metric=1.0, others={}),
-        latency_s=float(hunt.cost.latency_s(counts)[0]),
-        parameters=int(parameter_counts(architecture, counts)[0]),
-    )
+        if table.how.get("too_large"):
+            notes.append(f"{len(table.how['too_large'])} networks of the profile did not fit into the device's memory")
+        return [*notes, *table.how.get("warnings", ())]

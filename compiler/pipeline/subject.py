@@ -175,7 +175,8 @@ def load_subject(options: Options) -> Subject:
         data = _flatten_pairs(data)
     elif checkpoint.head_trained and task == "classification":
         data = _aligned(data, checkpoint.label_names)
-    check_length(checkpoint, options.seq_len)
+    if options.traffic is None:
+        check_length(checkpoint, options.seq_len)
     labelled = data.train.labels is not None
     effort, train_dense = _settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
     notes = list(data.notes)

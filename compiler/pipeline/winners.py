@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from compiler.evaluation import Quality, Yardstick
-from compiler.export import Artifact, GraphTemplate, ModelWorkbench, write_artifact
+from compiler.export import Artifact, ModelWorkbench, write_artifact
 from compiler.pipeline.costs import Device, StoreRecorder
 from compiler.pipeline.hunt import Found, Hunt
 from compiler.pipeline.monitor import Monitor
@@ -87,6 +87,12 @@ def choose(front: Sequence[Found], limit_s: float | None, count: int) -> list[Fo
     return sorted(list(chosen.values())[:count], key=lambda f: f.latency_s)
 
 
+def dense_elsewhere(hunt: Hunt, dense: Found) -> list[Found]:
+    """The whole network at the other precisions searched: what a candidate of theirs has to beat."""
+    others = [precision for precision in hunt.precisions if precision != dense.precision]
+    return [hunt.costed(f"dense-{p}", dense.subnet, p, dense.quality) for p in others]
+
+
 def finish(
     hunt: Hunt, chosen: Sequence[Found], store: Store, validation: Yardstick, test: Yardstick, monitor: Monitor
 ) -> list[Winner]:
@@ -107,11 +113,11 @@ def scored(
     hunt: Hunt, found: Found, parameters: Mapping[str, Tensor], validation: Yardstick, test: Yardstick
 ) -> Winner:
     """A winner with its metrics on both splits."""
-    run = hunt.run(found.subnet, parameters)
+    run = hunt.run(found.subnet, parameters, found.precision)
     return Winner(found=found, parameters=parameters, validation=validation.quality(run), test=test.quality(run))
 
 
-def write(winner: Winner, out: Path, hunt: Hunt, template: GraphTemplate, validation: Yardstick) -> Winner:
+def write(winner: Winner, out: Path, hunt: Hunt, validation: Yardstick) -> Winner:
     """Write a winner's files and check them."""
     checkpoint = hunt.subject.checkpoint
     metadata = {
@@ -123,13 +129,15 @@ def write(winner: Winner, out: Path, hunt: Hunt, template: GraphTemplate, valida
         f"validation_{hunt.subject.metric.name}": f"{winner.validation.metric:.6f}",
     }
     artifact = write_artifact(
-        out / winner.id, checkpoint, template, winner.found.subnet, winner.parameters, validation.batches, metadata
-    )
+        out / winner.id, hunt.bench, winner.found.subnet, winner.parameters, validation.batches, metadata,
+        winner.found.precision,
+    )  # fmt: skip
     return replace(winner, artifact=artifact)
 
 
 def _program(winner: Winner, bench: ModelWorkbench) -> Program:
-    return bench.program(winner.id, winner.found.subnet, None if winner.artifact is None else winner.artifact.path)
+    source = None if winner.artifact is None else winner.artifact.path
+    return bench.program(winner.id, winner.found.subnet, source, winner.found.precision)
 
 
 def _alternate(
@@ -174,9 +182,9 @@ def measure(
     monitor: Monitor,
 ) -> tuple[list[Winner], Winner]:
     """Time the final files against the dense one, alternating in one run."""
-    plan = Plan(min_rounds=6, max_rounds=10, reference_every=1, time_cap_s=60.0)
+    plan = Plan(min_rounds=4, max_rounds=8, time_cap_s=45.0)
     timed = [dense, *winners]
-    series = _alternate(timed, dense, bench, device, store, device.workload, plan, options.seed, monitor.progress)
+    series = _alternate(timed, dense, bench, device, store, device.served, plan, options.seed, monitor.progress)
     return [replace(w, series=series[w.id]) for w in winners], replace(dense, series=series[dense.id])
 
 
@@ -196,7 +204,7 @@ def measure_grid(
     threads = [1] if device.target.kind == "gpu" else sorted({1, usable_cpus()})
     cells = [(b, t, n) for b in (1, 8) for t in tokens for n in threads]
     grids: dict[str, list[dict[str, Any]]] = {w.id: [] for w in winners}
-    plan = Plan(min_rounds=2, max_rounds=2, min_samples=5, block_s=0.03, warmup=2, reference_every=1)
+    plan = Plan(min_rounds=1, max_rounds=1, block_s=0.2, min_turns=5)
     for i, (batch, length, count) in enumerate(cells):
         workload = replace(device.workload, batch=batch, tokens=length, threads=count)
         series = _alternate(winners, dense, bench, device, store, workload, plan, options.seed)

@@ -48,8 +48,16 @@ class Data(TypedDict):
     notes: list[str]
 
 
+class Traffic(TypedDict):
+    """Requests by length and share, and the lengths that finished files were timed on, in turn."""
+
+    tokens: list[int]
+    shares: list[float]
+    replayed: list[int]
+
+
 class Workload(TypedDict):
-    """What the device is asked: the one workload behind every latency outside a grid."""
+    """What the device is asked: the one workload behind every latency outside a grid; `traffic` replaces `tokens`."""
 
     batch: int
     tokens: int
@@ -57,6 +65,7 @@ class Workload(TypedDict):
     percentile: Percentile
     precision: str
     runtime: str
+    traffic: Traffic | None
 
 
 class TargetInfo(TypedDict):

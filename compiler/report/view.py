@@ -36,6 +36,15 @@ def layers(front: Front, candidate: CandidateInfo) -> Iterator[LayerView]:
         )
 
 
+def tokens(front: Front) -> str:
+    """How long the sequences are: one length, or the range of the traffic."""
+    workload = front["workload"]
+    if workload["traffic"] is None:
+        return str(workload["tokens"])
+    asked = workload["traffic"]["tokens"]
+    return f"{asked[0]} to {asked[-1]}"
+
+
 def kept_attention(candidate: CandidateInfo) -> int:
     """How many attention sub-blocks are left: what the exported graph's Attention nodes must number."""
     return sum(heads > 0 for heads in candidate["shape"]["heads"])

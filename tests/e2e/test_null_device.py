@@ -312,7 +312,7 @@ DAMAGE = {
     "time": lambda c: c["entries"][3].update(seconds=float("nan")),
     "words": lambda c: c.update(entries=["a", "b"]),
     "numbers": lambda c: c.update(entries=7),
-    "error": lambda c: c.update(error=[1, 2]),
+    "error": lambda c: c.update(errors=[1, 2]),
     "target": lambda c: c.update(target="abacus"),
 }
 

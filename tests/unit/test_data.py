@@ -142,6 +142,23 @@ def test_shards_of_one_split_are_joined(tmp_path):
     assert len(data.train) + len(data.validation) == 40
 
 
+@pytest.mark.parametrize(
+    ("names", "ordered"),
+    [
+        (("equivalent", "not_equivalent"), ("not_equivalent", "equivalent")),
+        (("Toxic", "Non-toxic"), ("Non-toxic", "Toxic")),
+        (("entailment", "not entailment"), ("not entailment", "entailment")),
+        (("no", "yes"), ("no", "yes")),
+        (("able", "notable", "zero"), ("notable", "able", "zero")),
+    ],
+)
+def test_a_class_that_negates_another_comes_before_it(tmp_path, names, ordered):
+    """F1 is that of class 1: on MRPC of "equivalent", as everybody reports it."""
+    rows = [f"{text},{names[i % len(names)]}" for i, text in enumerate(TEXTS)]
+    (tmp_path / "all.csv").write_text("\n".join(["text,label", *rows]))
+    assert read_data(str(tmp_path / "all.csv")).label_names == ordered
+
+
 def test_class_names_inside_parquet_are_used(tmp_path):
     feature = {"_type": "ClassLabel", "names": ["negative", "neutral", "positive"]}
     metadata = {"huggingface": json.dumps({"info": {"features": {"label": feature, "text": {"_type": "Value"}}}})}

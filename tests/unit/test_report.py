@@ -237,3 +237,11 @@ def test_units_are_printed():
         "2.1 %",
     ]
     assert text.limit("max_latency_ms", 6.0).replace("\u00a0", " ") == "max latency 6 ms"
+
+
+def test_traffic_is_told_instead_of_one_length(front, evaluated):
+    assert "128 tokens" in render_report(front, evaluated)
+    front["workload"]["traffic"] = {"tokens": [4, 40], "shares": [0.5, 0.5], "replayed": [4, 40]}
+    html = render_report(front, evaluated)
+    assert "4 to 40 tokens" in html
+    assert "4, 40 tokens, in turn" in html

@@ -1,0 +1,135 @@
+"""Without labels: all-MiniLM-L6-v2 compiled on sentences of stsb/train, judged by STS-B test Spearman of cosine.
+
+    python bench/oneshot.py --effort fast --seeds 0 1 2 --json bench/results/oneshot.json
+
+No score is seen before the end: networks are chosen by likeness to the dense embeddings on sentences of stsb/dev. For each
+minimum speed-up the most alike of those measured at least as fast is taken, as `--min-speedup` does. The interval of a
+pick's share of the dense figure is a paired bootstrap over the test pairs.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from scipy.stats import spearmanr
+
+from compiler.cli.console import ConsoleMonitor
+from compiler.data import Split, read_data
+from compiler.evaluation import Batches, encode
+from compiler.export import graph_run
+from compiler.families import load_checkpoint
+from compiler.families.embedded import embedded_model
+from compiler.pipeline import Options, compile_model
+from targets import usable_cpus
+
+SPEEDUPS = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0)
+Array = NDArray[Any]
+
+
+class PairTest:
+    """Cosine of each pair of a split, by an ONNX file."""
+
+    def __init__(self, split: Split) -> None:
+        checkpoint = load_checkpoint(str(embedded_model()), task="embedding")
+        self.scores = split.labels
+        self.sides: list[Batches] = [
+            encode(checkpoint, [(pair[i],) for pair in split.texts], max_tokens=128) for i in (0, 1)
+        ]
+
+    def cosines(self, file: Path) -> Array:
+        """One cosine a pair."""
+        run = graph_run(file, usable_cpus())
+        a, b = (e / np.linalg.norm(e, axis=1, keepdims=True) for e in (side.outputs(run) for side in self.sides))
+        return np.asarray((a * b).sum(axis=1))
+
+    def spearman(self, cosines: Array, rows: Array | None = None) -> float:
+        """Spearman times 100, of all pairs or of some."""
+        rows = np.arange(len(cosines)) if rows is None else rows
+        assert self.scores is not None  # noqa: S101  STS-B has scores
+        return float(spearmanr(cosines[rows], self.scores[rows]).statistic) * 100
+
+    def kept(self, cosines: Array, dense: Array, draws: int = 1000) -> list[float]:
+        """95 % interval of the share of the dense figure that is kept."""
+        rng = np.random.default_rng(0)
+        samples = [rng.integers(len(dense), size=len(dense)) for _ in range(draws)]
+        shares = [self.spearman(cosines, rows) / self.spearman(dense, rows) for rows in samples]
+        return [float(x) for x in np.percentile(shares, [2.5, 97.5])]
+
+
+def _row(candidate: Mapping[str, Any], out: Path, test: PairTest, dense: Array) -> dict[str, Any]:
+    cosines = test.cosines(out / candidate["artifact"]["path"])
+    return {
+        "id": candidate["id"],
+        "precision": candidate["precision"],
+        "shape": candidate["shape"],
+        "speedup": candidate["speedup"],
+        "speedup_interval": candidate["speedup_interval"],
+        "likeness": candidate["metric"]["validation"],
+        "spearman": test.spearman(cosines),
+        "kept": test.spearman(cosines) / test.spearman(dense),
+        "kept_interval": test.kept(cosines, dense),
+        "grid": candidate["grid"],
+    }
+
+
+def run(seed: int, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> dict[str, Any]:
+    """Compile once, then open the test split."""
+    data = str(Path(os.environ.get("PARETOC_DATA", "../shared/data")) / "stsb")
+    out = arguments.out / f"{arguments.effort}-{seed}"
+    start = time.monotonic()
+    front = compile_model(
+        Options(
+            model=str(embedded_model()), data=data, task="embedding", effort=arguments.effort, seed=seed, out=out,
+            winners=arguments.winners, evaluations=arguments.evaluations, search=arguments.search,
+            precisions=tuple(arguments.precision.split(",")), cache=arguments.cache, accept_noisy_table=True,
+        ),
+        monitor,
+    )  # fmt: skip
+    seconds = time.monotonic() - start
+    test = PairTest(read_data(data).test)
+    dense = test.cosines(out / front["dense"]["artifact"]["path"])
+    rows = [_row(c, out, test, dense) for c in front["candidates"]]
+    picks = {}
+    for least in SPEEDUPS:
+        fast = [r for r in rows if r["speedup"] >= least]
+        picks[f"{least}x"] = max(fast, key=lambda r: r["likeness"], default=None)
+    return {
+        "seed": seed, "effort": arguments.effort, "search": arguments.search, "precision": arguments.precision,
+        "seconds": round(seconds, 1), "timings_s": front["timings_s"], "dense": test.spearman(dense),
+        "table": front["table"], "picks": picks, "candidates": rows, "fingerprint": front["target"]["fingerprint"],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Parse, run each seed, write after each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--effort", default="fast")
+    parser.add_argument("--search", default="nsga2")
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--winners", type=int, default=10)
+    parser.add_argument("--evaluations", type=int, default=None)
+    parser.add_argument("--out", type=Path, default=Path("out/oneshot"))
+    parser.add_argument("--cache", type=Path, default=None)
+    parser.add_argument("--json", type=Path, default=None)
+    arguments = parser.parse_args()
+    results: list[dict[str, Any]] = []
+    for seed in arguments.seeds:
+        with ConsoleMonitor(Console(stderr=True)) as monitor:
+            results.append(run(seed, arguments, monitor))
+        if arguments.json is not None:
+            arguments.json.parent.mkdir(parents=True, exist_ok=True)
+            arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    json.dump(results, sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()

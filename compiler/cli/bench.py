@@ -1,0 +1,93 @@
+"""`compile bench`: flags, the table on the terminal, the exit code of a file that is too slow."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from targets.errors import InputError
+
+if TYPE_CHECKING:
+    from compiler.report.benchmark import Benchmark
+
+
+def bench_command(
+    paths: Annotated[list[Path], typer.Argument(help="ONNX files and run directories")],
+    baseline: Annotated[Path | None, typer.Option(help="ONNX file of every ratio (the first; of a run, dense)")] = None,
+    target: Annotated[str, typer.Option(help="device of the catalogue")] = "cpu",
+    runtime: Annotated[str, typer.Option(help="onnxruntime or tensorrt")] = "onnxruntime",
+    batch: Annotated[int | None, typer.Option(help="sequences a call (the files', the run's, or 1)")] = None,
+    seq_len: Annotated[int | None, typer.Option(help="tokens a sequence (the files', the run's, or 128)")] = None,
+    threads: Annotated[int | None, typer.Option(help="threads (the run's, or 1)")] = None,
+    seconds: Annotated[float, typer.Option(help="time to spend")] = 30.0,
+    fail_if_slower: Annotated[
+        str | None, typer.Option(help="exit 5 where a file surely takes that much more time, like 3%")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="folder for bench.json, bench.md and bench.html")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
+) -> None:
+    """Time ONNX files against each other: percentiles, throughput, speed-up with its interval, share of the peak."""
+    from compiler.cli import quantities
+    from compiler.cli.console import ConsoleMonitor
+    from compiler.pipeline.bench import BenchOptions, bench, check_speed
+    from compiler.report.benchmark import write_benchmark
+
+    options = BenchOptions(
+        paths=tuple(paths), baseline=baseline, target=target, runtime=runtime, batch=batch, seq_len=seq_len,
+        threads=threads, seconds=seconds,
+        fail_if_slower=None if fail_if_slower is None else quantities.share(fail_if_slower, "--fail-if-slower"),
+    )  # fmt: skip
+    if output is not None:
+        _check_writable(output)
+    with ConsoleMonitor(Console(stderr=True)) as monitor:
+        found = bench(options, monitor)
+    if output is not None:
+        write_benchmark(found, output)
+    if as_json:
+        print(json.dumps(found))  # noqa: T201  this is the answer
+    else:
+        _show(found, output)
+    check_speed(found)
+
+
+def _show(found: "Benchmark", output: Path | None) -> None:
+    from compiler.report.benchmark import asked, summary
+
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(bench_table(found))
+    lines = [summary(found), asked(found), *found["notes"]]
+    if output is not None:
+        lines.append(f"report: {output / 'bench.html'}   data: {output / 'bench.json'}")
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def bench_table(found: "Benchmark") -> Table:
+    """One row a file, the baseline first."""
+    from compiler.report.benchmark import COLUMNS, row
+
+    table = Table()
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name in {"file", "verdict"} else "right")
+    for file in found["files"]:
+        table.add_row(*map(escape, row(found, file)))
+    return table
+
+
+def _check_writable(folder: Path) -> None:
+    """InputError before anything is measured for nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"the output folder {folder} cannot be written: {error.strerror}\nchoose another with --output"
+        ) from None

@@ -1,0 +1,274 @@
+"""`compile bench`: files timed against a baseline, alternating in one run, beside what the device can do at best."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from compiler.export.files import sha256_of
+from compiler.pipeline.monitor import Monitor
+from compiler.report.benchmark import SCHEMA_VERSION, AskedInfo, BenchFile, Benchmark, OperationsInfo, PeakInfo, Verdict
+from profilers import Plan, Runtime, Series, Workload, interleave, make_runtime
+from profilers.interval import median_interval
+from profilers.onnx_file import UNKNOWN_VOCABULARY, Axis, OnnxFile, read_onnx_file
+from profilers.operation_count import Operations, count_operations
+from profilers.peak import Peak, measure_peak
+from targets import Target, measure_fingerprint, present
+from targets.errors import InputError, TargetError, VerificationError
+
+RUNTIMES = ("onnxruntime", "tensorrt")
+"""Those that open ONNX files."""
+
+ROUNDS, BLOCK_S = 6, 0.45
+"""Blocks of each file at least, and how long one lasts at most, for a network whose call takes milliseconds."""
+
+SAME = 0.03
+"""Files whose whole interval lies within this of no difference are the same; a wider interval around it is undecided."""
+
+Interval = tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """What to time and how. None means: as the files fix it, else as the run was asked, else 1, 128 tokens, 1 thread.
+
+    `seconds` is the time to spend on timing; six blocks of each file are taken in any case. `fail_if_slower` is a share of time.
+    """
+
+    paths: tuple[Path, ...]
+    baseline: Path | None = None
+    target: str = "cpu"
+    runtime: str = "onnxruntime"
+    batch: int | None = None
+    seq_len: int | None = None
+    threads: int | None = None
+    seconds: float = 30.0
+    fail_if_slower: float | None = None
+
+    def __post_init__(self) -> None:
+        for flag, value in (("batch", self.batch), ("seq-len", self.seq_len), ("threads", self.threads)):
+            if value is not None and value < 1:
+                raise InputError(f"--{flag} must be at least 1, got {value}")
+        if not 0 < self.seconds < float("inf"):
+            raise InputError(f"--seconds must be above 0, got {self.seconds}")
+        if self.runtime not in RUNTIMES:
+            raise InputError(f"{self.runtime!r} does not run ONNX files; known: {', '.join(RUNTIMES)}")
+
+
+class Named(NamedTuple):
+    """A file and its name in the benchmark: the id that its run gave it, or the file's own."""
+
+    name: str
+    path: Path
+
+
+class Asked(NamedTuple):
+    """How a run was asked."""
+
+    batch: int = 1
+    tokens: int = 128
+    threads: int = 1
+
+
+def bench(options: BenchOptions, monitor: Monitor) -> Benchmark:
+    """Time all files. InputError where one cannot be read or run, TargetError where the target cannot be measured."""
+    found, asked = find_files(options.paths, options.baseline)
+    files = [read_onnx_file(path, name) for name, path in found]
+    target = _target(options)
+    workload = agree(options, files, asked, target.precision)
+    runtime = make_runtime(options.runtime, target)
+    monitor.stage("count operations")
+    operations = [count_operations(file.path, file.arrays(workload.batch, workload.tokens)) for file in files]
+    monitor.stage("measure device peak")
+    peak = measure_peak(target, workload.threads)
+    monitor.stage("time files")
+    start = time.monotonic()
+    series = _time(files, runtime, workload, options.seconds, monitor)
+    spent = time.monotonic() - start
+    return {
+        "schema": SCHEMA_VERSION,
+        "tool": {"name": "paretoc", "version": metadata.version("paretoc")},
+        "target": {"name": target.name, "fingerprint": measure_fingerprint(target, workload.threads).to_json()},
+        "workload": cast("AskedInfo", {name: getattr(workload, name) for name in AskedInfo.__annotations__}),
+        "seconds": round(spent, 2),
+        "baseline": files[0].name,
+        "fail_if_slower": options.fail_if_slower,
+        "peak": cast("PeakInfo", peak.to_json()),
+        "files": [
+            _result(
+                file, count, series[file.name], workload, peak, None if file is files[0] else options.fail_if_slower
+            )
+            for file, count in zip(files, operations, strict=True)
+        ],
+        "notes": [*_notes(files, operations), *runtime.describe()["warnings"]],
+    }
+
+
+def _target(options: BenchOptions) -> Target:
+    target = Target.parse(options.target).with_runtime(options.runtime)
+    presence = present(target)
+    if not presence:
+        raise TargetError(f"{target.name} is not here ({presence.reason.splitlines()[0]})\nrun compile bench on one")
+    return target
+
+
+def find_files(paths: Sequence[Path], baseline: Path | None) -> tuple[list[Named], Asked]:
+    """All files, the baseline first, each once and under a name of its own, and how the first run among them was asked.
+
+    InputError where a folder is no run directory.
+    """
+    found, asked = [], []
+    for path in paths:
+        files, workload = _read_run(path) if path.is_dir() else ([Named(path.name, path)], None)
+        found += files
+        asked += [workload] if workload else []
+    unique: dict[Path, Named] = {}
+    for file in (*found, *([Named(baseline.name, baseline)] if baseline else [])):
+        unique.setdefault(file.path.resolve(), file)
+    names = [file.name for file in unique.values()]
+    named = [f if names.count(f.name) == 1 else Named(f.path.as_posix(), f.path) for f in unique.values()]
+    first = (baseline or found[0].path).resolve()
+    return sorted(named, key=lambda file: file.path.resolve() != first), asked[0] if asked else Asked()
+
+
+def _read_run(folder: Path) -> tuple[list[Named], Asked]:
+    try:
+        front = json.loads((folder / "front.json").read_text(encoding="utf-8"))
+        nets = (front["dense"], *front["candidates"])
+        files = [Named(str(net["id"]), folder / net["artifact"]["path"]) for net in nets]
+        return files, Asked(*(int(front["workload"][name]) for name in Asked._fields))
+    except OSError as error:
+        raise InputError(
+            f"{folder} is no run directory: front.json: {error.strerror}\n"
+            "give an ONNX file, or a folder that compile wrote"
+        ) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'front.json'} is damaged ({error!r})\ncompile again") from None
+
+
+def agree(options: BenchOptions, files: Sequence[OnnxFile], asked: Asked, precision: str) -> Workload:
+    """One workload for all files. InputError names a file that was exported for another size."""
+    return Workload(
+        batch=_size("--batch", options.batch, files, 0, asked.batch),
+        tokens=_size("--seq-len", options.seq_len, files, 1, asked.tokens),
+        threads=options.threads or asked.threads,
+        precision=precision,
+        runtime=options.runtime,
+    )
+
+
+def _size(flag: str, given: int | None, files: Sequence[OnnxFile], axis: Axis, default: int) -> int:
+    fixed = {file.name: size for file in files if (size := file.fixed(axis)) is not None}
+    size = given or next(iter(fixed.values()), default)
+    for name, only in fixed.items():
+        if only != size:
+            raise InputError(
+                f"{name} was exported for {flag} {only} only, the benchmark has {size}\n"
+                f"ask for {flag} {only}, leave the file out, or export it with dynamic axes"
+            )
+    return size
+
+
+def _time(
+    files: Sequence[OnnxFile], runtime: Runtime, workload: Workload, seconds: float, monitor: Monitor
+) -> dict[str, Series]:
+    """Rounds until the time is up; the baseline is timed as a file too, so that its own noise is seen."""
+    plan = Plan(
+        min_rounds=ROUNDS, max_rounds=10_000, block_s=min(BLOCK_S, seconds / (ROUNDS * len(files))), min_turns=4,
+        tolerance=0.0, time_cap_s=seconds,
+    )  # fmt: skip
+    start = time.monotonic()
+    programs = [file.program() for file in files]
+    return interleave(
+        programs,
+        programs[0],
+        runtime,
+        workload,
+        plan=plan,
+        seed=0,
+        progress=lambda share: monitor.progress(min(share, (time.monotonic() - start) / seconds)),
+    )
+
+
+def _result(
+    file: OnnxFile, operations: Operations, series: Series, workload: Workload, peak: Peak, limit: float | None
+) -> BenchFile:
+    pooled = series.pooled
+    ratios = series.ratio_to_reference()
+    interval = median_interval(ratios)
+    median_s = pooled.percentile_s(50)
+    return {
+        "name": file.name,
+        "sha256": sha256_of(file.path),
+        "bytes": file.size_bytes,
+        "latency_ms": {
+            "p50": median_s * 1e3,
+            "p90": pooled.percentile_s(90) * 1e3,
+            "p99": pooled.percentile_s(99) * 1e3,
+        },
+        "samples": len(pooled.samples_s),
+        "blocks": len(series.blocks),
+        "throughput_per_s": workload.batch / median_s,
+        "speedup": float(np.median(ratios)),
+        "speedup_interval": interval,
+        "verdict": verdict(interval),
+        "too_slow": limit is not None and too_slow(interval, limit),
+        "memory_bytes": None,
+        "energy_j": None,
+        "operations": cast("OperationsInfo", operations.to_json()),
+        "roofline_share": peak.seconds(operations.count, operations.weight_bytes) / median_s,
+    }
+
+
+def verdict(interval: Interval) -> Verdict:
+    """What a 95 % interval of the speed-up allows to say; nothing where there is none."""
+    if interval is None:
+        return "undecided"
+    low, high = interval
+    if low > 1:
+        return "faster"
+    if high < 1:
+        return "slower"
+    return "same within noise" if high <= 1 + SAME and low >= 1 / (1 + SAME) else "undecided"
+
+
+def too_slow(interval: Interval, limit: float) -> bool:
+    """Whether the whole interval of the time, relative to the baseline's, lies above 1 + `limit`."""
+    return interval is not None and 1 / interval[1] > 1 + limit
+
+
+def check_speed(found: Benchmark) -> None:
+    """VerificationError that names the files which are too slow, beyond the noise."""
+    slow = [file for file in found["files"] if file["too_slow"]]
+    if slow:
+        raise VerificationError(
+            f"{len(slow)} of {len(found['files']) - 1} files take over {found['fail_if_slower']:.1%} more time than "
+            f"{found['baseline']}\n{', '.join(map(_excess, slow))}"
+        )
+
+
+def _excess(file: BenchFile) -> str:
+    assert file["speedup_interval"] is not None  # noqa: S101  without one nothing is too slow
+    low, high = file["speedup_interval"]
+    return f"{file['name']} {1 / file['speedup'] - 1:+.1%} (95 % interval {1 / high - 1:+.1%} to {1 / low - 1:+.1%})"
+
+
+def _notes(files: Sequence[OnnxFile], operations: Sequence[Operations]) -> list[str]:
+    notes = ["Memory was not measured.", "Energy is not available: no meter was read."]
+    for file, count in zip(files, operations, strict=True):
+        if count.unknown:
+            notes.append(
+                f"{file.name}: operations of {_listed(count.unknown)} are not known; its share is a lower bound."
+            )
+        if file.vocabulary is None:
+            notes.append(f"{file.name}: no embedding table was found; ids stay below {UNKNOWN_VOCABULARY}.")
+    return notes
+
+
+def _listed(names: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in names.items())

@@ -1,0 +1,101 @@
+"""What a device is really asked: how long the texts are, and what that makes of a batch that is padded to its longest."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from targets.errors import InputError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Requests by length: `tokens` ascending, and the share of all requests that each is (their sum is 1)."""
+
+    tokens: tuple[int, ...]
+    shares: tuple[float, ...]
+
+    @classmethod
+    def of(cls, lengths: Iterable[int]) -> "Traffic":
+        """From the length of every request, in tokens."""
+        tokens, counts = np.unique(np.fromiter(lengths, dtype=np.int64), return_counts=True)
+        return cls.counted(tokens.tolist(), counts.tolist())
+
+    @classmethod
+    def counted(cls, tokens: Sequence[int], counts: Sequence[float]) -> "Traffic":
+        """From lengths and how often each is asked. InputError for none, for lengths below 1 and for counts below 0."""
+        asked = {int(length): float(count) for length, count in zip(tokens, counts, strict=True) if count}
+        if not asked:
+            raise InputError("the traffic holds no request")
+        if min(asked) < 1 or not all(np.isfinite(count) and count > 0 for count in asked.values()):
+            raise InputError("traffic is lengths of at least 1 token and how often each is asked, above 0")
+        total = sum(asked.values())
+        return cls(tokens=tuple(sorted(asked)), shares=tuple(asked[length] / total for length in sorted(asked)))
+
+    @classmethod
+    def read(cls, path: Path) -> "Traffic":
+        """From JSON: a list of lengths, or an object of counts by length. InputError where it is neither."""
+        try:
+            return cls._parsed(json.loads(path.read_text(encoding="utf-8")))
+        except OSError:
+            raise InputError(
+                f"no traffic file at {path}\ngive --traffic a JSON file of lengths, or the word data"
+            ) from None
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f'{path.name} is no traffic ({error})\nit is a list of lengths, or counts by length: {{"32": 100}}'
+            ) from None
+
+    @classmethod
+    def _parsed(cls, data: Any) -> "Traffic":
+        if isinstance(data, dict):
+            return cls.counted([int(length) for length in data], list(data.values()))
+        if isinstance(data, list):
+            return cls.of(data)
+        raise ValueError(f"got {type(data).__name__}")
+
+    def padded(self, batch: int) -> "Traffic":
+        """What a device sees that waits for `batch` requests and pads them: the longest of so many independent draws."""
+        below = np.cumsum(self.shares) ** batch
+        return Traffic(tokens=self.tokens, shares=tuple(np.diff(below, prepend=0.0).tolist()))
+
+    def quantile(self, q: float) -> int:
+        """The least length that a share `q` of the requests does not exceed."""
+        return self.tokens[int(np.searchsorted(np.cumsum(self.shares), q * (1 - 1e-12)))]
+
+    def replayed(self, count: int = 16) -> tuple[int, ...]:
+        """So many lengths that stand for the whole: the middles of equal shares, from the shortest to the longest."""
+        return tuple(self.quantile((i + 0.5) / count) for i in range(count))
+
+    @property
+    def mean(self) -> float:
+        """Tokens a request, on average."""
+        return float(np.dot(self.tokens, self.shares))
+
+    def knots(self, count: int = 4, alignment: int = 4) -> list[int]:
+        """Lengths to profile: about `count`, spread over those asked, from the shortest to the longest.
+
+        Multiples of `alignment` where they lie between: a latency is read between knots, never beyond them.
+        """
+        low, high = self.tokens[0], self.tokens[-1]
+        spread = np.linspace(low, high, count)[1:-1]
+        inner = {int(round(length / alignment) * alignment) for length in spread}
+        return sorted({low, high} | {length for length in inner if low < length < high})
+
+    def weights(self, knots: Sequence[int]) -> Floats:
+        """How much of the expected latency is that of each knot: float64 [knots], their sum is 1.
+
+        Exact for a latency that is a straight line between knots.
+        """
+        return np.asarray(self.shares) @ between(knots, self.tokens)
+
+
+def between(knots: Sequence[int], lengths: Sequence[int]) -> Floats:
+    """Weights of linear interpolation, float64 [lengths, knots]; a length beyond the knots is read at the last of them."""
+    return np.array([np.interp(lengths, knots, row) for row in np.eye(len(knots))]).T
