@@ -73,9 +73,9 @@ def result(files: Files, workload: Workload, checks: int, processes: int, seed: 
 def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workloads", nargs="+", default=["1x128", "8x128"], help="batch x tokens")
+    parser.add_argument("--workloads", nargs="+", default=["1x128", "8x128", "4x512"], help="batch x tokens")
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--checks", type=int, default=8)
+    parser.add_argument("--checks", type=int, default=12)
     parser.add_argument("--processes", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=None)

@@ -48,9 +48,15 @@ def demo(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def figure(net: Mapping[str, Any]) -> str:
+    """The test figure, and the accuracy where that is another one."""
+    accuracy = net["others"].get("accuracy")
+    return f"{100 * net['test']:.1f}" + ("" if accuracy is None else f" ({100 * accuracy['test']:.1f})")
+
+
 def pick(chosen: Mapping[str, Any] | None) -> str:
-    """The test figure of what a minimum speed-up picks, and the speed-up that was measured."""
-    return "none" if chosen is None else f"{100 * chosen['test']:.1f} at {chosen['speedup']:.2f}x"
+    """The figure of what a minimum speed-up picks, and the speed-up that was measured."""
+    return "none" if chosen is None else f"{figure(chosen)} at {chosen['speedup']:.2f}x"
 
 
 def labelled(record: Mapping[str, Any]) -> str:
@@ -60,8 +66,8 @@ def labelled(record: Mapping[str, Any]) -> str:
         if task in record:
             result = record[task]
             figures = " | ".join(pick(result["picks"][least]) for least in ("1.5x", "2.0x", "3.0x"))
-            dense = f"{100 * result['dense']['test']:.1f}"
-            lines.append(f"| {name}, {result['epochs']:g} epochs | {result['metric']} | {dense} | {figures} |")
+            metric = result["metric"] + (" (accuracy)" if "accuracy" in result["dense"]["others"] else "")
+            lines.append(f"| {name}, {result['epochs']:g} epochs | {metric} | {figure(result['dense'])} | {figures} |")
     return "\n".join(lines)
 
 

@@ -65,15 +65,29 @@ class NetworkBytes:
         the product, its activation, and the scratch of that.
         """
         asked = self.workload
-        attention = (4 * self.dimensions.head_size + asked.tokens) * heads
+        tokens = max(asked.lengths, default=asked.tokens)
+        attention = (4 * self.dimensions.head_size + tokens) * heads
         dearest = np.maximum(attention, 3 * units).max(axis=1)
-        values = asked.batch * asked.tokens * dearest
-        return np.asarray(_ACTIVATION_BYTES[asked.precision] * values, dtype=np.float64)
+        return np.asarray(_ACTIVATION_BYTES[asked.precision] * asked.batch * tokens * dearest, dtype=np.float64)
 
     def saved(self, heads: Counts, units: Counts) -> Floats:
         """Bytes of weights and of activations [N, 2] that the dense network has more."""
         dense = counts_of([self.dimensions.dense])
         return np.stack([size(*dense) - size(heads, units) for size in (self.weights, self.activations)], axis=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` inverts it."""
+        return {**asdict(self), "workload": self.workload.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "NetworkBytes":
+        """Inverse of `to_json`; KeyError, TypeError or ValueError where the data are of another form."""
+        workload = {**data["workload"], "lengths": tuple(data["workload"].get("lengths", ()))}
+        return cls(
+            dimensions=Dimensions(**data["dimensions"]),
+            stem_parameters=int(data["stem_parameters"]),
+            workload=Workload(**workload),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +177,7 @@ class MemoryModel:
             "target": self.target,
             "source": self.source,
             "fingerprint": self.fingerprint.to_json(),
-            "network": asdict(self.network),
+            "network": self.network.to_json(),
             "loading": asdict(self.loading),
             "serving": asdict(self.serving),
             "peak_error": asdict(self.peak_error) if self.peak_error else None,
@@ -186,7 +200,7 @@ class MemoryModel:
                 target=str(data["target"]),
                 source=_source(data["source"]),
                 fingerprint=Fingerprint.from_json(data["fingerprint"]),
-                network=_network(data["network"]),
+                network=NetworkBytes.from_json(data["network"]),
                 loading=_phase(data["loading"]),
                 serving=_phase(data["serving"]),
                 peak_error=SavingError(**data["peak_error"]) if data["peak_error"] else None,
@@ -204,14 +218,6 @@ def _source(value: Any) -> Any:
     if value not in get_args(Source):
         raise ValueError(f"{value!r} is none of {', '.join(get_args(Source))}")
     return value
-
-
-def _network(data: Mapping[str, Any]) -> NetworkBytes:
-    return NetworkBytes(
-        dimensions=Dimensions(**data["dimensions"]),
-        stem_parameters=int(data["stem_parameters"]),
-        workload=Workload(**data["workload"]),
-    )
 
 
 def _phase(data: Mapping[str, Any]) -> Phase:

@@ -298,10 +298,10 @@ def test_the_scaled_base_is_the_best_that_one_constant_can_do_on_the_samples():
     samples = choose_samples(base, DIMS, OLD, 10, 0, avoid=random_stacks(20, 0))
     assert set(samples) < set(clock.opened)
     ratios = np.array([base.predict(s, OLD).value / device.seconds(s) for s in samples])
-    constants = np.linspace(0.01, 2, 200_000)
+    constants = np.linspace(0.01, 2, 20_000)
     best = constants[((constants[:, None] * ratios - 1) ** 2).sum(axis=1).argmin()]
     check = random_stacks(20, 0)[0]
-    assert table.checks[0]["scaled_s"] == pytest.approx(best * base.predict(check, OLD).value, rel=1e-4)
+    assert table.checks[0]["scaled_s"] == pytest.approx(best * base.predict(check, OLD).value, rel=1e-3)
 
 
 def test_checks_never_enter_the_fit():
