@@ -9,8 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from compiler.costing import CostModel
 from compiler.evaluation import Quality
 from compiler.pipeline.costs import Device
@@ -22,6 +20,7 @@ from compiler.report.schema import SCHEMA_VERSION
 from compiler.spaces import Shape
 from compiler.store.store import write_atomically
 from profilers import CostTable
+from profilers.interval import median_interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +49,6 @@ def _shape(shape: Shape) -> dict[str, list[int]]:
 def _metric(name: str, validation: Quality, test: Quality) -> dict[str, Any]:
     others = {n: {"validation": validation.others[n], "test": test.others[n]} for n in validation.others}
     return {"name": name, "validation": validation.metric, "test": test.metric, "others": others}
-
-
-def _interval(ratios: Sequence[float], seed: int = 0) -> list[float] | None:
-    """95 % bootstrap interval of the median ratio over blocks."""
-    if len(ratios) < 3:
-        return None
-    rng = np.random.default_rng(seed)
-    medians = np.median(rng.choice(np.array(ratios), size=(2000, len(ratios))), axis=1)
-    return [float(x) for x in np.percentile(medians, [2.5, 97.5])]
 
 
 def _measured(winner: Winner) -> dict[str, Any] | None:
@@ -101,7 +91,7 @@ def candidate(winner: Winner, outcome: Outcome) -> dict[str, Any]:
         "measured": _measured(winner),
         "parameters": winner.found.parameters,
         "speedup": winner.speedup,
-        "speedup_interval": _interval(winner.speedups),
+        "speedup_interval": median_interval(winner.speedups),
         "speedup_same_precision": _same_precision(winner, outcome),
         "precision": winner.found.precision,
         "grid": list(winner.grid),
