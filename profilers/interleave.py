@@ -176,6 +176,11 @@ class _Run:
         )
 
 
+def _over(round_: int, plan: Plan, deadline: float) -> bool:
+    """Whether the time is up: the first rounds are never cut short."""
+    return round_ >= plan.min_rounds and time.monotonic() > deadline
+
+
 def interleave(
     programs: Sequence[Program],
     reference: Program,
@@ -199,7 +204,7 @@ def interleave(
     with run.stack:
         for round_ in range(plan.max_rounds):
             for index in rng.permutation(len(unsettled)):
-                if round_ >= plan.min_rounds and time.monotonic() > deadline:
+                if _over(round_, plan, deadline):
                     break
                 run.take(unsettled[index], round_)
                 done += 1
@@ -207,4 +212,6 @@ def interleave(
             unsettled = [p for p in unsettled if p.name not in run.too_large]
             if round_ + 1 >= plan.min_rounds:
                 unsettled = [p for p in unsettled if run.series(p.name).error > plan.tolerance]
+            if not unsettled or _over(round_ + 1, plan, deadline):
+                break
     return {name: run.series(name) for name in (p.name for p in programs) if name in run.blocks}

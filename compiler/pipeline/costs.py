@@ -213,7 +213,7 @@ def _given(options: Options, device: Device, bench: ModelWorkbench) -> tuple[Cos
     runtimes = {w.runtime for w in table.workloads()}
     if wanted.runtime not in runtimes and len(runtimes) == 1 and options.runtime is None:
         wanted = replace(wanted, runtime=runtimes.pop())
-    if device.here and table.source == "measured":
+    if device.here and table.source in {"measured", "transferred"}:
         table.check_device(device.fingerprint, wanted.runtime)
     try:
         for workload in device.workloads:

@@ -524,7 +524,7 @@ def test_the_time_cap_ends_the_rounds_but_never_the_first_ones(monkeypatch):
     module = sys.modules["profilers.interleave"]  # the package's attribute of that name is the function
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     rng = np.random.default_rng(0)
-    series = run(Machine(noise=lambda _: rng.uniform(0.5, 2)), plan=replace(PLAN, time_cap_s=1.0))
+    series = run(Machine(noise=lambda _: rng.uniform(0.5, 2)), plan=replace(PLAN, max_rounds=10**9, time_cap_s=1.0))
     assert {len(s.blocks) for s in series.values()} == {PLAN.min_rounds}
 
 
