@@ -4,6 +4,7 @@
 
 For each workload a model is fitted to the dense network and three others, then held against sub-networks of every space
 that it never saw. Each network is served in fresh processes; the worst of them counts. Other load does not disturb it.
+Weights stand inside the ONNX file, as paretoc ships them, or in a file beside it, which ONNX Runtime maps.
 """
 
 import argparse
@@ -15,7 +16,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from compiler.export.files import write_graph
+import onnx
+
+from compiler.export.files import inline
 from compiler.export.workbench import ModelWorkbench
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
@@ -29,18 +32,20 @@ from targets import Target, measure_fingerprint
 
 
 class Files:
-    """Writes sub-networks of the embedded model as ONNX files."""
+    """Writes sub-networks of the embedded model as ONNX files, their weights inside or beside."""
 
-    def __init__(self, precision: str) -> None:
+    def __init__(self, precision: str, weights: str) -> None:
         checkpoint = load_checkpoint(str(embedded_model()), task="embedding")
-        self.architecture, self.precision = checkpoint.architecture, precision
+        self.architecture, self.precision, self.weights = checkpoint.architecture, precision, weights
         self.bench = ModelWorkbench(checkpoint, find_templates(checkpoint, Store(default_root()), [precision]))
 
     def write(self, stack: Stack, path: Path) -> None:
         """The sub-network of these sizes that keeps the first heads and units."""
         graph = self.bench(stack).graph(self.precision)
         assert isinstance(graph, Graph)  # noqa: S101  a stack has no file yet
-        write_graph(graph, path)
+        onnx.save_model(
+            inline(graph), path, save_as_external_data=self.weights == "beside", location=f"{path.name}.data"
+        )
 
     def processes(self, workload: Workload, count: int) -> list[dict[str, Any]]:
         """The dense network's processes one by one."""
@@ -67,13 +72,14 @@ def result(files: Files, workload: Workload, checks: int, processes: int, seed: 
         processes=processes,
         progress=lambda share: print(f"{share:.0%}", file=sys.stderr),
     )
-    return {"model": model.to_json(), "dense_processes": files.processes(workload, processes)}
+    return {"weights": files.weights, "model": model.to_json(), "dense_processes": files.processes(workload, processes)}
 
 
 def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workloads", nargs="+", default=["1x128", "8x128", "4x512"], help="batch x tokens")
+    parser.add_argument("--weights", nargs="+", default=["inside", "beside"], choices=["inside", "beside"])
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--checks", type=int, default=12)
     parser.add_argument("--processes", type=int, default=5)
@@ -82,13 +88,17 @@ def main() -> None:
     arguments = parser.parse_args()
     sizes = [[int(size) for size in text.split("x")] for text in arguments.workloads]
     asked = [Workload(batch=b, tokens=t, precision=arguments.precision) for b, t in sizes]
-    files = Files(arguments.precision)
+    layouts = [Files(arguments.precision, weights) for weights in arguments.weights]
     record = {
         "command": "python bench/memory.py",
         "versions": {name: metadata.version(name) for name in ("onnxruntime", "numpy", "paretoc")},
         "seed": arguments.seed,
         "processes": arguments.processes,
-        "results": [result(files, w, arguments.checks, arguments.processes, arguments.seed) for w in asked],
+        "results": [
+            result(files, workload, arguments.checks, arguments.processes, arguments.seed)
+            for files in layouts
+            for workload in asked
+        ],
     }
     text = json.dumps(record, indent=1)
     if arguments.json:
