@@ -3,7 +3,9 @@
     python bench/tables.py --models minilm --batch 1 --tokens 32 128 --threads 1 --precision fp32,int8 --nets 60
 
 Models are shapes: costs do not depend on the values of weights. Each cell is one profile of its own; its figures, the
-control beside them (a straight line through operations) and every network measured go into the JSON.
+control beside them (a straight line through operations) and every network measured go into the JSON. With --tables the
+tables themselves are written, too, one file a model, as they can ship in targets/costs. With --cache a benchmark that
+was killed goes on where it was, and with --recorded beside it the samples taken before are fitted and scored once more.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -19,11 +22,15 @@ from typing import Any
 from compiler.export import ModelWorkbench
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
-from compiler.pipeline.costs import check_shapes, find_device
+from compiler.pipeline.costs import Device, StoreRecorder, about_samples, check_shapes, find_here
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.options import Options
-from compiler.store import Store, default_root
-from profilers import Plan, measure_table
+from compiler.store import Store, default_root, key_of
+from profilers import CostTable, Plan, Program, Runtime, Session, Workload, measure_table
+from profilers.runtimes import OutOfMemoryError
+
+CHECK_ROUNDS = 3
+"""Blocks of each check network, and twice as many on several threads: what it really takes should be beyond doubt."""
 
 RANDOM = {
     "bert-base": ("bert", {}),
@@ -46,22 +53,58 @@ def model_folder(name: str, root: Path) -> Path:
     return folder
 
 
-def cell(bench: ModelWorkbench, options: Options, nets: int) -> Iterator[dict[str, Any]]:
-    """The tables of one workload, one a precision: their errors, their sizes, and every check network."""
-    device = find_device(options)
+class Recorded:
+    """A runtime that times nothing: blocks that were not recorded are left out, as if the device could not hold them."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.name, self.source, self.describe = runtime.name, runtime.source, runtime.describe
+
+    def open(self, program: Program, workload: Workload) -> AbstractContextManager[Session]:
+        """Always OutOfMemoryError."""
+        raise OutOfMemoryError(f"{program.name} was not recorded under {workload}")
+
+
+def cell(
+    bench: ModelWorkbench, device: Device, nets: int, seed: int, store: Store, *, recorded: bool
+) -> Iterator[CostTable]:
+    """The tables of one workload, one a precision; with `recorded`, of samples in the store alone, if it has them all.
+
+    A table's seconds are those of every run that has measured for it to the end.
+    """
     assert device.runtime is not None  # noqa: S101  a device that is not here was refused
-    checks = check_shapes(bench.checkpoint.architecture, device.target.size_alignment, options.seed, nets)
+    runtime = Recorded(device.runtime) if recorded else device.runtime
+    checks = check_shapes(bench.checkpoint.architecture, device.target.size_alignment, seed, nets)
     for workload in (replace(device.workload, precision=p) for p in device.precisions):
-        plan = replace(Plan(), time_cap_s=60.0 + nets)
+        about = about_samples(device, workload, bench, seed)
+        key = key_of([about, nets])
+        spent_s = store.get("seconds", key)
+        if recorded and spent_s is None:
+            continue
         table = measure_table(
-            device.target, bench.dimensions, workload, device.runtime, bench, device.fingerprint,
-            checks=checks, plan=plan, seed=options.seed,
+            device.target, bench.dimensions, workload, runtime, bench, device.fingerprint, checks=checks,
+            plan=replace(Plan(), time_cap_s=0.0), check_rounds=CHECK_ROUNDS, seed=seed, recorder=StoreRecorder(store, about),
         )  # fmt: skip
-        assert table.error is not None  # noqa: S101  it has check networks
-        yield {
-            "workload": workload.to_json(), "error": asdict(table.error), "seconds": round(table.seconds, 1),
-            "entries": len(table.entries), "checks": list(table.checks), "fingerprint": device.fingerprint.to_json(),
-        }  # fmt: skip
+        if not recorded:
+            spent_s = (spent_s or 0.0) + table.seconds
+            store.put("seconds", key, spent_s)
+        yield replace(table, seconds=spent_s)
+
+
+def figures(table: CostTable) -> dict[str, Any]:
+    """What the JSON says of the table of one workload: its error, its size, and every check network."""
+    ((workload, error),) = table.errors.items()
+    return {
+        "workload": workload.to_json(), "error": asdict(error), "seconds": round(table.seconds, 1),
+        "entries": len(table.entries), "checks": list(table.checks), "fingerprint": table.fingerprint.to_json(),
+    }  # fmt: skip
+
+
+def cells(name: str, bench: ModelWorkbench, arguments: argparse.Namespace, store: Store) -> Iterator[CostTable]:
+    """The tables of one model, a workload each."""
+    precisions = tuple(arguments.precision.split(","))
+    for batch, tokens, threads in product(arguments.batch, arguments.tokens, arguments.threads):
+        options = Options(model=name, precisions=precisions, batch=batch, seq_len=tokens, threads=threads)
+        yield from cell(bench, find_here(options), arguments.nets, arguments.seed, store, recorded=arguments.recorded)
 
 
 def main() -> None:
@@ -75,24 +118,30 @@ def main() -> None:
     parser.add_argument("--nets", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--tables", type=Path, default=None, help="folder for a table of each model")
+    parser.add_argument("--cache", type=Path, default=None, help="where samples are kept (nowhere if left out)")
+    parser.add_argument("--recorded", action="store_true", help="time nothing: score the samples in --cache")
     arguments = parser.parse_args()
-    precisions = tuple(arguments.precision.split(","))
+    if arguments.recorded and arguments.cache is None:
+        parser.error("--recorded needs the --cache that the samples were kept in")
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as root:
+        store = Store(arguments.cache or Path(root) / "cache")
         for name in arguments.models:
             checkpoint = load_checkpoint(str(model_folder(name, Path(root))), task="embedding")
-            bench = ModelWorkbench(checkpoint, find_templates(checkpoint, Store(default_root()), precisions))
-            for batch, tokens, threads in product(arguments.batch, arguments.tokens, arguments.threads):
-                options = Options(
-                    model=name, precisions=precisions, batch=batch, seq_len=tokens, threads=threads, seed=arguments.seed
-                )
-                for row in cell(bench, options, arguments.nets):
-                    results.append({"model": name, **row})
-                    error = row["error"]
-                    sys.stderr.write(f"{name} {row['workload']} {error} {row['seconds']} s\n")
-                    if arguments.json is not None:
-                        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-                        arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            templates = find_templates(checkpoint, Store(default_root()), arguments.precision.split(","))
+            tables: list[CostTable] = []
+            for table in cells(name, ModelWorkbench(checkpoint, templates), arguments, store):
+                tables.append(table)
+                results.append({"model": name, **figures(table)})
+                row = results[-1]
+                sys.stderr.write(f"{name} {row['workload']} {row['error']} {row['seconds']} s\n")
+                if arguments.json is not None:
+                    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+                    arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            if arguments.tables is not None and tables:
+                arguments.tables.mkdir(parents=True, exist_ok=True)
+                CostTable.merge(tables).write(arguments.tables / f"cpu-{name}.json")
     json.dump(
         [{k: v for k, v in row.items() if k not in {"checks", "fingerprint"}} for row in results], sys.stdout, indent=1
     )

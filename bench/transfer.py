@@ -18,7 +18,7 @@ from typing import Any
 from compiler.export import ModelWorkbench
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
-from compiler.pipeline.costs import Device, check_shapes, find_device
+from compiler.pipeline.costs import Device, check_shapes, find_here
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.options import Options
 from compiler.store import Store, default_root
@@ -36,7 +36,7 @@ QUICK = Plan(min_rounds=1, max_rounds=1, block_s=0.0)
 
 def device(**changes: Any) -> tuple[Device, Workload]:
     """The device as a pair asks for it, and its workload at the precision asked."""
-    found = find_device(Options(model="", **changes))
+    found = find_here(Options(model="", **changes))
     return found, next(w for w in found.workloads if w.precision == found.precisions[-1])
 
 

@@ -1,12 +1,14 @@
 """What every piece of a network costs on a device, and how wrong the table is.
 
 A network's latency is a sum: base (stem, read-out, call) + mask (once, if any attention is kept) + its attention and
-FFN sub-blocks. Sizes between measured ones are interpolated, and say so.
+FFN sub-blocks + the working memory of the widest of each, which a call touches anew and its other blocks find warm.
+Sizes between measured ones are interpolated, and say so; a workspace is in proportion to its width.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -21,13 +23,19 @@ from targets import Fingerprint
 from targets.errors import InputError, TargetError
 
 SCHEMA = 2
-Piece = Literal["base", "mask", "attention", "ffn"]
+Piece = Literal["base", "mask", "attention", "ffn", "attention_workspace", "ffn_workspace"]
 Source = Literal["measured", "transferred", "roofline", "null"]
 Floats = NDArray[np.float64]
 
+_ROWS = ("errors", "entries", "checks")
+"""Lists of a table's file that have one line a row."""
+
+_OF_EACH = ("too_large", "transfers", "warnings")
+"""Lists in a table's `how` of which every workload has its own items."""
+
 
 class CostKey(NamedTuple):
-    """A piece of a network at one size under one workload; base and mask have size 0."""
+    """A piece of a network at one size under one workload; base and mask have size 0, a workspace the dense model's."""
 
     piece: Piece
     size: int
@@ -92,17 +100,28 @@ class CostTable:
 
     @classmethod
     def merge(cls, tables: Sequence["CostTable"]) -> "CostTable":
-        """One table of several taken on one device, each under workloads of its own."""
+        """One table of several taken on one device, each under workloads of its own.
+
+        Its fingerprint has no number of threads where theirs differ.
+        """
+        threads = {table.fingerprint.threads for table in tables}
         return replace(
             tables[0],
+            fingerprint=replace(tables[0].fingerprint, threads=threads.pop() if len(threads) == 1 else None),
             entries={key: seconds for table in tables for key, seconds in table.entries.items()},
             errors={workload: error for table in tables for workload, error in table.errors.items()},
             checks=tuple(check for table in tables for check in table.checks),
             seconds=sum(table.seconds for table in tables),
-            how={
-                **tables[-1].how,
-                "too_large": [net for table in tables for net in table.how.get("too_large", ())],
-            },
+            how={**tables[-1].how, **{name: items for name in _OF_EACH if (items := _distinct(name, tables))}},
+        )
+
+    def under(self, workloads: Collection[Workload]) -> "CostTable":
+        """What the table says of these workloads, its error on them included."""
+        return replace(
+            self,
+            entries={key: seconds for key, seconds in self.entries.items() if key.workload in workloads},
+            errors={workload: error for workload, error in self.errors.items() if workload in workloads},
+            checks=tuple(check for check in self.checks if _workload(check) in workloads),
         )
 
     def lookup(self, key: CostKey) -> Estimate:
@@ -136,6 +155,10 @@ class CostTable:
         curve[0] = 0.0
         return curve
 
+    def workspace(self, piece: Piece, workload: Workload) -> float:
+        """Seconds a head or a unit of the widest sub-block; nothing where the table has no such entry."""
+        return next((s / k.size for k, s in self.entries.items() if (k.piece, k.workload) == (piece, workload)), 0.0)
+
     def predict(self, stack: Stack, workload: Workload) -> Estimate:
         """Latency of a network, in seconds."""
         attention = self.curve("attention", max(sizes.heads for sizes in stack), workload)
@@ -144,6 +167,8 @@ class CostTable:
         if any(sizes.heads for sizes in stack):
             total += self.lookup(CostKey("mask", 0, workload)).value
         total += sum(attention[sizes.heads] + ffn[sizes.ffn_units] for sizes in stack)
+        total += self.workspace("attention_workspace", workload) * max(sizes.heads for sizes in stack)
+        total += self.workspace("ffn_workspace", workload) * max(sizes.ffn_units for sizes in stack)
         return Estimate(value=float(total), source=self._source_of(stack, workload))
 
     def _source_of(self, stack: Stack, workload: Workload) -> str:
@@ -164,8 +189,7 @@ class CostTable:
             raise TargetError(f"the cost table is of another model: {wrong[0]}\nprofile this model: compile profile")
         if workload not in self.workloads():
             raise TargetError(
-                f"the cost table has no entries for {_words(workload)}\nit has: "
-                + "; ".join(_words(w) for w in self.workloads())
+                f"the cost table has no entries for {workload}\nit has: " + "; ".join(str(w) for w in self.workloads())
             )
 
     def check_device(self, here: Fingerprint, runtime: str) -> None:
@@ -212,7 +236,7 @@ class CostTable:
                 dimensions=Dimensions(**data["dimensions"]),
                 entries=dict(_entry(row) for row in data["entries"]),
                 errors=dict(_error(row) for row in data["errors"]),
-                checks=tuple(data.get("checks", ())),
+                checks=tuple(_check(row) for row in data.get("checks", ())),
                 seconds=float(data.get("seconds_to_measure", 0.0)),
                 how=dict(data.get("how", {})),
             )
@@ -222,11 +246,12 @@ class CostTable:
             ) from None
 
     def write(self, path: Path) -> None:
-        """Write as JSON."""
-        path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+        """Write as JSON: an indented document in which an error, an entry or a check has one line."""
+        items = (f" {json.dumps(name)}: {_lines(name, value)}" for name, value in self.to_json().items())
+        path.write_text("{\n" + ",\n".join(items) + "\n}\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, path: Path) -> "CostTable":
+    def read(cls, path: Traversable) -> "CostTable":
         """Read a table; InputError where the file is missing, truncated or no table."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
@@ -254,11 +279,30 @@ def _entry(row: Mapping[str, Any]) -> tuple[CostKey, float]:
     return CostKey(piece, int(values.pop("size")), Workload(**values)), seconds
 
 
+def _workload(row: Mapping[str, Any]) -> Workload:
+    return Workload(**{name: row[name] for name in Workload().to_json()})
+
+
+def _check(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row, if it says under which workload it was taken; KeyError or TypeError where it does not."""
+    _workload(row)
+    return dict(row)
+
+
 def _error(row: Mapping[str, Any]) -> tuple[Workload, TableError]:
-    asked = {name: row[name] for name in Workload().to_json()}
-    return Workload(**asked), TableError(**{name: value for name, value in row.items() if name not in asked})
+    workload = _workload(row)
+    figures = {name: value for name, value in row.items() if name not in workload.to_json()}
+    return workload, TableError(**figures)
 
 
-def _words(workload: Workload) -> str:
-    w = workload
-    return f"batch {w.batch}, {w.tokens} tokens, {w.threads} threads, {w.precision}, {w.runtime}"
+def _distinct(name: str, tables: Sequence[CostTable]) -> list[Any]:
+    """All items of one list in the tables' `how`, each once."""
+    items = [item for table in tables for item in table.how.get(name, ())]
+    return [item for i, item in enumerate(items) if item not in items[:i]]
+
+
+def _lines(name: str, value: Any) -> str:
+    """A value of the document as JSON, indented by one."""
+    if name in _ROWS and value:
+        return "[\n" + ",\n".join(f"  {json.dumps(row)}" for row in value) + "\n ]"
+    return json.dumps(value, indent=1).replace("\n", "\n ")

@@ -4,10 +4,13 @@ The speed of a shared machine wanders by several percent within a second. So eac
 alternate with those of a reference network, turn by turn, and each turn is held against the reference just before and
 just after it. The reference's session lives as long as the run, one other session at a time beside it; networks
 come in random order, and those whose turns still disagree are taken again until the time is up.
+
+Sessions of one network differ, too, by where their memory and their threads come to lie: on two shared cores with a
+standard deviation of 2 % on one thread and of 3 to 6 % on two. So a block is short, and what counts is how many there are.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,6 +28,9 @@ Floats = NDArray[np.float64]
 _MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 _MEDIAN_TO_MEAN_ERROR = 1.2533  # how much less certain its median is than its mean
 
+_LEAST_TURNS = 3
+_LONG_CALLS_S = 0.1
+
 
 class Recorder(Protocol):
     """Keeps blocks across runs: what was recorded is not measured again."""
@@ -38,15 +44,16 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How long to measure: turns of a block fill `block_s` within their bounds.
+    """How long to measure: turns of a block fill `block_s` within their bounds, and three at least do not exceed `long_s`.
 
     `tolerance` is the relative standard error of a network's latency that is good enough.
     """
 
     min_rounds: int = 1
-    max_rounds: int = 4
-    block_s: float = 0.45
-    min_turns: int = 8
+    max_rounds: int = 6
+    block_s: float = 0.2
+    long_s: float = 1.5
+    min_turns: int = 4
     max_turns: int = 60
     warmup: int = 2
     tolerance: float = 0.005
@@ -88,11 +95,14 @@ class Series:
 
     @property
     def error(self) -> float:
-        """Relative standard error of `median_s`, from how far the turns lie apart."""
+        """Relative standard error of `median_s`, from how far the turns lie apart, and the blocks."""
         ratios = self.ratios
         middle = float(np.median(ratios))
         deviation = _MAD_TO_DEVIATION * float(np.median(np.abs(ratios - middle)))
-        return float(_MEDIAN_TO_MEAN_ERROR * deviation / middle / np.sqrt(len(ratios)))
+        within = _MEDIAN_TO_MEAN_ERROR * deviation / np.sqrt(len(ratios))
+        blocks = [float(np.median(block.ratios)) for block in self.blocks]
+        between = np.std(blocks, ddof=1) / np.sqrt(len(blocks)) if len(blocks) > 1 else 0.0
+        return float(max(within, between) / middle)
 
     @property
     def pooled(self) -> Measurement:
@@ -110,23 +120,30 @@ class Series:
         return [1 / float(np.median(block.ratios)) for block in self.blocks]
 
 
-def _call(session: Session, count: int = 1) -> list[float]:
-    """Seconds of calls after one that is not counted: it finds the caches full of the other network (2 to 8 % slower)."""
-    session.sample(1)
-    return session.sample(count)
+def _turns(turn_s: float, plan: Plan) -> int:
+    """How many turns of so many seconds make a block."""
+    wanted = np.clip(plan.block_s / turn_s, plan.min_turns, plan.max_turns)
+    return int(min(wanted, max(plan.long_s / turn_s, _LEAST_TURNS)))
 
 
 def _take(session: Session, reference: Session, plan: Plan) -> Block:
-    """Alternate: as many calls a turn as the reference's one call lasts."""
+    """Alternate: as many calls a turn as the reference's one call lasts.
+
+    The first call of a turn is not counted: it finds the caches full of the other network and is 2 to 8 % slower, where
+    a call takes milliseconds. What a long call has to fetch is nothing beside what it computes.
+    """
     session.sample(plan.warmup)
-    own, other = session.sample(1)[0], reference.sample(1)[0]
-    calls = int(np.clip(round(other / max(own, 1e-9)), 1, 16))
-    turn_s = 2 * other + (calls + 1) * own
-    turns = int(np.clip(plan.block_s / max(turn_s, 1e-9), plan.min_turns, plan.max_turns))
-    references, taken = _call(reference), []
-    for _ in range(turns):
-        taken.append(tuple(_call(session, calls)))
-        references += _call(reference)
+    own, other = (max(opened.sample(1)[0], 1e-9) for opened in (session, reference))
+    calls = int(np.clip(round(other / own), 1, 16))
+    cold = 1 if own + other < _LONG_CALLS_S else 0
+
+    def call(opened: Session, count: int) -> list[float]:
+        return opened.sample(cold + count)[cold:]
+
+    references, taken = call(reference, 1), []
+    for _ in range(_turns((1 + cold) * other + (calls + cold) * own, plan)):
+        taken.append(tuple(call(session, calls)))
+        references += call(reference, 1)
     return Block(reference_s=tuple(references), turns_s=tuple(taken))
 
 
@@ -166,6 +183,13 @@ class _Run:
         with self.runtime.open(program, program.asked(self.workload)) as session:
             return _take(session, self.opened, self.plan)
 
+    def wants(self, name: str, round_: int, least: int) -> bool:
+        """Whether another block of a network is due: its first ones always, further ones while its turns disagree."""
+        if name in self.too_large or round_ < least:
+            return name not in self.too_large
+        taken = len(self.blocks.get(name, ()))
+        return taken == round_ < self.plan.max_rounds and self.series(name).error > self.plan.tolerance
+
     def series(self, name: str) -> Series:
         references = [second for blocks in self.blocks.values() for block in blocks for second in block.reference_s]
         return Series(
@@ -176,11 +200,6 @@ class _Run:
         )
 
 
-def _over(round_: int, plan: Plan, deadline: float) -> bool:
-    """Whether the time is up: the first rounds are never cut short."""
-    return round_ >= plan.min_rounds and time.monotonic() > deadline
-
-
 def interleave(
     programs: Sequence[Program],
     reference: Program,
@@ -189,29 +208,29 @@ def interleave(
     *,
     plan: Plan,
     seed: int,
+    rounds: Mapping[str, int] | None = None,
     recorder: Recorder | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Series]:
     """Series of every program that fits into the device's memory, by name.
 
+    `rounds` are blocks at least, by name, where they are more than the plan's: however long they take, they are taken.
     `progress` is told the fraction of the planned blocks that are done.
     """
     rng = np.random.default_rng(seed)
     run = _Run(runtime, workload, plan, reference, recorder)
+    least = {p.name: max(plan.min_rounds, (rounds or {}).get(p.name, 0)) for p in programs}
     deadline = time.monotonic() + plan.time_cap_s
-    unsettled = list(programs)
-    total, done = plan.min_rounds * len(programs), 0
+    total, done = sum(least.values()), 0
     with run.stack:
-        for round_ in range(plan.max_rounds):
-            for index in rng.permutation(len(unsettled)):
-                if _over(round_, plan, deadline):
-                    break
-                run.take(unsettled[index], round_)
-                done += 1
-                progress(min(1.0, done / total))
-            unsettled = [p for p in unsettled if p.name not in run.too_large]
-            if round_ + 1 >= plan.min_rounds:
-                unsettled = [p for p in unsettled if run.series(p.name).error > plan.tolerance]
-            if not unsettled or _over(round_ + 1, plan, deadline):
+        for round_ in range(max(plan.max_rounds, *least.values())):
+            due = [p for p in programs if run.wants(p.name, round_, least[p.name])]
+            if not due:
                 break
+            for index in rng.permutation(len(due)):
+                program = due[index]
+                if round_ < least[program.name] or time.monotonic() < deadline:
+                    run.take(program, round_)
+                    done += 1
+                    progress(min(1.0, done / total))
     return {name: run.series(name) for name in (p.name for p in programs) if name in run.blocks}

@@ -133,6 +133,14 @@ class GpuMemoryUse:
     process_bytes: int | None
     growth_bytes: int | None
 
+    @property
+    def taken_bytes(self) -> int:
+        """The process on the GPU, else by how much the GPU's memory in use has grown. TargetError where neither is told."""
+        for told in (self.process_bytes, self.growth_bytes):
+            if told is not None:
+                return told
+        raise TargetError("memory is not available: NVML tells neither this process's nor the GPU's")
+
 
 def measure_gpu_memory(
     runtime: Runtime, program: Program, workload: Workload, target: Target, nvml: Nvml | None = None
@@ -152,6 +160,26 @@ def measure_gpu_memory(
         process_bytes=served.process_memory_bytes,
         growth_bytes=None if before_bytes is None or after_bytes is None else after_bytes - before_bytes,
     )
+
+
+def measure_taken_bytes(
+    file: Path,
+    program: Program,
+    inputs: Mapping[str, NDArray[Any]],
+    runtime: Runtime,
+    workload: Workload,
+    target: Target,
+    *,
+    processes: int = PROCESSES,
+) -> int:
+    """What a served ONNX file takes on its device: a process's peak on a CPU, GPU memory on a GPU. TargetError as there."""
+    if target.kind == "gpu":
+        return measure_gpu_memory(runtime, program, workload, target).taken_bytes
+    if workload.runtime != "onnxruntime":
+        raise TargetError(
+            f"memory is not available: on a CPU it is measured in ONNX Runtime, not in {workload.runtime}"
+        )
+    return measure_peak_memory(file, workload, inputs, processes=processes).peak_bytes
 
 
 def _forget_peak(ordinal: int) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profilers.measurement import Estimate
-from profilers.memory import PROCESSES, MemoryUse, measure_peak_memory
-from profilers.program import Dimensions
+from profilers.memory import PROCESSES, MemoryUse, measure_gpu_memory, measure_peak_memory
+from profilers.program import Dimensions, Workbench
+from profilers.runtimes import Runtime
 from profilers.sizes import LayerSizes, Stack
 from profilers.workload import Workload
 from targets import Fingerprint, Target
@@ -287,7 +288,45 @@ def measure_memory_model(
         serving=Phase.fit(dense.steady_bytes, steady, saved),
         seconds=time.monotonic() - start,
     )
-    return _checked(model, checks, unseen) if checks else model
+    peak = np.array([use.peak_bytes for use in unseen], dtype=np.float64)
+    steady = np.array([use.steady_bytes for use in unseen], dtype=np.float64)
+    return _checked(model, checks, peak, steady) if checks else model
+
+
+def measure_gpu_memory_model(
+    target: Target,
+    network: NetworkBytes,
+    fingerprint: Fingerprint,
+    runtime: Runtime,
+    workbench: Workbench,
+    *,
+    checks: Sequence[Stack] = (),
+    progress: Callable[[float], None] = lambda _: None,
+) -> MemoryModel:
+    """The same on a GPU, where a network takes its memory once: what was loaded is there while it serves.
+
+    TargetError where neither the driver nor the GPU's memory in use tells what a network takes.
+    """
+    start = time.monotonic()
+    dims = network.dimensions
+    fitted, checks = fit_stacks(dims), [stack for stack in checks if stack != dims.dense]
+    taken: list[int] = []
+    for stack in (dims.dense, *fitted, *checks):
+        taken.append(measure_gpu_memory(runtime, workbench(stack), network.workload, target).taken_bytes)
+        progress(len(taken) / (1 + len(fitted) + len(checks)))
+    known, unseen = (
+        np.array(part, dtype=np.float64) for part in (taken[1 : 1 + len(fitted)], taken[1 + len(fitted) :])
+    )
+    model = MemoryModel(
+        target=str(target),
+        source="measured",
+        fingerprint=fingerprint,
+        network=network,
+        loading=Phase(dense_bytes=0.0, per_weight_byte=0.0, per_activation_byte=0.0),
+        serving=Phase.fit(taken[0], known, network.saved(*counts_of(fitted))),
+        seconds=time.monotonic() - start,
+    )
+    return _checked(model, checks, unseen, unseen) if checks else model
 
 
 def _measure(
@@ -303,21 +342,22 @@ def _measure(
         return measure_peak_memory(path, workload, inputs, processes=processes)
 
 
-def _checked(model: MemoryModel, checks: Sequence[Stack], uses: Sequence[MemoryUse]) -> MemoryModel:
+def _checked(
+    model: MemoryModel, checks: Sequence[Stack], measured_peak: Floats, measured_steady: Floats
+) -> MemoryModel:
+    """The model's error on networks it never saw, from their bytes [N]."""
     counts = counts_of(checks)
     peak, steady = model.peak_bytes(*counts), model.steady_bytes(*counts)
-    measured_peak = np.array([use.peak_bytes for use in uses])
-    measured_steady = np.array([use.steady_bytes for use in uses])
     rows = [
         {
             "heads": [sizes.heads for sizes in stack],
             "ffn_units": [sizes.ffn_units for sizes in stack],
-            "measured_peak_bytes": use.peak_bytes,
+            "measured_peak_bytes": int(measured_peak[row]),
             "predicted_peak_bytes": float(peak[row]),
-            "measured_steady_bytes": use.steady_bytes,
+            "measured_steady_bytes": int(measured_steady[row]),
             "predicted_steady_bytes": float(steady[row]),
         }
-        for row, (stack, use) in enumerate(zip(checks, uses, strict=True))
+        for row, stack in enumerate(checks)
     ]
     dense = model.peak_bytes(*counts_of([model.network.dimensions.dense]))[0]
     return replace(

@@ -1,14 +1,15 @@
 """Measure a cost table: stacks of n and 2n equal blocks, some whole networks, and check networks the table never sees.
 
 Every block of a stack has its own weights. A sub-block's cost is the slope between stacks of different depth, so that
-stem, head and call cancel; base and mask are the intercepts all networks share. One weighted least-squares fit finds
-them together. Sizes are placed coarsely first; where a curve bends, its neighbours are measured too: matrices whose
+stem, head and call cancel; base and mask are the intercepts all networks share. Random networks of every size are among
+those fitted. One weighted least-squares fit finds all pieces together. Sizes are placed coarsely first; where a curve bends, its neighbours are measured too: matrices whose
 rows are a power of two apart fall into the same cache sets and take up to a fifth longer, alone among their neighbours.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from profilers.cost_table import CostKey, CostTable, Piece, Source, TableError
 from profilers.interleave import Plan, Recorder, Series, interleave
 from profilers.program import Dimensions, Program, Workbench
 from profilers.runtimes import Runtime
-from profilers.sizes import LayerSizes, Stack
+from profilers.sizes import LayerSizes, Stack, random_stack
 from profilers.workload import Workload
 from targets import Fingerprint, Target
 
@@ -30,8 +31,14 @@ _WHOLE_SHARES = (1 / 16, 1 / 4, 1 / 2, 1)
 _BEND = 0.04
 """A size whose cost is this far from the line between its neighbours gets neighbours of its own."""
 
-_FLOOR = 0.003
-"""Relative error below which no measurement is trusted more than others."""
+_SESSIONS = 0.015
+"""Relative standard deviation of sessions of one network: one block is not trusted further than that."""
+
+RANDOM_NETS = 20
+"""Random networks in every fit: what pieces cost among others, beside what they cost among their like."""
+
+CHECK_ROUNDS = 2
+"""Blocks of each check network at least: their own noise counts as the table's error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +63,15 @@ def ffn_sizes(dims: Dimensions, alignment: int) -> list[int]:
 
 def _stack(dims: Dimensions, heads: int, units: int, depth: int) -> Stack:
     return (LayerSizes(heads, units),) * depth + (LayerSizes(0, 0),) * (dims.layers - depth)
+
+
+def random_stacks(dims: Dimensions, alignment: int, count: int, seed: int) -> list[Stack]:
+    """Networks of several of the sizes to measure, from two sub-blocks to nearly all; few where a model has one layer."""
+    rng = np.random.default_rng(seed)
+    heads, units = head_sizes(dims), ffn_sizes(dims, alignment)
+    drawn = (random_stack(rng, heads, units, dims.layers) for _ in range(20 * count))
+    mixed = (stack for stack in drawn if len({sizes for sizes in stack if any(sizes)}) > 1)
+    return list(islice(dict.fromkeys(mixed), count))
 
 
 def plan_stacks(dims: Dimensions, alignment: int) -> list[Stack]:
@@ -88,7 +104,14 @@ def _keys(stacks: Sequence[Stack], workload: Workload) -> dict[Piece, list[CostK
     single = {next(iter(kept)) for s in stacks if len(kept := {x for x in s if any(x)}) == 1}
     heads = sorted({x.heads for x in single if x.heads and not x.ffn_units})
     units = sorted({x.ffn_units for x in single if x.ffn_units and not x.heads})
-    sizes: dict[Piece, list[int]] = {"base": [0], "mask": [0], "attention": heads, "ffn": units}
+    sizes: dict[Piece, list[int]] = {
+        "base": [0],
+        "mask": [0],
+        "attention": heads,
+        "ffn": units,
+        "attention_workspace": heads[-1:],
+        "ffn_workspace": units[-1:],
+    }
     return {piece: [CostKey(piece, size, workload) for size in found] for piece, found in sizes.items()}
 
 
@@ -97,7 +120,8 @@ def _row(stack: Stack, keys: Mapping[Piece, Sequence[CostKey]]) -> Floats:
     heads, units = ([key.size for key in keys[piece]] for piece in ("attention", "ffn"))
     attention = sum((_hats(heads, sizes.heads) for sizes in stack), np.zeros(len(heads)))
     ffn = sum((_hats(units, sizes.ffn_units) for sizes in stack), np.zeros(len(units)))
-    return np.concatenate([[1.0, any(sizes.heads for sizes in stack)], attention, ffn])
+    widest = [max(sizes.heads for sizes in stack) / heads[-1], max(sizes.ffn_units for sizes in stack) / units[-1]]
+    return np.concatenate([[1.0, any(sizes.heads for sizes in stack)], attention, ffn, widest])
 
 
 def fit_pieces(timed: Timed, workload: Workload) -> dict[CostKey, float]:
@@ -106,7 +130,7 @@ def fit_pieces(timed: Timed, workload: Workload) -> dict[CostKey, float]:
 
     keys = _keys(timed.stacks, workload)
     matrix = np.array([_row(stack, keys) for stack in timed.stacks])
-    weights = 1 / np.maximum(timed.errors, _FLOOR)
+    weights = 1 / np.hypot(timed.errors, _SESSIONS)
     solution, _ = nnls(matrix * (weights / timed.seconds)[:, None], weights)
     return dict(zip((key for found in keys.values() for key in found), map(float, solution), strict=True))
 
@@ -166,16 +190,21 @@ def measure_table(
     *,
     checks: Sequence[Stack],
     plan: Plan,
+    check_rounds: int = CHECK_ROUNDS,
     seed: int = 0,
     recorder: Recorder | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> CostTable:
     """Measure every piece of a model on a device, and the table's own error on `checks`.
 
-    The check networks are measured in the same interleaved run; their times never enter the fit.
+    The check networks are measured in the same interleaved run, in `check_rounds` blocks at least; their times never
+    enter the fit. On several threads every network is given twice the blocks.
     """
     start = time.monotonic()
     reference = _reference(dimensions, workbench)
+
+    several = 2 if workload.threads > 1 else 1  # their sessions differ about twice as much
+    plan = replace(plan, min_rounds=several * plan.min_rounds)
 
     def timed(stacks: Sequence[Stack], share: Callable[[float], float]) -> dict[Stack, Series]:
         programs = {stack: workbench(stack) for stack in dict.fromkeys(stacks)}
@@ -186,12 +215,14 @@ def measure_table(
             workload,
             plan=plan,
             seed=seed,
+            rounds={programs[stack].name: several * check_rounds for stack in checks if stack in programs},
             recorder=recorder,
             progress=lambda f: progress(share(f)),
         )
         return {stack: series[program.name] for stack, program in programs.items() if program.name in series}
 
     wanted = plan_stacks(dimensions, target.size_alignment)
+    wanted += [net for net in random_stacks(dimensions, target.size_alignment, RANDOM_NETS, seed) if net not in checks]
     series = timed([*wanted, *checks], lambda f: 0.95 * f)
     stacks, unseen = ([net for net in nets if net in series] for nets in (wanted, checks))
     level_s = next(iter(series.values())).reference_s

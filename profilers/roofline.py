@@ -4,8 +4,11 @@ Williams, Waterman, Patterson, "Roofline: an insightful visual performance model
 a perfect device, not a measurement; every number made here says `roofline`.
 """
 
+import numpy as np
+from numpy.typing import NDArray
+
 from profilers.program import Dimensions
-from profilers.sizes import Stack
+from profilers.sizes import LayerSizes, Stack
 from profilers.workload import Workload
 from targets import Target
 
@@ -61,3 +64,11 @@ def operations(workload: Workload, dims: Dimensions, stack: Stack) -> float:
         total += 8 * rows * dims.hidden_size * width + 4 * rows * workload.tokens * width
         total += 4 * rows * dims.hidden_size * sizes.ffn_units
     return total
+
+
+def operation_counts(
+    workload: Workload, dims: Dimensions, heads: NDArray[np.int64], units: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The same for N networks at once: float64 [N] from heads and FFN units, int64 [N, layers] each."""
+    a_head, a_unit = (operations(workload, dims, (sizes,)) for sizes in (LayerSizes(1, 0), LayerSizes(0, 1)))
+    return np.asarray(a_head * heads.sum(axis=1) + a_unit * units.sum(axis=1), dtype=np.float64)

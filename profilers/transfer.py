@@ -20,7 +20,7 @@ from profilers.cost_table import CostKey, CostTable, Source, TableError
 from profilers.interleave import Plan, Recorder, interleave
 from profilers.program import Dimensions, Program, Workbench
 from profilers.runtimes import Runtime
-from profilers.sizes import LayerSizes, Stack
+from profilers.sizes import LayerSizes, Stack, random_stack
 from profilers.workload import Workload
 from targets import Fingerprint, Target
 
@@ -83,7 +83,9 @@ class _Mixture(NamedTuple):
         seconds, sizes = np.array([base.entries[key] for key in keys]), np.array([key.size for key in keys])
         shapes: list[Floats] = []
         prior: list[float] = []
-        for piece in dict.fromkeys(key.piece for key in keys):
+        for piece in dict.fromkeys(
+            key.piece for key, s in zip(keys, seconds, strict=True) if s or "workspace" not in key.piece
+        ):
             own = np.array([key.piece == piece for key in keys])
             block = own * (seconds.max() if piece == "base" else seconds[own].max())
             by_size = [block, block * sizes / sizes[own].max()] if own.sum() > 1 else []
@@ -120,16 +122,6 @@ def nearest_workload(base: CostTable, workload: Workload) -> Workload:
     return min(base.workloads(), key=distance, default=workload)
 
 
-def _random_stack(rng: np.random.Generator, heads: Sequence[int], units: Sequence[int], layers: int) -> Stack:
-    """Sub-blocks kept with one probability, sizes up to one limit: anything between one block and all of them."""
-    keep, limit = rng.random(2)
-
-    def draw(sizes: Sequence[int]) -> int:
-        return int(rng.choice(sizes[: int(limit * len(sizes)) + 1])) if rng.random() < keep else 0
-
-    return tuple(LayerSizes(draw(heads), draw(units)) for _ in range(layers))
-
-
 def _pool(base: CostTable, dims: Dimensions, workload: Workload, seed: int) -> list[Stack]:
     """Networks of sizes the base has entries for: random ones, stacks of equal sub-blocks, the dense one."""
     heads, units = (
@@ -137,7 +129,7 @@ def _pool(base: CostTable, dims: Dimensions, workload: Workload, seed: int) -> l
         for piece in ("attention", "ffn")
     )
     rng = np.random.default_rng(seed)
-    pool = [_random_stack(rng, heads, units, dims.layers) for _ in range(_POOL)]
+    pool = [random_stack(rng, heads, units, dims.layers) for _ in range(_POOL)]
     pool += [(LayerSizes(h, 0),) * dims.layers for h in heads] + [(LayerSizes(0, u),) * dims.layers for u in units]
     return [stack for stack in dict.fromkeys([*pool, dims.dense]) if any(map(any, stack))]
 

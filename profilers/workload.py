@@ -18,6 +18,11 @@ class Workload:
     runtime: str = "onnxruntime"
     lengths: tuple[int, ...] = ()
 
+    def __str__(self) -> str:
+        tokens = f"{self.tokens} tokens" if not self.lengths else f"{len(self.lengths)} lengths in turn"
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"batch {self.batch}, {tokens}, {threads}, {self.precision}, {self.runtime}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `Workload(**data)` inverts it where nothing is replayed."""
         values = asdict(self)

@@ -4,7 +4,7 @@ from targets.catalog import load_catalog
 from targets.errors import BudgetError, InputError, ParetocError, TargetError, VerificationError
 from targets.fingerprint import Fingerprint, cpu_name, measure_fingerprint, usable_cpus
 from targets.nvml import GpuState, Nvml, open_nvml
-from targets.presence import Presence, SurveyRow, gpu_state, present, shipped_tables, survey
+from targets.presence import Presence, SurveyRow, gpu_state, present, shipped_files, shipped_tables, survey
 from targets.target import PRECISIONS, FactSource, FrozenMap, Target
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "measure_fingerprint",
     "open_nvml",
     "present",
+    "shipped_files",
     "shipped_tables",
     "survey",
     "usable_cpus",

@@ -44,7 +44,7 @@ class Fingerprint:
         driver: Version of the GPU driver, or None.
         cuda: Newest CUDA version the driver serves, or None.
         libraries: Versions of the installed libraries, by name.
-        threads: Threads the runtime was given; None on a GPU unless asked for.
+        threads: Threads the runtime was given; None on a GPU unless asked for, and where they were several numbers.
         clock_mhz: Highest clock where the system tells it, else the present one; None if it tells neither.
         cpu_count: Processors this process may use.
         isa: Instruction sets of the processor that decide which kernels are chosen.
@@ -83,7 +83,8 @@ class Fingerprint:
         """Why costs measured under `self` do not hold under `here`, one readable line each; empty if they do.
 
         Compared are the kind and name of the device, the runtime's version up to its minor number and, on a CPU,
-        threads and instruction sets, on a GPU the driver's and CUDA's major versions. The rest is recorded only.
+        instruction sets and, if it was one number, threads, on a GPU the driver's and CUDA's major versions. The rest is
+        recorded only.
 
         Args:
             here: The fingerprint to use the costs under.
@@ -96,10 +97,9 @@ class Fingerprint:
                 ("CUDA", _release(self.cuda, 1), _release(here.cuda, 1)),
             ]
         if self.kind == here.kind == "cpu":
-            pairs += [
-                ("threads", str(self.threads), str(here.threads)),
-                ("instruction sets", _joined(self.isa), _joined(here.isa)),
-            ]
+            pairs.append(("instruction sets", _joined(self.isa), _joined(here.isa)))
+            if self.threads is not None:
+                pairs.append(("threads", str(self.threads), str(here.threads)))
         for name in _RUNTIMES if runtime is None else (runtime,):
             pairs.append((name, _release(self.libraries.get(name), 2), _release(here.libraries.get(name), 2)))
         return [f"{what}: measured with {then}, here is {now}" for what, then, now in pairs if then != now]

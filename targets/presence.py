@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 from targets.catalog import load_catalog
 from targets.errors import TargetError
@@ -10,7 +11,7 @@ from targets.fingerprint import cpu_name, usable_cpus
 from targets.nvml import GpuState, Nvml, find_gpu, gpu_state, open_nvml, visible_gpus
 from targets.target import Target
 
-__all__ = ["Presence", "SurveyRow", "gpu_state", "present", "shipped_tables", "survey"]
+__all__ = ["Presence", "SurveyRow", "gpu_state", "present", "shipped_files", "shipped_tables", "survey"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +71,20 @@ def survey(nvml: Nvml | None = None) -> list[SurveyRow]:
 
 def shipped_tables(name: str) -> tuple[str, ...]:
     """File names in `targets/costs` of the tables for the target `name`: `NAME.json` or `NAME-ANYTHING.json`."""
-    folder = resources.files("targets") / "costs"
-    files = sorted(f.name for f in folder.iterdir()) if folder.is_dir() else []
-    return tuple(f for f in files if f == f"{name}.json" or (f.startswith(f"{name}-") and f.endswith(".json")))
+    return tuple(file.name for file in shipped_files(name))
+
+
+def shipped_files(name: str) -> tuple[Traversable, ...]:
+    """The files that `shipped_tables` names, in its order."""
+    folder = _costs_folder()
+    files = sorted(folder.iterdir(), key=lambda file: file.name) if folder.is_dir() else []
+    return tuple(
+        f for f in files if f.name == f"{name}.json" or (f.name.startswith(f"{name}-") and f.name.endswith(".json"))
+    )
+
+
+def _costs_folder() -> Traversable:
+    return resources.files("targets") / "costs"
 
 
 def _present(target: Target, opened: Callable[[], Nvml]) -> Presence:

@@ -53,7 +53,10 @@ def _grid(heads, units, dense):
 
 def _measurement(latency):
     tail = {"p50": latency, "p90": latency * 1.04, "p99": latency * 1.13}
-    return {"latency_ms": {name: round(value, 3) for name, value in tail.items()}, "samples": 120}
+    return {
+        "latency_ms": {name: round(value, 3) for name, value in tail.items()}, "samples": 120,
+        "memory_bytes": 150_000_000, "energy_j": None, "throughput_per_s": round(1.1e3 / latency, 1), "throughput_batch": 4,
+    }  # fmt: skip
 
 
 def _candidate(name, heads, units, measured_over_predicted=1.0):
@@ -76,7 +79,14 @@ def _candidate(name, heads, units, measured_over_predicted=1.0):
                 }
             },
         },
-        "predicted": {"latency_ms": round(predicted, 3), "source": "interpolated"},
+        "predicted": {
+            "latency_ms": round(predicted, 3),
+            "source": "interpolated",
+            "memory_bytes": 4.0 * parameters + 1.2e8,
+            "energy_j": None,
+            "throughput_per_s": round(1.2e3 / predicted, 1),
+        },
+        "roofline_share": 0.61,
         "measured": _measurement(measured),
         "parameters": parameters,
         "speedup": round(speedup, 3),
@@ -158,6 +168,7 @@ def sample_front():
         "effort": "balanced",
         "space": "medium",
         "search": "nsga2",
+        "objectives": ["latency", "memory", "throughput"],
         "seed": 0,
         "table": {
             "source": "measured",
@@ -177,6 +188,8 @@ def sample_front():
         "best": "c05",
         "evaluated": 160,
         "notes": ["These numbers are a fixture of the test suite: no device was measured."],
+        "models": {"memory": {"fp32": {"check_nets": 6, "mape": 0.011, "max": 0.02}}},
+        "peak": {"flops_per_s": 9.1e10, "bytes_per_s": 1.4e10, "threads": 1, "method": "best of 5"},
         "timings_s": {"profile": 31.2, "search": 142.0, "polish": 388.0, "export": 21.5, "verify": 64.0},
     }
 

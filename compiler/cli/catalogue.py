@@ -1,8 +1,11 @@
 """The catalogue as tables for the terminal."""
 
+from statistics import median
+
 from rich.table import Table
 
-from targets import Target, present, survey
+from profilers import CostTable
+from targets import Target, present, shipped_files, survey
 
 
 def overview() -> Table:
@@ -40,3 +43,22 @@ def describe(target: Target) -> Table:
         value = getattr(target, name)
         table.add_row(fact, str(value[key] if key else value), source.url or source.title, source.checked)
     return table
+
+
+def tables_of(target: Target) -> Table:
+    """The measured tables that ship for a target: of what model and how many workloads, where measured, how far off."""
+    table = Table(title=f"measured tables that ship for {target.name}")
+    for name in ("file", "layers", "hidden size", "heads", "FFN units", "workloads", "device"):
+        table.add_column(name)
+    for name in ("worst MAPE", "median MAPE"):
+        table.add_column(name, justify="right")
+    for file in shipped_files(target.name):
+        table.add_row(file.name, *_facts(CostTable.read(file)))
+    return table
+
+
+def _facts(costs: CostTable) -> list[str]:
+    sizes, off = costs.dimensions, [error.mape for error in costs.errors.values()]
+    counts = (sizes.layers, sizes.hidden_size, sizes.heads, sizes.ffn_units, len(costs.workloads()))
+    errors = [f"{max(off):.1%}", f"{median(off):.1%}"] if off else ["-", "-"]
+    return [*map(str, counts), costs.fingerprint.device_name, *errors]

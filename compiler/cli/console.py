@@ -1,7 +1,7 @@
 """What a run looks like on a terminal: stages with a time left on stderr, the table of candidates at the end."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from rich.console import Console
@@ -77,10 +77,28 @@ def _row(c: Mapping[str, Any], best: str | None) -> list[str]:
         f"{latency['p50']:.2f}",
         f"{latency['p90']:.2f}" if measured else "-",
         speedup,
+        *_resources(c),
         f"{metric['validation']:.4f}",
         f"{metric['test']:.4f}",
         *others,
     ]
+
+
+_RESOURCES: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "memory_bytes": ("memory", lambda value: f"{value / 1e6:.0f} MB"),
+    "energy_j": ("energy", lambda value: f"{value * 1e3:.1f} mJ"),
+    "throughput_per_s": ("seq/s", lambda value: f"{value:.0f}"),
+}
+
+
+def _resources(c: Mapping[str, Any]) -> list[str]:
+    """Memory, energy and throughput where the run asked for them: measured, else predicted with a tilde."""
+    cells = []
+    for key, (_, say) in _RESOURCES.items():
+        if c["predicted"][key] is not None:
+            measured = None if c["measured"] is None else c["measured"][key]
+            cells.append(f"~{say(c['predicted'][key])}" if measured is None else say(measured))
+    return cells
 
 
 def result_table(front: Mapping[str, Any]) -> Table:
@@ -99,6 +117,7 @@ def result_table(front: Mapping[str, Any]) -> Table:
         "p50 ms",
         "p90 ms",
         "speed-up",
+        *(name for key, (name, _) in _RESOURCES.items() if front["dense"]["predicted"][key] is not None),
         f"{metric} (val)",
         f"{metric} (test)",
     ]

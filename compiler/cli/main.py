@@ -65,9 +65,12 @@ def compile_command(
     space: Annotated[str, typer.Option(help="small, medium, layer or large")] = "medium",
     search: Annotated[str, typer.Option(help="nsga2, local, random or exact")] = "nsga2",
     strategy: Annotated[str, typer.Option(help="super-network training: full, sandwich, kd, random, …")] = "full",
-    objectives: Annotated[str, typer.Option(help="latency, params (error is always one)")] = "latency",
+    objectives: Annotated[
+        str, typer.Option(help="latency, params, memory, energy, throughput (error is always one)")
+    ] = "latency",
     max_latency: Annotated[str | None, typer.Option(help="budget, like 2ms")] = None,
     min_speedup: Annotated[str | None, typer.Option(help="budget, like 2x")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="budget on the serving process, like 300MB")] = None,
     max_drop: Annotated[str | None, typer.Option(help="budget on the metric, relative to dense, like 1%")] = None,
     batch: Annotated[int, typer.Option(help="sequences a call")] = 1,
     seq_len: Annotated[int, typer.Option(help="tokens a sequence")] = 128,
@@ -103,6 +106,7 @@ def compile_command(
     budgets = Budgets(
         max_latency_s=None if max_latency is None else quantities.seconds(max_latency, "--max-latency"),
         min_speedup=None if min_speedup is None else quantities.ratio(min_speedup, "--min-speedup"),
+        max_memory_bytes=None if max_memory is None else quantities.size_bytes(max_memory, "--max-memory"),
         max_drop=None if max_drop is None else quantities.share(max_drop, "--max-drop"),
     )
     options = Options(
@@ -145,62 +149,76 @@ def profile_command(
     target: Annotated[str, typer.Option(help="device of the catalogue")] = "cpu",
     model: Annotated[str | None, typer.Option(help="model folder or hub name (the demo's MiniLM if left out)")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="table to write")] = Path("table.json"),
-    batch: Annotated[int, typer.Option(help="sequences a call")] = 1,
-    seq_len: Annotated[int, typer.Option(help="tokens a sequence")] = 128,
-    threads: Annotated[int, typer.Option(help="threads")] = 1,
+    batch: Annotated[str, typer.Option(help="sequences a call, one number or several: 1,8")] = "1",
+    seq_len: Annotated[str, typer.Option(help="tokens a sequence, one number or several: 32,128")] = "128",
+    threads: Annotated[str, typer.Option(help="threads, one number or several: 1,2")] = "1",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32,int8 (wins over the target's suffix); fp32 always comes with it")
+    ] = None,
     runtime: Annotated[
         str | None, typer.Option(help="onnxruntime, torch or null (no clock: poses as the target)")
     ] = None,
+    check_nets: Annotated[int, typer.Option(help="networks the table never sees, to take its error on")] = 20,
     seed: Annotated[int, typer.Option(help="of the check networks and the order")] = 0,
     base: Annotated[
         Path | None, typer.Option("--from", help="table of another device or workload to carry over to this one")
     ] = None,
     samples: Annotated[int | None, typer.Option(help="networks to measure for --from (10 if left out)")] = None,
 ) -> None:
-    """Measure a cost table here, or carry one over from a few networks, and publish its error."""
-    from compiler.cli.console import ConsoleMonitor
-    from compiler.pipeline.profile import profile
+    """Measure a cost table here, or carry one over from a few networks, and publish its error.
 
+    Of several batches, lengths, thread counts and precisions every combination is profiled, into one table.
+    """
+    from compiler.cli import quantities
+    from compiler.cli.console import ConsoleMonitor
+    from compiler.pipeline.profile import ProfileOptions, profile
+
+    options = ProfileOptions(
+        target=target, model=model, batches=quantities.whole_numbers(batch, "--batch"),
+        lengths=quantities.whole_numbers(seq_len, "--seq-len"), threads=quantities.whole_numbers(threads, "--threads"),
+        precisions=_split(precision), runtime=runtime, check_nets=check_nets, seed=seed, base=base, samples=samples,
+    )  # fmt: skip
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"no folder {output.parent} to write the table to\nmake it, or choose another file with -o")
     console = Console(stderr=True)
     with ConsoleMonitor(console) as monitor:
-        table, transfers = profile(
-            target,
-            model=model,
-            batch=batch,
-            tokens=seq_len,
-            threads=threads,
-            runtime=runtime,
-            seed=seed,
-            base=base,
-            samples=samples,
-            monitor=monitor,
-        )
+        found = profile(options, monitor)
+    table = found.table
     table.write(output)
-    error = table.error
-    assert error is not None  # noqa: S101  a profile always has check networks
-    console.print(
-        f"{output}: {len(table.entries)} entries in {table.seconds:.0f} s; on {error.check_nets} unseen networks off by "
+    lines = [_error_line(part) for part in found.parts]
+    lines += [
+        f"{workload}: carried over from {base} by {transfer.samples} networks: off by {transfer.rmse:.1%} "
+        f"(root mean square), {base} times one constant by {transfer.scaled_rmse:.1%}"
+        for workload, transfer in found.transfers.items()
+    ]
+    lines.append(f"{output}: {len(table.entries)} entries in {table.seconds:.0f} s")
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _error_line(part: Any) -> str:
+    """How long the table of one workload took, and how far off it is."""
+    ((workload, error),) = part.errors.items()
+    return (
+        f"{workload}: {len(part.entries)} entries in {part.seconds:.0f} s; on {error.check_nets} unseen networks off by "
         f"{error.mape:.1%} on average, {error.p95:.1%} at p95, {error.max:.1%} at most, rank correlation "
-        f"{error.spearman:.3f} (linear fit on operations: {error.control_mape:.1%})",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    for workload, transfer in transfers.items():
-        console.print(
-            f"carried over from {base} by {transfer.samples} networks ({workload.precision}): off by {transfer.rmse:.1%} "
-            f"(root mean square), {base} times one constant by {transfer.scaled_rmse:.1%}",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        f"{error.spearman:.3f} (linear fit on operations: {error.control_mape:.1%})"
+    )
 
 
 @app.command("targets")
 def targets_command(name: Annotated[str | None, typer.Argument(help="one target in full")] = None) -> None:
     """List the catalogue: what is on this machine, which measured tables ship."""
-    from compiler.cli.catalogue import describe, overview
+    from compiler.cli.catalogue import describe, overview, tables_of
     from targets import Target
 
-    Console(width=None if sys.stdout.isatty() else 140).print(
-        overview() if name is None else describe(Target.parse(name))
-    )
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    if name is None:
+        console.print(overview())
+        return
+    target = Target.parse(name)
+    console.print(describe(target))
+    if (tables := tables_of(target)).row_count:
+        console.print(tables)
 
 
 @app.command("cache")

@@ -1,10 +1,11 @@
-"""What people write: 2ms, 2x, 1%."""
+"""What people write: 2ms, 300MB, 2x, 1%, 1,8."""
 
 import re
 
 from targets.errors import InputError
 
 _TIMES = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+_SIZES = {"kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def seconds(text: str, flag: str) -> float:
@@ -13,6 +14,22 @@ def seconds(text: str, flag: str) -> float:
     if not match or not _positive(match[1]):
         raise InputError(f"{flag} {text!r} is no time; write it like 2ms, 800us or 0.01s")
     return float(match[1]) * _TIMES[match[2]]
+
+
+def size_bytes(text: str, flag: str) -> float:
+    """`300MB` or `1.5GiB` in bytes."""
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([kKMG]i?B)\s*", text)
+    if not match or match[2] not in _SIZES or not _positive(match[1]):
+        raise InputError(f"{flag} {text!r} is no size; write it like 300MB or 1.5GiB")
+    return float(match[1]) * _SIZES[match[2]]
+
+
+def whole_numbers(text: str, flag: str) -> tuple[int, ...]:
+    """`1,8` or `1` as whole numbers."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise InputError(f"{flag} {text!r} is no list of whole numbers; write it like 1 or 1,8")
+    return tuple(int(part) for part in parts)
 
 
 def ratio(text: str, flag: str) -> float:

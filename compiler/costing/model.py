@@ -1,6 +1,6 @@
 """Vectorised costs: shapes in, arrays out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from compiler.families import Architecture
 from compiler.spaces import Counts, Shape
-from profilers import CostKey, CostTable, Dimensions, Estimate, Workload
+from profilers import CostKey, CostTable, Dimensions, Estimate, Stack, Workload
+from profilers.roofline import operation_counts
 
 Floats = NDArray[np.float64]
 
@@ -43,6 +44,8 @@ class CostModel:
     mask_s: float
     attention_s: Floats
     ffn_s: Floats
+    head_workspace_s: float
+    unit_workspace_s: float
 
     @classmethod
     def of(cls, table: CostTable, workload: Workload) -> "CostModel":
@@ -60,19 +63,35 @@ class CostModel:
                 table.lookup(CostKey("mask", 0, workload)).value,
                 table.curve("attention", dims.heads, workload),
                 table.curve("ffn", dims.ffn_units, workload),
+                table.workspace("attention_workspace", workload),
+                table.workspace("ffn_workspace", workload),
             )
             for workload, weight in weights.items()
         ]
-        base, mask, attention, ffn = (sum(part[0] * part[i] for part in parts) for i in range(1, 5))
+        base, mask, attention, ffn, head, unit = (sum(part[0] * part[i] for part in parts) for i in range(1, 7))
         return cls(
             table=table, weights=weights, base_s=float(base), mask_s=float(mask),
             attention_s=np.asarray(attention), ffn_s=np.asarray(ffn),
+            head_workspace_s=float(head), unit_workspace_s=float(unit),
         )  # fmt: skip
 
     def latency_s(self, counts: Counts) -> Floats:
         """Predicted seconds [N] of N shapes: a sum of table look-ups, lower is better."""
         blocks = self.attention_s[counts.heads].sum(axis=1) + self.ffn_s[counts.units].sum(axis=1)
-        return np.asarray(self.base_s + blocks + np.where(counts.heads.any(axis=1), self.mask_s, 0.0))
+        widest = self.head_workspace_s * counts.heads.max(axis=1) + self.unit_workspace_s * counts.units.max(axis=1)
+        return np.asarray(self.base_s + blocks + widest + np.where(counts.heads.any(axis=1), self.mask_s, 0.0))
+
+    def of_stacks(self, stacks: Sequence[Stack]) -> Floats:
+        """Predicted seconds [N] of N shapes of equally many layers."""
+        return self.latency_s(Counts.of(stacks))
+
+    def operations(self, counts: Counts) -> Floats:
+        """Floating-point operations [N] of the encoder layers of N shapes, a call."""
+        parts = [
+            weight * operation_counts(workload, self.table.dimensions, counts.heads, counts.units)
+            for workload, weight in self.weights.items()
+        ]
+        return np.asarray(sum(parts))
 
     def estimate(self, shape: Shape) -> Estimate:
         """Predicted seconds of one shape, with their source: that of the least certain part."""

@@ -2,19 +2,24 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from compiler.export.files import sha256_of
 from compiler.pipeline.monitor import Monitor
-from compiler.report.benchmark import SCHEMA_VERSION, AskedInfo, BenchFile, Benchmark, OperationsInfo, PeakInfo, Verdict
+from compiler.report.benchmark import SCHEMA_VERSION, AskedInfo, BenchFile, Benchmark, OperationsInfo, Verdict
+from compiler.report.schema import PeakInfo
 from profilers import Plan, Runtime, Series, Workload, interleave, make_runtime
+from profilers.energy import open_meter
+from profilers.energy_model import measure_joules
 from profilers.interval import median_interval
+from profilers.memory import measure_taken_bytes
 from profilers.onnx_file import UNKNOWN_VOCABULARY, Axis, OnnxFile, read_onnx_file
 from profilers.operation_count import Operations, count_operations
 from profilers.peak import Peak, measure_peak
@@ -26,6 +31,9 @@ RUNTIMES = ("onnxruntime", "tensorrt")
 
 ROUNDS, BLOCK_S = 6, 0.45
 """Blocks of each file at least, and how long one lasts at most, for a network whose call takes milliseconds."""
+
+PROCESSES = 2
+"""In which each file is served to see what memory it takes; the worse one counts."""
 
 SAME = 0.03
 """Files whose whole interval lies within this of no difference are the same; a wider interval around it is undecided."""
@@ -90,6 +98,8 @@ def bench(options: BenchOptions, monitor: Monitor) -> Benchmark:
     start = time.monotonic()
     series = _time(files, runtime, workload, options.seconds, monitor)
     spent = time.monotonic() - start
+    monitor.stage("measure memory and energy")
+    taken, missing = _take_stock(files, runtime, workload, target, monitor)
     return {
         "schema": SCHEMA_VERSION,
         "tool": {"name": "paretoc", "version": metadata.version("paretoc")},
@@ -101,11 +111,17 @@ def bench(options: BenchOptions, monitor: Monitor) -> Benchmark:
         "peak": cast("PeakInfo", peak.to_json()),
         "files": [
             _result(
-                file, count, series[file.name], workload, peak, None if file is files[0] else options.fail_if_slower
+                file,
+                count,
+                series[file.name],
+                taken[file.name],
+                workload,
+                peak,
+                None if file is files[0] else options.fail_if_slower,
             )
             for file, count in zip(files, operations, strict=True)
         ],
-        "notes": [*_notes(files, operations), *runtime.describe()["warnings"]],
+        "notes": [*missing, *_notes(files, operations), *runtime.describe()["warnings"]],
     }
 
 
@@ -195,8 +211,47 @@ def _time(
     )
 
 
+class Taken(NamedTuple):
+    """Peak bytes of a process that serves a file, and joules a call; None where the device does not tell."""
+
+    memory_bytes: int | None
+    energy_j: float | None
+
+
+def _take_stock(
+    files: Sequence[OnnxFile], runtime: Runtime, workload: Workload, target: Target, monitor: Monitor
+) -> tuple[dict[str, Taken], list[str]]:
+    """What each file takes, and why something could not be told."""
+    missing: dict[str, None] = {}
+
+    def told(measure: Callable[[], Any]) -> Any:
+        try:
+            return measure()
+        except TargetError as error:
+            missing[f"{str(error).splitlines()[0].capitalize()}."] = None
+            return None
+
+    meter, taken = told(lambda: open_meter(target)), {}
+    for done, file in enumerate(files, start=1):
+        program, inputs = file.program(), file.arrays(workload.batch, workload.tokens)
+        taken[file.name] = Taken(
+            told(
+                partial(measure_taken_bytes, file.path, program, inputs, runtime, workload, target, processes=PROCESSES)
+            ),
+            told(partial(measure_joules, runtime, program, workload, meter)) if meter else None,
+        )
+        monitor.progress(done / len(files))
+    return taken, list(missing)
+
+
 def _result(
-    file: OnnxFile, operations: Operations, series: Series, workload: Workload, peak: Peak, limit: float | None
+    file: OnnxFile,
+    operations: Operations,
+    series: Series,
+    taken: Taken,
+    workload: Workload,
+    peak: Peak,
+    limit: float | None,
 ) -> BenchFile:
     pooled = series.pooled
     ratios = series.ratio_to_reference()
@@ -218,8 +273,8 @@ def _result(
         "speedup_interval": interval,
         "verdict": verdict(interval),
         "too_slow": limit is not None and too_slow(interval, limit),
-        "memory_bytes": None,
-        "energy_j": None,
+        "memory_bytes": taken.memory_bytes,
+        "energy_j": taken.energy_j,
         "operations": cast("OperationsInfo", operations.to_json()),
         "roofline_share": peak.seconds(operations.count, operations.weight_bytes) / median_s,
     }
@@ -259,7 +314,7 @@ def _excess(file: BenchFile) -> str:
 
 
 def _notes(files: Sequence[OnnxFile], operations: Sequence[Operations]) -> list[str]:
-    notes = ["Memory was not measured.", "Energy is not available: no meter was read."]
+    notes = []
     for file, count in zip(files, operations, strict=True):
         if count.unknown:
             notes.append(

@@ -1,8 +1,9 @@
-"""The cost table of a run: measured here, read from a file, or estimated where the user accepts that."""
+"""The cost table of a run: measured here, read from a file or one that ships, or estimated where the user accepts that."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, product
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,22 @@ from compiler.pipeline.demand import Demand
 from compiler.pipeline.options import Options
 from compiler.spaces import SPACES, Shape, make_space, sample_stratified
 from compiler.store import Store, key_of
-from profilers import CostTable, MissingCostError, Plan, Runtime, Workload, make_runtime, measure_table, roofline_table
-from targets import PRECISIONS, Fingerprint, Target, measure_fingerprint, present
+from profilers import (
+    CostTable,
+    MissingCostError,
+    Plan,
+    Recorder,
+    Runtime,
+    Workload,
+    make_runtime,
+    measure_table,
+    roofline_table,
+)
+from targets import PRECISIONS, Fingerprint, Target, measure_fingerprint, present, shipped_files, shipped_tables
 from targets.errors import InputError, TargetError
+
+BATCHES = {"cpu": (1, 4, 16), "gpu": (1, 8, 64), "null": (1, 4, 16)}
+"""Profiled where throughput is asked for, by kind of device."""
 
 MAX_MAPE = 0.10
 CHECK_NETS = 20
@@ -27,6 +41,7 @@ class Device:
     """The target of a run and how it is asked; `runtime` is None where the device is not here.
 
     `precisions` are those searched, the most exact first; fp32 is the baseline of every ratio whether searched or not.
+    `batches` are profiled beside the workload's own, to find the one of most sequences a second.
     """
 
     target: Target
@@ -35,6 +50,7 @@ class Device:
     runtime: Runtime | None
     fingerprint: Fingerprint
     demand: Demand | None = None
+    batches: tuple[int, ...] = ()
 
     @property
     def here(self) -> bool:
@@ -43,10 +59,13 @@ class Device:
 
     @property
     def workloads(self) -> tuple[Workload, ...]:
-        """What the table must answer for: the workload at fp32 and at every precision searched, and every length."""
+        """What the table must answer for: fp32 and every precision searched, at every length and batch."""
         lengths = self.demand.knots if self.demand else (self.workload.tokens,)
         precisions = dict.fromkeys(("fp32", *self.precisions))
-        return tuple(replace(self.workload, precision=p, tokens=t) for p in precisions for t in lengths)
+        batches = sorted({self.workload.batch, *self.batches})
+        return tuple(
+            replace(self.workload, precision=p, tokens=t, batch=b) for p, b, t in product(precisions, batches, lengths)
+        )
 
     @property
     def served(self) -> Workload:
@@ -55,14 +74,19 @@ class Device:
 
     def costs(self, table: CostTable) -> dict[str, CostModel]:
         """The latency to search on, by precision: that of the workload, or what the traffic makes of it."""
+        asked = [workload for workload in self.workloads if workload.batch == self.workload.batch]
         if self.demand is None:
-            return {w.precision: CostModel.of(table, w) for w in self.workloads}
+            return {w.precision: CostModel.of(table, w) for w in asked}
         return {
             precision: CostModel.mixed(
                 table, {w: share for w, share in zip(of_it, self.demand.weights, strict=True) if share}
             )
-            for precision, of_it in groupby(self.workloads, key=lambda w: w.precision)
+            for precision, of_it in groupby(asked, key=lambda w: w.precision)
         }
+
+    def costs_by_batch(self, table: CostTable, precision: str) -> dict[int, CostModel]:
+        """The latency at every batch that was profiled."""
+        return {w.batch: CostModel.of(table, w) for w in self.workloads if w.precision == precision}
 
 
 class StoreRecorder:
@@ -107,13 +131,24 @@ def _precisions(options: Options, target: Target) -> tuple[str, ...]:
     return tuple(sorted((target.with_precision(p).precision for p in asked), key=PRECISIONS.index))
 
 
+def _absent(target: Target, why: str = "") -> TargetError:
+    """What there is to do about a target that is not here."""
+    return TargetError(
+        f"{target.name} is not here ({present(target).reason.splitlines()[0]}){why}\n"
+        f"run 'compile profile --target {target.name}' on one and give its file with --table, "
+        "or accept a datasheet estimate with --accept-modelled"
+    )
+
+
 def find_device(options: Options) -> Device:
-    """The device asked for. TargetError where it is not here and nothing stands in for it."""
+    """The device asked for. TargetError where it is not here and nothing can stand in for it.
+
+    Whether a table that ships fits the model is seen when the model is there (`find_table`).
+    """
     target = Target.parse(options.target)
     precisions = _precisions(options, target)
-    presence = present(target)
     posing = options.runtime == "null" and target.kind != "null"
-    here = posing or bool(presence)
+    here = posing or bool(present(target))
     runtime = _start(options, target.with_precision(precisions[-1])) if here else None
     name = runtime.name if runtime else options.runtime or target.runtime
     if options.traffic is not None and here and name != "null" and (target.kind, name) != ("cpu", "onnxruntime"):
@@ -128,17 +163,27 @@ def find_device(options: Options) -> Device:
         precision="fp32",
         runtime=name,
     )
+    batches = BATCHES[target.kind] if "throughput" in options.objectives else ()
     if here:
         fingerprint = measure_fingerprint(Target.parse("null") if posing else target, threads=options.threads)
-        return Device(target=target, workload=workload, precisions=precisions, runtime=runtime, fingerprint=fingerprint)
-    if options.table is None and not options.accept_modelled:
-        raise TargetError(
-            f"{target.name} is not here ({presence.reason.splitlines()[0]})\n"
-            f"run 'compile profile --target {target.name}' on one and give its file with --table, "
-            "or accept a datasheet estimate with --accept-modelled"
-        )
+        return Device(
+            target=target, workload=workload, precisions=precisions, runtime=runtime, fingerprint=fingerprint,
+            batches=batches,
+        )  # fmt: skip
+    if options.table is None and not options.accept_modelled and not shipped_tables(target.name):
+        raise _absent(target)
     nowhere = measure_fingerprint(Target.parse("null"))
-    return Device(target=target, workload=workload, precisions=precisions, runtime=None, fingerprint=nowhere)
+    return Device(
+        target=target, workload=workload, precisions=precisions, runtime=None, fingerprint=nowhere, batches=batches
+    )
+
+
+def find_here(options: Options) -> Device:
+    """The device asked for, to measure on. TargetError where it is not here."""
+    device = find_device(options)
+    if not device.here:
+        raise _absent(device.target)
+    return device
 
 
 def check_shapes(architecture: Architecture, unit_step: int, seed: int, count: int = CHECK_NETS) -> list[Shape]:
@@ -152,6 +197,45 @@ def check_shapes(architecture: Architecture, unit_step: int, seed: int, count: i
     return list(dict.fromkeys(shapes))
 
 
+def about_samples(device: Device, workload: Workload, bench: ModelWorkbench, seed: int) -> dict[str, Any]:
+    """What the blocks of samples of one table depend on, as JSON values: what a `StoreRecorder` keeps them under."""
+    return {
+        "target": device.target.name,
+        "fingerprint": device.fingerprint.to_json(),
+        "workload": workload.to_json(),
+        "dimensions": repr(bench.dimensions),
+        "outputs": bench.checkpoint.model.output_names,
+        "seed": seed,
+    }
+
+
+def measure_here(
+    device: Device,
+    workload: Workload,
+    bench: ModelWorkbench,
+    *,
+    seed: int,
+    check_nets: int = CHECK_NETS,
+    recorder: Recorder | None = None,
+    progress: Callable[[float], None],
+) -> CostTable:
+    """The table of one workload, measured on a device that is here; its error is taken on `check_nets` networks."""
+    assert device.runtime is not None  # noqa: S101  the caller knows that it is here
+    return measure_table(
+        device.target,
+        bench.dimensions,
+        workload,
+        device.runtime,
+        bench,
+        device.fingerprint,
+        checks=check_shapes(bench.checkpoint.architecture, device.target.size_alignment, seed, check_nets),
+        plan=Plan(),
+        seed=seed,
+        recorder=recorder,
+        progress=progress,
+    )
+
+
 def _measured(
     device: Device,
     workload: Workload,
@@ -160,31 +244,12 @@ def _measured(
     seed: int,
     progress: Callable[[float], None],
 ) -> CostTable:
-    assert device.runtime is not None  # noqa: S101  called for devices that are here only
-    about = {
-        "target": device.target.name,
-        "fingerprint": device.fingerprint.to_json(),
-        "workload": workload.to_json(),
-        "dimensions": repr(bench.dimensions),
-        "outputs": bench.checkpoint.model.output_names,
-        "seed": seed,
-    }
+    about = about_samples(device, workload, bench, seed)
     stored = store.get("table", key_of(about))
     if stored is not None:
         return CostTable.from_json(stored)
-    table = measure_table(
-        device.target,
-        bench.dimensions,
-        workload,
-        device.runtime,
-        bench,
-        device.fingerprint,
-        checks=check_shapes(bench.checkpoint.architecture, device.target.size_alignment, seed),
-        plan=Plan(),
-        seed=seed,
-        recorder=StoreRecorder(store, about),
-        progress=progress,
-    )
+    recorder = StoreRecorder(store, about)
+    table = measure_here(device, workload, bench, seed=seed, recorder=recorder, progress=progress)
     store.put("table", key_of(about), table.to_json())
     return table
 
@@ -203,26 +268,62 @@ def _all_measured(
     return CostTable.merge(tables)
 
 
-def _given(options: Options, device: Device, bench: ModelWorkbench) -> tuple[CostTable, Workload]:
-    """The user's table, and the workload it answers for (its runtime is what it was measured in)."""
-    assert options.table is not None  # noqa: S101  the caller asked
-    table = CostTable.read(options.table)
+def _fitting(
+    table: CostTable, name: str, options: Options, device: Device, bench: ModelWorkbench
+) -> tuple[CostTable, Workload]:
+    """What a table from a file says of this run's workloads, and the workload to read it at: in the runtime it is of.
+
+    TargetError where the table is of another device, model or workload, InputError where it lacks a piece.
+    """
     if Target.parse(table.target).name != device.target.name:
-        raise TargetError(f"{options.table.name} was measured on {table.target}, not on {device.target.name}")
+        raise TargetError(f"{name} was measured on {table.target}, not on {device.target.name}")
     wanted = device.workload
     runtimes = {w.runtime for w in table.workloads()}
     if wanted.runtime not in runtimes and len(runtimes) == 1 and options.runtime is None:
         wanted = replace(wanted, runtime=runtimes.pop())
     if device.here and table.source in {"measured", "transferred"}:
         table.check_device(device.fingerprint, wanted.runtime)
+    asked = [replace(workload, runtime=wanted.runtime) for workload in device.workloads]
     try:
-        for workload in device.workloads:
-            asked = replace(workload, runtime=wanted.runtime)
-            table.check_fits(bench.dimensions, asked)
-            CostModel.of(table, asked)
+        for workload in asked:
+            table.check_fits(bench.dimensions, workload)
+            CostModel.of(table, workload)
     except MissingCostError as error:
-        raise InputError(f"{options.table.name} is not complete: {error}\nprofile again: compile profile") from None
-    return table, wanted
+        raise InputError(f"{name} is not complete: {error}\nprofile again: compile profile") from None
+    return table.under(asked), wanted
+
+
+def _shipped(table: CostTable, name: str) -> CostTable:
+    """The table with a note of where it is from, for the run."""
+    note = f"costs are from {name}, a table that ships with paretoc: {table.source} on {table.fingerprint.device_name}"
+    return replace(table, how={**table.how, "warnings": [*table.how.get("warnings", ()), note]})
+
+
+def _made_for(name: str, table: CostTable) -> str:
+    """The models and workloads that a table answers for, in words."""
+    sizes, workloads = table.dimensions, table.workloads()
+
+    def each(field: str) -> str:
+        return " or ".join(dict.fromkeys(str(getattr(workload, field)) for workload in workloads))
+
+    return (
+        f"{name} is for {sizes.heads} heads, {sizes.ffn_units} FFN units and hidden size {sizes.hidden_size} at batch "
+        f"{each('batch')}, tokens {each('tokens')}, threads {each('threads')}, {each('precision')} in {each('runtime')}"
+    )
+
+
+def _elsewhere(options: Options, device: Device, bench: ModelWorkbench) -> tuple[CostTable, Workload]:
+    """The first table that ships and fits, else the datasheet's where the user accepts that; TargetError without."""
+    tables = {file.name: CostTable.read(file) for file in shipped_files(device.target.name)}
+    for name, table in tables.items():
+        with contextlib.suppress(TargetError):
+            fitting, workload = _fitting(table, name, options, device, bench)
+            return _shipped(fitting, name), workload
+    if options.accept_modelled:
+        modelled = [roofline_table(device.target, bench.dimensions, w, device.fingerprint) for w in device.workloads]
+        return CostTable.merge(modelled), device.workload
+    named = "; ".join(_made_for(name, table) for name, table in tables.items())
+    raise _absent(device.target, f", and no table that ships fits: {named}")
 
 
 def find_table(
@@ -230,12 +331,11 @@ def find_table(
 ) -> tuple[CostTable, Workload]:
     """The table of this run and the workload to read it at. TargetError where its error is above the bound."""
     if options.table is not None:
-        table, workload = _given(options, device, bench)
+        table, workload = _fitting(CostTable.read(options.table), options.table.name, options, device, bench)
     elif device.here:
         table, workload = _all_measured(device, bench, store, options.seed, progress), device.workload
     else:
-        tables = [roofline_table(device.target, bench.dimensions, w, device.fingerprint) for w in device.workloads]
-        table, workload = CostTable.merge(tables), device.workload
+        table, workload = _elsewhere(options, device, bench)
     if table.error is not None and table.error.mape > MAX_MAPE and not options.accept_noisy_table:
         raise TargetError(
             f"the cost table is off by {table.error.mape:.1%} on average, over the bound of {MAX_MAPE:.0%}: "

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from compiler.costing import CostModel
+from compiler.costing import Costs
 from compiler.evaluation import Quality
 from compiler.pipeline.costs import Device
 from compiler.pipeline.hunt import Found
@@ -17,10 +17,11 @@ from compiler.pipeline.options import Options
 from compiler.pipeline.subject import Subject
 from compiler.pipeline.winners import Verdict, Winner
 from compiler.report.schema import SCHEMA_VERSION
-from compiler.spaces import Shape
+from compiler.spaces import Counts, Shape
 from compiler.store.store import write_atomically
 from profilers import CostTable
 from profilers.interval import median_interval
+from profilers.peak import Peak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class Outcome:
     subject: Subject
     device: Device
     table: CostTable
-    costs: Mapping[str, CostModel]
+    costs: Mapping[str, Costs]
     dense: Winner
     winners: Sequence[Winner]
     verdicts: Mapping[str, Verdict]
@@ -40,6 +41,8 @@ class Outcome:
     front: Sequence[Found]
     notes: Sequence[str]
     timings_s: Mapping[str, float]
+    model_errors: Mapping[str, Any]
+    peak: Peak | None
 
 
 def _shape(shape: Shape) -> dict[str, list[int]]:
@@ -56,7 +59,40 @@ def _measured(winner: Winner) -> dict[str, Any] | None:
         return None
     pooled = winner.series.pooled
     percentiles = {f"p{q}": pooled.percentile_s(q) * 1e3 for q in (50, 90, 99)}
-    return {"latency_ms": percentiles, "samples": len(pooled.samples_s)}
+    return {
+        "latency_ms": percentiles,
+        "samples": len(pooled.samples_s),
+        "memory_bytes": winner.memory_bytes,
+        "energy_j": winner.energy_j,
+        "throughput_per_s": winner.throughput_per_s,
+        "throughput_batch": winner.batch,
+    }
+
+
+def _predicted(winner: Winner, outcome: Outcome) -> dict[str, Any]:
+    estimate, costs = outcome.costs[winner.found.precision].estimate(winner.found.subnet.shape), winner.found.costs
+    return {
+        "latency_ms": estimate.value * 1e3,
+        "source": estimate.source,
+        "memory_bytes": costs.get("memory"),
+        "energy_j": costs.get("energy"),
+        "throughput_per_s": 1 / costs["throughput"] if "throughput" in costs else None,
+    }
+
+
+def _roofline_share(winner: Winner, outcome: Outcome) -> float | None:
+    """The least time that the device's own peak allows for the encoder's arithmetic and weights, over the measured p50."""
+    if outcome.peak is None or winner.series is None or winner.artifact is None:
+        return None
+    counted = outcome.costs[winner.found.precision].latency.operations(Counts.of([winner.found.subnet.shape]))
+    moved = winner.artifact.size_bytes - _stem_bytes(winner, outcome)
+    return outcome.peak.seconds(float(counted[0]), max(moved, 0.0)) / winner.series.pooled.median_s
+
+
+def _stem_bytes(winner: Winner, outcome: Outcome) -> float:
+    """Of a file; a call reads a few rows of an embedding table, never the whole."""
+    stem = outcome.subject.checkpoint.architecture.stem_parameters
+    return stem * winner.artifact.size_bytes / winner.found.parameters if winner.artifact else 0.0
 
 
 def _artifact(winner: Winner, out: Path) -> dict[str, Any]:
@@ -80,15 +116,15 @@ def _same_precision(winner: Winner, outcome: Outcome) -> float | None:
 
 def candidate(winner: Winner, outcome: Outcome) -> dict[str, Any]:
     """One candidate as `front.json` has it."""
-    estimate = outcome.costs[winner.found.precision].estimate(winner.found.subnet.shape)
     verdict = outcome.verdicts[winner.id]
     return {
         "id": winner.id,
         "shape": _shape(winner.found.subnet.shape),
         "error": winner.validation.error,
         "metric": _metric(outcome.subject.metric.name, winner.validation, winner.test),
-        "predicted": {"latency_ms": estimate.value * 1e3, "source": estimate.source},
+        "predicted": _predicted(winner, outcome),
         "measured": _measured(winner),
+        "roofline_share": _roofline_share(winner, outcome),
         "parameters": winner.found.parameters,
         "speedup": winner.speedup,
         "speedup_interval": median_interval(winner.speedups),
@@ -153,8 +189,11 @@ def front_json(outcome: Outcome) -> dict[str, Any]:
         "effort": subject.effort,
         "space": o.space,
         "search": o.search,
+        "objectives": list(o.objectives),
         "seed": o.seed,
         "table": {"source": table.source, "entries": len(table.entries), "seconds": table.seconds, "error": error},
+        "models": dict(outcome.model_errors),
+        "peak": outcome.peak.to_json() if outcome.peak else None,
         "dense": candidate(outcome.dense, outcome),
         "candidates": [candidate(w, outcome) for w in outcome.winners],
         "best": outcome.best.id,
@@ -164,13 +203,18 @@ def front_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+_COLUMNS = {"memory": "memory_bytes", "energy": "energy_j", "throughput": "seconds_per_sequence"}
+
+
 def _rows(outcome: Outcome) -> str:
     on_front = {f.id for f in outcome.front}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["id", "error", "latency_ms", "latency_source", "precision", "parameters", "heads", "ffn_units", "on_front"]
-    )
+    others = [name for name in ("memory", "energy", "throughput") if name in outcome.dense.found.costs]
+    writer.writerow([
+        "id", "error", "latency_ms", "latency_source", "precision", "parameters", *map(_COLUMNS.get, others),
+        "heads", "ffn_units", "on_front",
+    ])  # fmt: skip
     for found in outcome.evaluated:
         shape = _shape(found.subnet.shape)
         writer.writerow([
@@ -180,6 +224,7 @@ def _rows(outcome: Outcome) -> str:
             outcome.costs[found.precision].estimate(found.subnet.shape).source,
             found.precision,
             found.parameters,
+            *(f"{found.costs[name]:.6g}" for name in others),
             " ".join(map(str, shape["heads"])),
             " ".join(map(str, shape["ffn_units"])),
             int(found.id in on_front),

@@ -17,13 +17,14 @@ from compiler.store import Store, key_of
 def _about(checkpoint: Checkpoint) -> dict[str, Any]:
     from importlib import metadata
 
-    libraries = {name: metadata.version(name) for name in ("torch", "transformers", "onnx", "onnxscript")}
+    libraries = {name: metadata.version(name) for name in ("torch", "transformers", "onnx", "onnxscript", "paretoc")}
     return {
         "config": checkpoint.config.to_json_string(use_diff=False),
         "recipe": repr(checkpoint.model.recipe),
         "inputs": checkpoint.input_names,
         "opset": OPSET,
         "libraries": libraries,
+        "form": [Binding._fields, Block._fields],
     }
 
 

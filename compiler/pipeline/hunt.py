@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compiler.costing import CostModel, parameter_counts
+from compiler.costing import Costs
 from compiler.evaluation import Quality, Run, Yardstick
 from compiler.export import ModelWorkbench, graph_run
 from compiler.oneshot import allocate
@@ -31,14 +31,23 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """One evaluated sub-network at one precision."""
+    """One evaluated sub-network at one precision; `costs` are predicted, by objective (`compiler.costing.Costs.of`)."""
 
     id: str
     subnet: Subnet
     precision: str
     quality: Quality
-    latency_s: float
-    parameters: int
+    costs: Mapping[str, float]
+
+    @property
+    def latency_s(self) -> float:
+        """Predicted latency of a call, in seconds."""
+        return self.costs["latency"]
+
+    @property
+    def parameters(self) -> int:
+        """How many weights it has."""
+        return int(self.costs["params"])
 
 
 class Hunt:
@@ -48,7 +57,7 @@ class Hunt:
         self,
         subject: Subject,
         shapes: Space,
-        costs: Mapping[str, CostModel],
+        costs: Mapping[str, Costs],
         precisions: tuple[str, ...],
         bench: ModelWorkbench,
         weights: Weights,
@@ -79,15 +88,20 @@ class Hunt:
 
     def costed(self, name: str, subnet: Subnet, precision: str, quality: Quality) -> Found:
         """A sub-network of known quality with its predicted costs."""
-        counts = Counts.of([subnet.shape])
+        costs = self.costs[precision].of(Counts.of([subnet.shape]))
         return Found(
             id=name,
             subnet=subnet,
             precision=precision,
             quality=quality,
-            latency_s=float(self.costs[precision].latency_s(counts)[0]),
-            parameters=int(parameter_counts(self.subject.checkpoint.architecture, counts)[0]),
+            costs={objective: float(values[0]) for objective, values in costs.items()},
         )
+
+    def best_batch(self, found: Found) -> int:
+        """The batch of most sequences a second that is predicted, where the run asks for throughput."""
+        throughput = self.costs[found.precision].throughput
+        assert throughput is not None  # noqa: S101  the caller asked
+        return int(throughput.best(Counts.of([found.subnet.shape]))[0][0])
 
     def _quality(self, subnet: Subnet, precision: str) -> Quality:
         key = key_of([self.about, subnet.digest, precision])
@@ -100,8 +114,7 @@ class Hunt:
 
     def objectives(self, found: list[Found], names: tuple[str, ...]) -> Floats:
         """[n, 1 + objectives]: error first, all minimised."""
-        columns = {"latency": [f.latency_s for f in found], "params": [float(f.parameters) for f in found]}
-        return np.array([[f.quality.error for f in found], *(columns[name] for name in names)]).T
+        return np.array([[f.quality.error, *(f.costs[name] for name in names)] for f in found])
 
     def search(self, options: Options, ranking: Ranking, monitor: Monitor) -> list[Found]:
         """Ask, evaluate, tell, until the evaluations are spent; the non-dominated ones, fastest first."""
@@ -129,7 +142,7 @@ class Hunt:
 
     def _draw(self, rng: np.random.Generator, n: int) -> IntArray:
         """Small networks as often as large ones, every precision as often as the others."""
-        genomes = sample_stratified(self.shapes, rng, n, self.costs[self.precisions[0]].latency_s)
+        genomes = sample_stratified(self.shapes, rng, n, self.costs[self.precisions[0]].latency.latency_s)
         if self.space is self.shapes:
             return genomes
         return np.column_stack([genomes, rng.integers(len(self.precisions), size=n)])
@@ -146,7 +159,7 @@ class Hunt:
         kept = {"attention": heads, "ffn": units}
         losses = [ranking.blocks[i, piece].losses[kept[piece]] for piece in kept for i in range(shapes.layers)]
         seeds = []
-        for i, cost in enumerate(self.costs[precision] for precision in self.precisions):
+        for i, cost in enumerate(self.costs[precision].latency for precision in self.precisions):
             costs = [cost.attention_s[heads]] * shapes.layers + [cost.ffn_s[units]] * shapes.layers
             full = cost.mask_s + sum(float(seconds[-1]) for seconds in costs)
             budgets = (full * np.linspace(0.08, 0.95, count // len(self.precisions))).tolist()

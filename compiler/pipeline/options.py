@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from compiler.costing import OBJECTIVES
 from compiler.search import METHODS
 from compiler.spaces import SPACES
 from compiler.supernet import STRATEGIES
 from targets.errors import InputError
 
 EFFORTS = ("auto", "fast", "balanced", "thorough")
-OBJECTIVES = ("latency", "params")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class Budgets:
 
     max_latency_s: float | None = None
     min_speedup: float | None = None
+    max_memory_bytes: float | None = None
     max_drop: float | None = None
 
     def limits(self) -> dict[str, float]:
@@ -28,6 +29,7 @@ class Budgets:
         named = {
             "max_latency_ms": None if self.max_latency_s is None else self.max_latency_s * 1e3,
             "min_speedup": self.min_speedup,
+            "max_memory_bytes": self.max_memory_bytes,
             "max_drop": self.max_drop,
         }
         return {name: value for name, value in named.items() if value is not None}
@@ -74,6 +76,12 @@ class Options:
     cache: Path | None = None
     trust_remote_code: bool = False
 
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """What must be known of a candidate: the objectives, and what a budget is held against."""
+        held = ("memory",) if self.budgets.max_memory_bytes is not None else ()
+        return tuple(dict.fromkeys((*self.objectives, *held)))
+
     def __post_init__(self) -> None:
         _choice("--effort", self.effort, EFFORTS)
         _choice("--space", self.space, tuple(SPACES))
@@ -82,6 +90,13 @@ class Options:
         _choice("--percentile", self.percentile, ("p50", "p90", "p99"))
         for objective in self.objectives:
             _choice("--objectives", objective, OBJECTIVES)
+        if not self.objectives:
+            raise InputError(f"--objectives names none; known: {', '.join(OBJECTIVES)}")
+        if "throughput" in self.objectives and self.traffic is not None:
+            raise InputError(
+                "throughput is that of one length so far: --traffic cannot be had with --objectives throughput\n"
+                "give --seq-len instead, or leave throughput out"
+            )
         if self.search == "exact" and self.space != "medium":
             raise InputError(
                 f"--search exact needs --space medium, got {self.space}\n"

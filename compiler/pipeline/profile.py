@@ -1,14 +1,15 @@
 """`compile profile`: a cost table of a model on a device, measured in full or carried over from another table."""
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from compiler.costing import CostModel, dimensions_of
 from compiler.export import ModelWorkbench
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
-from compiler.pipeline.costs import Device, check_shapes, find_device, find_table
+from compiler.pipeline.costs import CHECK_NETS, Device, check_shapes, find_here, measure_here
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
@@ -18,94 +19,147 @@ from profilers import CostTable, Dimensions, MissingCostError, Plan, Workload
 from profilers.transfer import MIN_SAMPLES, SAMPLES, TransferError, measure_transfer, nearest_workload
 from targets.errors import InputError
 
-TransferErrors = dict[Workload, TransferError]
+MIN_CHECK_NETS = 12
 
 
-def _sample_count(base: Path | None, samples: int | None) -> int:
-    if base is None and samples is not None:
-        raise InputError("--samples says how many networks carry a table over; give that table with --from")
-    if samples is not None and samples < MIN_SAMPLES:
-        raise InputError(
-            f"--samples must be at least {MIN_SAMPLES}, got {samples}: call, attention and FFN each have a factor of their "
-            f"own, and one network more must judge them\n{SAMPLES} is what --from measures if left alone"
-        )
-    return samples or SAMPLES
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileOptions:
+    """What to profile: every batch at every length, on every number of threads, at every precision.
+
+    `precisions` None is the target's own; fp32, the baseline of every ratio, is always among them. `base` is a table to
+    carry over by timing `samples` networks (`SAMPLES` of them if None). The error is taken on `check_nets` networks.
+    """
+
+    target: str = "cpu"
+    model: str | None = None
+    batches: tuple[int, ...] = (1,)
+    lengths: tuple[int, ...] = (128,)
+    threads: tuple[int, ...] = (1,)
+    precisions: tuple[str, ...] | None = None
+    runtime: str | None = None
+    check_nets: int = CHECK_NETS
+    seed: int = 0
+    base: Path | None = None
+    samples: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_list("--batch", self.batches)
+        _check_list("--seq-len", self.lengths)
+        _check_list("--threads", self.threads)
+        if self.check_nets < MIN_CHECK_NETS:
+            raise InputError(f"--check-nets must be at least {MIN_CHECK_NETS}, got {self.check_nets}")
+        if self.base is None and self.samples is not None:
+            raise InputError("--samples says how many networks carry a table over; give that table with --from")
+        if self.samples is not None and self.samples < MIN_SAMPLES:
+            raise InputError(
+                f"--samples must be at least {MIN_SAMPLES}, got {self.samples}: call, attention and FFN each have a "
+                f"factor of their own, and one network more must judge them\n{SAMPLES} is what --from measures if left alone"
+            )
+
+    def runs(self) -> list[Options]:
+        """One for every batch, length and number of threads. InputError where one of them is below 1."""
+        return [
+            Options(
+                model=self.model or "", target=self.target, precisions=self.precisions, batch=batch, seq_len=tokens,
+                threads=threads, runtime=self.runtime,
+            )
+            for batch, tokens, threads in product(self.batches, self.lengths, self.threads)
+        ]  # fmt: skip
 
 
-def _check_base(base: CostTable, name: str, dimensions: Dimensions, device: Device) -> None:
-    """TargetError where the base is of another model, InputError where it lacks a piece."""
-    for workload in (nearest_workload(base, workload) for workload in device.workloads):
-        base.check_fits(dimensions, workload)
+def _check_list(flag: str, values: Sequence[int]) -> None:
+    if not values or len(set(values)) != len(values):
+        raise InputError(f"{flag} must name each number once, got {','.join(map(str, values)) or 'none'}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A table of each workload and, of those carried over, how far they and the base times one constant were off."""
+
+    parts: Sequence[CostTable]
+    transfers: Mapping[Workload, TransferError]
+
+    @property
+    def table(self) -> CostTable:
+        """All parts as one."""
+        return CostTable.merge(self.parts)
+
+
+class _Base:
+    """A table to carry over to this device, under each workload from the one of its own that is nearest."""
+
+    def __init__(self, path: Path) -> None:
+        """InputError where the file is no table."""
+        self.table, self.name = CostTable.read(path), path.name
+
+    def check(self, dimensions: Dimensions, workload: Workload) -> None:
+        """TargetError where the table is of another model, InputError where it lacks a piece."""
+        nearest = nearest_workload(self.table, workload)
+        self.table.check_fits(dimensions, nearest)
         try:
-            CostModel.of(base, workload)
+            CostModel.of(self.table, nearest)
         except MissingCostError as error:
-            raise InputError(f"{name} is not complete: {error}\nprofile that device again: compile profile") from None
+            raise InputError(
+                f"{self.name} is not complete: {error}\nprofile that device again: compile profile"
+            ) from None
 
-
-def _transferred(
-    base: CostTable, count: int, device: Device, bench: ModelWorkbench, seed: int, monitor: Monitor
-) -> tuple[CostTable, TransferErrors]:
-    """The base on this device, under each workload from the one of its own that is nearest."""
-    assert device.runtime is not None  # noqa: S101  without a table, a device that is not here was refused
-    tables: list[CostTable] = []
-    errors: TransferErrors = {}
-    for workload in device.workloads:
-        table, errors[workload] = measure_transfer(
-            base,
-            nearest_workload(base, workload),
+    def carried_over(
+        self,
+        options: ProfileOptions,
+        device: Device,
+        workload: Workload,
+        bench: ModelWorkbench,
+        progress: Callable[[float], None],
+    ) -> tuple[CostTable, TransferError]:
+        """The table of one workload here, and how far off it is."""
+        assert device.runtime is not None  # noqa: S101  a device that is not here was refused
+        architecture, step = bench.checkpoint.architecture, device.target.size_alignment
+        return measure_transfer(
+            self.table,
+            nearest_workload(self.table, workload),
             device.target,
             bench.dimensions,
             workload,
             device.runtime,
             bench,
             device.fingerprint,
-            count=count,
-            checks=check_shapes(bench.checkpoint.architecture, device.target.size_alignment, seed),
+            count=options.samples or SAMPLES,
+            checks=check_shapes(architecture, step, options.seed, options.check_nets),
             plan=Plan(),
-            seed=seed,
-            progress=lambda f: monitor.progress((len(tables) + f) / len(device.workloads)),
+            seed=options.seed,
+            progress=progress,
         )
-        tables.append(table)
-    merged = CostTable.merge(tables)
-    transfers = [transfer for table in tables for transfer in table.how["transfers"]]
-    return replace(merged, how={**merged.how, "transfers": transfers}), errors
 
 
-def profile(
-    target: str,
-    *,
-    model: str | None,
-    batch: int,
-    tokens: int,
-    threads: int,
-    runtime: str | None,
-    seed: int,
-    base: Path | None = None,
-    samples: int | None = None,
-    monitor: Monitor,
-) -> tuple[CostTable, TransferErrors]:
-    """Measure a table now, or adapt `base` to `samples` networks measured now: nothing of earlier runs is used.
+def profile(options: ProfileOptions, monitor: Monitor) -> Profile:
+    """Measure tables now, or adapt the base to networks measured now: nothing of earlier runs is used.
 
-    A table that is carried over comes with its errors beside those of the base times one constant. TargetError where
-    the device is not here or the base is of another model.
+    TargetError where the device is not here or the base is of another model.
     """
-    count = _sample_count(base, samples)
-    given = None if base is None else (CostTable.read(base), base.name)
-    options = Options(
-        model=model or "", target=target, batch=batch, seq_len=tokens, threads=threads, runtime=runtime, seed=seed,
-        accept_noisy_table=True,
-    )  # fmt: skip
-    device = find_device(options)
+    base = None if options.base is None else _Base(options.base)
+    devices = {workload: device for device in map(find_here, options.runs()) for workload in device.workloads}
     monitor.stage("load")
-    checkpoint = load_checkpoint(model or str(embedded_model()), task="embedding")
-    check_length(checkpoint, tokens)
-    if given is not None:
-        _check_base(*given, dimensions_of(checkpoint.architecture), device)
+    checkpoint = load_checkpoint(options.model or str(embedded_model()), task="embedding")
+    check_length(checkpoint, max(options.lengths))
+    if base is not None:
+        for workload in devices:
+            base.check(dimensions_of(checkpoint.architecture), workload)
     monitor.stage("export dense graph")
-    bench = ModelWorkbench(checkpoint, find_templates(checkpoint, Store(default_root()), device.precisions))
+    templates = find_templates(checkpoint, Store(default_root()), {workload.precision for workload in devices})
+    bench = ModelWorkbench(checkpoint, templates)
     monitor.stage("profile")
-    if given is not None:
-        return _transferred(given[0], count, device, bench, seed, monitor)
-    with TemporaryDirectory() as folder:
-        table, _ = find_table(options, device, bench, Store(Path(folder)), monitor.progress)
-    return table, {}
+    parts: list[CostTable] = []
+    transfers: dict[Workload, TransferError] = {}
+
+    def progress(fraction: float) -> None:
+        monitor.progress((len(parts) + fraction) / len(devices))
+
+    for workload, device in devices.items():
+        if base is None:
+            part = measure_here(
+                device, workload, bench, seed=options.seed, check_nets=options.check_nets, progress=progress
+            )
+        else:
+            part, transfers[workload] = base.carried_over(options, device, workload, bench, progress)
+        parts.append(part)
+    return Profile(parts=parts, transfers=transfers)

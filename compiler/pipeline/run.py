@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from compiler.costing import CostModel
+from compiler.costing import Costs
 from compiler.evaluation import Quality
 from compiler.export import ModelWorkbench, compare_with_fresh_export
 from compiler.pipeline import winners as kept
@@ -23,12 +23,14 @@ from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.hunt import Found, Hunt, dense_subnet
 from compiler.pipeline.monitor import Monitor, SilentMonitor
 from compiler.pipeline.options import Options
+from compiler.pipeline.resources import Resources, model_errors
 from compiler.pipeline.subject import Subject, detached, load_subject
 from compiler.pipeline.weights import Ranking, Trainer, Weights, fine_tuned, rank, supernet_weights
 from compiler.report.html import write_report
 from compiler.spaces import Counts, make_space
 from compiler.store import Store, default_root, key_of
 from profilers import CostTable, LayerSizes
+from profilers.peak import Peak, measure_peak
 from targets import usable_cpus
 from targets.errors import InputError
 
@@ -141,22 +143,32 @@ class _Compilation:
         with self.stages("profile"):
             table, workload = find_table(self.options, device, bench, self.store, self.monitor.progress)
             device = replace(device, workload=workload)
-            costs = device.costs(table)
+        resources = Resources(device=device, bench=bench, store=self.store, seed=self.options.seed)
+        costs = self._costs(resources, table)
         self._check_floor(subject, costs, device)
         hunt, ranking = self._weights(subject, costs, bench, device)
         front = self._search(hunt, ranking)
-        return self._emit(subject, device, table, hunt, front)
+        return self._emit(subject, device, table, hunt, front, resources)
 
-    def _check_floor(self, subject: Subject, costs: Mapping[str, CostModel], device: Device) -> None:
+    def _costs(self, resources: Resources, table: CostTable) -> dict[str, Costs]:
+        options = self.options
+        models = {"memory", "energy"} & set(options.costs)
+        if not models:
+            return resources.costs(table, options.costs, options.budgets.max_latency_s, self.monitor.progress)
+        with self.stages(f"profile {' and '.join(sorted(models))}"):
+            return resources.costs(table, options.costs, options.budgets.max_latency_s, self.monitor.progress)
+
+    def _check_floor(self, subject: Subject, costs: Mapping[str, Costs], device: Device) -> None:
         a = subject.checkpoint.architecture
         nothing, dense = (
             Counts.of([(sizes,) * a.layers]) for sizes in (LayerSizes(0, 0), LayerSizes(a.heads, a.ffn_units))
         )
-        floor_s = min(float(costs[precision].latency_s(nothing)[0]) for precision in device.precisions)
-        kept.check_floor(kept.latency_limit(self.options.budgets, float(costs["fp32"].latency_s(dense)[0])), floor_s)
+        least = [costs[precision].of(nothing) for precision in device.precisions]
+        floor = {name: min(float(cost[name][0]) for cost in least) for name in least[0]}
+        kept.check_floor(kept.ceilings(self.options.budgets, float(costs["fp32"].of(dense)["latency"][0])), floor)
 
     def _weights(
-        self, subject: Subject, costs: Mapping[str, CostModel], bench: ModelWorkbench, device: Device
+        self, subject: Subject, costs: Mapping[str, Costs], bench: ModelWorkbench, device: Device
     ) -> tuple[Hunt, Ranking]:
         trainer = Trainer(subject=subject, store=self.store, options=self.options, monitor=self.monitor)
         start = {n: p.clone() for n, p in detached(dict(subject.checkpoint.model.backbone.named_parameters())).items()}
@@ -169,7 +181,7 @@ class _Compilation:
         supernet = None
         if subject.effort == "thorough":
             with self.stages("train super-network"):
-                supernet = supernet_weights(trainer, ranking.ordering, step, costs["fp32"], start)
+                supernet = supernet_weights(trainer, ranking.ordering, step, costs["fp32"].latency, start)
         space = make_space(
             self.options.space, subject.checkpoint.architecture, ordering=ranking.ordering, unit_step=step
         )
@@ -180,7 +192,7 @@ class _Compilation:
         training = repr(trainer.training_options()) if supernet is not None or subject.train_dense else None
         hunt.about = subject.key(
             effort=subject.effort, training=training, space=self.options.space, step=step, seed=self.options.seed,
-            supernet=supernet is not None, table=key_of(costs["fp32"].table.to_json()["entries"]) if supernet is not None else None,
+            supernet=supernet is not None, table=key_of(costs["fp32"].latency.table.to_json()["entries"]) if supernet is not None else None,
         )  # fmt: skip
         return hunt, ranking
 
@@ -195,17 +207,18 @@ class _Compilation:
         table: CostTable,
         hunt: Hunt,
         front: list[Found],
+        resources: Resources,
     ) -> dict[str, Any]:
         out, options, monitor, bench = self.options.out, self.options, self.monitor, hunt.bench
         full = dense_subnet(hunt.shapes)
         validation, test = subject.yardstick(subject.data.validation), subject.yardstick(subject.data.test)
         dense_found = hunt.costed("dense", full, "fp32", Quality(metric=1.0, others={}))
-        limit = kept.latency_limit(options.budgets, dense_found.latency_s)
+        limits = kept.ceilings(options.budgets, dense_found.latency_s)
         candidates = [f for f in front if f.subnet.shape != full.shape]
         if not candidates:
             raise InputError("the search found no sub-network beside the dense one\ngive it more --evaluations")
         with self.stages("final weights"):
-            chosen = kept.choose(candidates, limit, options.winners)
+            chosen = kept.choose(candidates, limits, options.winners, along=options.objectives[0])
             finished = kept.finish(hunt, chosen, self.store, validation, test, monitor)
             dense = kept.scored(hunt, dense_found, hunt.weights.dense, validation, test)
             finished += [
@@ -223,6 +236,8 @@ class _Compilation:
         if device.here:
             with self.stages("measure artefacts"):
                 written, dense = kept.measure(written, dense, bench, device, self.store, options, monitor)
+        if device.here and device.runtime is not None and device.runtime.source == "measured":
+            dense, *written = self._resources([dense, *written], hunt, device, resources)
         percentile = "p50" if device.demand else options.percentile  # of traffic, the length is the percentile
         verdicts = {w.id: kept.judge(w, dense, options.budgets, percentile) for w in (dense, *written)}
         likeness = subject.data.train.labels is None
@@ -250,10 +265,35 @@ class _Compilation:
             front=front,
             notes=self._notes(subject, device, table),
             timings_s=self.stages.timings_s,
+            model_errors=model_errors(hunt.costs),
+            peak=self._peak(device),
         )
         content = write_run(outcome)
         write_report(out)
         return content
+
+    def _resources(
+        self, winners: list[kept.Winner], hunt: Hunt, device: Device, resources: Resources
+    ) -> list[kept.Winner]:
+        """Winners with what else the run asked for, measured; the dense one comes first."""
+        wanted = self.options.costs
+        alone = sorted({"memory", "energy"} & set(wanted))
+        if alone:
+            with self.stages(f"measure {' and '.join(alone)}"):
+                winners = kept.measure_resources(winners, resources, alone, self.monitor)
+        if "throughput" in wanted:
+            with self.stages("measure throughput"):
+                winners = kept.measure_throughput(
+                    winners, winners[0], hunt, device, self.store, self.options, self.monitor
+                )
+        return winners
+
+    def _peak(self, device: Device) -> Peak | None:
+        """The device's own best rates, where there is a device and a clock."""
+        if device.runtime is None or device.runtime.source != "measured":
+            return None
+        with self.stages("measure device peak"):
+            return measure_peak(device.target, device.workload.threads)
 
     def _fresh_export(self, bench: ModelWorkbench, winner: kept.Winner) -> None:
         assert winner.artifact is not None  # noqa: S101  it was just written

@@ -1,6 +1,6 @@
 """From the front to files: which networks are kept, their final weights, their artefacts, their measurements."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from compiler.pipeline.costs import Device, StoreRecorder
 from compiler.pipeline.hunt import Found, Hunt
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Budgets, Options
+from compiler.pipeline.resources import Resources
 from compiler.pipeline.subject import as_arrays, as_tensors
 from compiler.search import spread_out
 from compiler.store import Store, key_of
@@ -29,7 +30,11 @@ MARGIN = 0.97
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Winner:
-    """A kept network with its final weights and, once written and timed, its artefact and series."""
+    """A kept network with its final weights and, once written and measured, its artefact and what it takes.
+
+    `memory_bytes` is the peak of a process that serves it, `energy_j` a call's, `throughput_per_s` that at the predicted
+    best `batch`: None where the run did not ask.
+    """
 
     found: Found
     parameters: Mapping[str, Tensor]
@@ -37,6 +42,10 @@ class Winner:
     test: Quality
     artifact: Artifact | None = None
     series: Series | None = None
+    memory_bytes: int | None = None
+    energy_j: float | None = None
+    throughput_per_s: float | None = None
+    batch: int | None = None
     grid: tuple[dict[str, Any], ...] = ()
 
     @property
@@ -59,30 +68,41 @@ class Winner:
         return None if self.series is None else self.series.pooled.percentile_s(float(percentile[1:]))
 
 
-def latency_limit(budgets: Budgets, dense_s: float) -> float | None:
-    """The tightest latency the budgets allow, in seconds, given the dense model's."""
-    limits = [budgets.max_latency_s, None if budgets.min_speedup is None else dense_s / budgets.min_speedup]
-    return min((limit for limit in limits if limit is not None), default=None)
+def ceilings(budgets: Budgets, dense_s: float) -> dict[str, float]:
+    """The most of each objective that the budgets allow: `latency` in seconds, given the dense model's, `memory` in bytes."""
+    seconds = [budgets.max_latency_s, None if budgets.min_speedup is None else dense_s / budgets.min_speedup]
+    limits = {
+        "latency": min((limit for limit in seconds if limit is not None), default=None),
+        "memory": budgets.max_memory_bytes,
+    }
+    return {name: limit for name, limit in limits.items() if limit is not None}
 
 
-def check_floor(limit_s: float | None, floor_s: float) -> None:
-    """BudgetError where even the smallest network is predicted above the limit."""
-    if limit_s is not None and floor_s > limit_s:
+def check_floor(limits: Mapping[str, float], floor: Mapping[str, float]) -> None:
+    """BudgetError where even the smallest network is predicted above a limit."""
+    below = [name for name, limit in limits.items() if limit < floor[name]]
+    if "latency" in below:
         raise BudgetError(
-            f"no sub-network can meet {limit_s * 1e3:.3g} ms: stem and head alone take {floor_s * 1e3:.3g} ms\n"
+            f"no sub-network can meet {limits['latency'] * 1e3:.3g} ms: stem and head alone take "
+            f"{floor['latency'] * 1e3:.3g} ms\n"
             "ask for a higher --max-latency or a lower --min-speedup, or a shorter --seq-len"
+        )
+    if "memory" in below:
+        raise BudgetError(
+            f"no sub-network can meet {limits['memory'] / 1e6:.4g} MB: a process that serves stem and head alone takes "
+            f"{floor['memory'] / 1e6:.4g} MB\nask for a higher --max-memory"
         )
 
 
-def choose(front: Sequence[Found], limit_s: float | None, count: int) -> list[Found]:
-    """At most `count` networks of a front (fastest first), spread over its latencies; below a limit where there is one.
+def choose(front: Sequence[Found], limits: Mapping[str, float], count: int, along: str = "latency") -> list[Found]:
+    """At most `count` networks of a front, spread over one of its objectives; below the limits where there are some.
 
-    The best few just below the limit are always among them.
+    The best few just below the limits are always among them.
     """
-    within = [f for f in front if limit_s is None or f.latency_s <= limit_s * MARGIN]
-    pool = within or list(front[:1])
-    must = sorted(pool, key=lambda f: f.quality.error)[:3] if limit_s is not None else []
-    spread = [pool[i] for i in spread_out(np.array([f.latency_s for f in pool]), count)]
+    within = [f for f in front if all(f.costs[name] <= limit * MARGIN for name, limit in limits.items())]
+    pool = sorted(within or front[:1], key=lambda f: f.costs[along])
+    must = sorted(pool, key=lambda f: f.quality.error)[:3] if limits else []
+    spread = [pool[i] for i in spread_out(np.array([f.costs[along] for f in pool]), count)]
     chosen = {f.id: f for f in (*must, *spread)}
     return sorted(list(chosen.values())[:count], key=lambda f: f.latency_s)
 
@@ -188,6 +208,46 @@ def measure(
     return [replace(w, series=series[w.id]) for w in winners], replace(dense, series=series[dense.id])
 
 
+def measure_resources(
+    winners: Sequence[Winner],
+    resources: Resources,
+    wanted: Collection[str],
+    monitor: Monitor,
+) -> list[Winner]:
+    """Memory and energy of the final files, each alone, as the run asked for them."""
+    done = []
+    for winner in winners:
+        assert winner.artifact is not None  # noqa: S101  it was written
+        program, precision = _program(winner, resources.bench), winner.found.precision
+        memory = resources.peak_bytes(program, winner.artifact.path, precision) if "memory" in wanted else None
+        energy = resources.joules(program, precision) if "energy" in wanted else None
+        done.append(replace(winner, memory_bytes=memory, energy_j=energy))
+        monitor.progress(len(done) / len(winners))
+    return done
+
+
+def measure_throughput(
+    winners: Sequence[Winner],
+    dense: Winner,
+    hunt: Hunt,
+    device: Device,
+    store: Store,
+    options: Options,
+    monitor: Monitor,
+) -> list[Winner]:
+    """Sequences a second of the final files, each at the batch that is predicted to give most, against the dense one."""
+    batches = {w.id: hunt.best_batch(w.found) for w in winners}
+    plan = Plan(min_rounds=2, max_rounds=2)
+    rates: dict[str, float] = {}
+    for batch in sorted(set(batches.values())):
+        group = [w for w in winners if batches[w.id] == batch]
+        workload = replace(device.workload, batch=batch)
+        series = _alternate(group, dense, hunt.bench, device, store, workload, plan, options.seed)
+        rates |= {w.id: batch / series[w.id].median_s for w in group}
+        monitor.progress(len(rates) / len(winners))
+    return [replace(w, throughput_per_s=rates[w.id], batch=batches[w.id]) for w in winners]
+
+
 def measure_grid(
     winners: Sequence[Winner],
     dense: Winner,
@@ -239,32 +299,35 @@ def judge(winner: Winner, dense: Winner, budgets: Budgets, percentile: str) -> V
     limits = budgets.limits()
     measured = winner.series is not None
     latency = winner.latency_s(percentile) if measured else winner.found.latency_s
+    memory = winner.memory_bytes or winner.found.costs.get("memory")
     speedup = winner.speedup if measured else dense.found.latency_s / winner.found.latency_s
     assert latency is not None  # noqa: S101  one of the two exists
     assert speedup is not None  # noqa: S101
     met = (
         (budgets.max_latency_s is None or latency <= budgets.max_latency_s)
         and (budgets.min_speedup is None or speedup >= budgets.min_speedup)
+        and (budgets.max_memory_bytes is None or memory is None or memory <= budgets.max_memory_bytes)
         and (budgets.max_drop is None or winner.validation.metric >= dense.validation.metric * (1 - budgets.max_drop))
     )
     if not limits:
         return Verdict(status="none", limits=limits)
     if not met:
         return Verdict(status="missed", limits=limits)
-    return Verdict(status="met" if measured else "predicted", limits=limits)
+    certain = measured and (budgets.max_memory_bytes is None or winner.memory_bytes is not None)
+    return Verdict(status="met" if certain else "predicted", limits=limits)
 
 
 def best_of(
     winners: Sequence[Winner], dense: Winner, verdicts: Mapping[str, Verdict], budgets: Budgets, *, keep: float
 ) -> Winner:
-    """What the budgets select: the least error under a latency budget, the fastest under a bound on the error.
+    """What the budgets select: the least error under a budget of latency or memory, the fastest under a bound on the error.
 
     Without budgets: the fastest that keeps the share `keep` of the dense metric, else the most accurate. BudgetError naming the nearest candidate where none meets them.
     """
     allowed = [w for w in winners if verdicts[w.id].status != "missed"]
     if not allowed:
         raise BudgetError(_nearest(winners, dense))
-    if budgets.max_latency_s is not None or budgets.min_speedup is not None:
+    if any(limit is not None for limit in (budgets.max_latency_s, budgets.min_speedup, budgets.max_memory_bytes)):
         return min(allowed, key=lambda w: w.validation.error)
     share = keep if budgets.max_drop is None else 1 - budgets.max_drop
     keeping = [w for w in allowed if w.validation.metric >= share * dense.validation.metric]
@@ -284,6 +347,11 @@ def _nearest(winners: Sequence[Winner], dense: Winner) -> str:
     speed = nearest.speedup or dense.found.latency_s / nearest.found.latency_s
     return (
         f"none of {len(winners)} candidates meets the budget\nnearest: {nearest.id} at {_cost(nearest) * 1e3:.3g} ms, "
-        f"{speed:.2f}x, metric {nearest.validation.metric:.4f} (dense {dense.validation.metric:.4f}); "
-        f"fastest: {_cost(fastest) * 1e3:.3g} ms"
+        f"{speed:.2f}x{_megabytes(nearest)}, metric {nearest.validation.metric:.4f} (dense {dense.validation.metric:.4f}); "
+        f"fastest: {_cost(fastest) * 1e3:.3g} ms{_megabytes(fastest)}"
     )
+
+
+def _megabytes(winner: Winner) -> str:
+    taken = winner.memory_bytes or winner.found.costs.get("memory")
+    return "" if taken is None else f", {taken / 1e6:.4g} MB"

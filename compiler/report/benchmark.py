@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from compiler.report import text
-from compiler.report.schema import Percentiles, Tool
+from compiler.report.schema import PeakInfo, Percentiles, Tool
 from compiler.store.store import write_atomically
 
 SCHEMA_VERSION = 1
@@ -29,6 +29,7 @@ COLUMNS = (
     "speed-up",
     "95 % interval",
     "verdict",
+    "memory",
     "of peak",
 )
 
@@ -52,15 +53,6 @@ class DeviceInfo(TypedDict):
 
     name: str
     fingerprint: Mapping[str, Any]
-
-
-class PeakInfo(TypedDict):
-    """The device at its best, measured in the same session."""
-
-    flops_per_s: float
-    bytes_per_s: float
-    threads: int
-    method: str
 
 
 class OperationsInfo(TypedDict):
@@ -162,6 +154,7 @@ def row(bench: Benchmark, file: BenchFile) -> tuple[str, ...]:
         text.ratio(file["speedup"]),
         interval(file),
         standing(bench, file),
+        text.size(file["memory_bytes"]),
         share(file),
     )
 

@@ -62,6 +62,7 @@ def _environment() -> Environment:
     env.globals.update(
         layers=view.layers,
         grid_view=view.grid_view,
+        resources=view.resources,
         kept_attention=view.kept_attention,
         prediction_error=view.prediction_error,
         latency_ms=latency_ms,

@@ -121,10 +121,13 @@ class CandidateMetric(TypedDict):
 
 
 class Predicted(TypedDict):
-    """A modelled latency and where it came from."""
+    """A modelled latency and where it came from; memory, energy and throughput where the run asked for them."""
 
     latency_ms: float
-    source: Literal["measured", "interpolated", "transferred", "roofline"]
+    source: Literal["measured", "interpolated", "transferred", "roofline", "null"]
+    memory_bytes: float | None
+    energy_j: float | None
+    throughput_per_s: float | None
 
 
 class Percentiles(TypedDict):
@@ -136,10 +139,14 @@ class Percentiles(TypedDict):
 
 
 class Measured(TypedDict):
-    """The final artefact, timed on the device."""
+    """The final artefact on the device: latency, peak bytes of a serving process, joules a call, sequences a second."""
 
     latency_ms: Percentiles
     samples: int
+    memory_bytes: int | None
+    energy_j: float | None
+    throughput_per_s: float | None
+    throughput_batch: int | None
 
 
 class GridCell(TypedDict):
@@ -171,8 +178,20 @@ class ArtifactInfo(TypedDict):
     parity_max_abs_error: float | None
 
 
+class PeakInfo(TypedDict):
+    """What the device can do at best, measured here."""
+
+    flops_per_s: float
+    bytes_per_s: float
+    threads: int
+    method: str
+
+
 class CandidateInfo(TypedDict):
-    """One sub-network; the dense baseline has the same form and the id `dense`. `error` is on validation."""
+    """One sub-network; the dense baseline has the same form and the id `dense`. `error` is on validation.
+
+    `roofline_share` is the least time that the device's own peak allows, over the measured one.
+    """
 
     id: str
     shape: Shape
@@ -180,6 +199,7 @@ class CandidateInfo(TypedDict):
     metric: CandidateMetric
     predicted: Predicted
     measured: Measured | None
+    roofline_share: float | None
     parameters: int
     speedup: float | None
     speedup_interval: list[float] | None
@@ -204,8 +224,11 @@ class Front(TypedDict):
     effort: str
     space: str
     search: str
+    objectives: list[str]
     seed: int
     table: TableInfo
+    models: Mapping[str, Mapping[str, Mapping[str, Any] | None]]
+    peak: PeakInfo | None
     dense: CandidateInfo
     candidates: list[CandidateInfo]
     best: str | None

@@ -62,12 +62,26 @@ def count(value: float) -> str:
     return number(value)
 
 
-def size(value_bytes: float) -> str:
-    """A file size in decimal units: `45.3 MB`."""
+def size(value_bytes: float | None) -> str:
+    """Bytes in decimal units: `45.3 MB`."""
+    if value_bytes is None:
+        return UNKNOWN
     for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if value_bytes >= factor:
             return f"{number(value_bytes / factor)}\u00a0{unit}"
     return f"{value_bytes:.0f}\u00a0B"
+
+
+def joules(value: float | None) -> str:
+    """An energy given in joules: `1.20 J`, `35.0 mJ`."""
+    if value is not None and value < 0.1:
+        return _with_unit(number(value * 1e3), "\u00a0mJ")
+    return _with_unit(number(value), "\u00a0J")
+
+
+def per_second(value: float | None) -> str:
+    """Sequences a second: `1,200 /s`."""
+    return _with_unit(number(value), "\u00a0/s")
 
 
 def seconds(value: float) -> str:

@@ -1,8 +1,9 @@
 """Small views of one candidate for the template: its layers, its grid, its prediction against its measurement."""
 
-from collections.abc import Iterator
-from typing import TypedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypedDict, cast
 
+from compiler.report import text
 from compiler.report.schema import CandidateInfo, Front, GridCell
 
 
@@ -14,6 +15,16 @@ class LayerView(TypedDict):
     ffn_units: int
     heads_share: float
     ffn_share: float
+
+
+class ResourceView(TypedDict):
+    """Memory, energy or throughput of one candidate, predicted and measured, each as a number for sorting and as text."""
+
+    name: str
+    predicted: float | None
+    measured: float | None
+    predicted_text: str
+    measured_text: str
 
 
 class GridView(TypedDict):
@@ -34,6 +45,27 @@ def layers(front: Front, candidate: CandidateInfo) -> Iterator[LayerView]:
             heads_share=heads / max(1, model["heads"]),
             ffn_share=units / max(1, model["ffn_units"]),
         )
+
+
+_RESOURCES: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
+    "memory_bytes": ("peak memory", text.size),
+    "energy_j": ("energy a call", text.joules),
+    "throughput_per_s": ("throughput", text.per_second),
+}
+
+
+def resources(front: Front, candidate: CandidateInfo) -> list[ResourceView]:
+    """What else the run asked for, in the same order for every candidate; empty where it asked for latency alone."""
+    asked = [key for key in _RESOURCES if cast("Any", front["dense"]["predicted"])[key] is not None]
+    return [_resource(key, candidate) for key in asked]
+
+
+def _resource(key: str, candidate: CandidateInfo) -> ResourceView:
+    name, say = _RESOURCES[key]
+    predicted, measured = (cast("Any", candidate[side] or {}).get(key) for side in ("predicted", "measured"))
+    return ResourceView(
+        name=name, predicted=predicted, measured=measured, predicted_text=say(predicted), measured_text=say(measured)
+    )
 
 
 def tokens(front: Front) -> str:

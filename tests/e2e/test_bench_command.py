@@ -89,7 +89,8 @@ def test_a_slower_file_is_found_reported_and_refused(files, tmp_path):
         assert result["bytes"] == path.stat().st_size
         assert result["operations"]["count"] == layers * 2 * 128 * WIDTH * WIDTH
         assert result["roofline_share"] > 0
-        assert (result["memory_bytes"], result["energy_j"]) == (None, None)
+        assert result["memory_bytes"] > 20e6, "an interpreter with ONNX Runtime takes more than that"
+        assert result["energy_j"] is None or result["energy_j"] > 0
         assert result["blocks"] >= 6
         assert result["samples"] >= 4 * result["blocks"]
     assert found["peak"]["flops_per_s"] > 0

@@ -25,6 +25,7 @@ from targets import (
     load_catalog,
     measure_fingerprint,
     present,
+    shipped_files,
     shipped_tables,
     survey,
 )
@@ -334,6 +335,7 @@ def test_shipped_tables_belong_to_their_target(monkeypatch, tmp_path):
         (tmp_path / "costs" / name).touch()
     monkeypatch.setattr("targets.presence.resources.files", lambda _: tmp_path)
     assert shipped_tables("l4") == ("l4-tensorrt-fp16.json", "l4.json")
+    assert shipped_files("l4") == (tmp_path / "costs" / "l4-tensorrt-fp16.json", tmp_path / "costs" / "l4.json")
     assert shipped_tables("t4") == ()
 
 
@@ -396,6 +398,11 @@ def test_what_is_recorded_only_does_not_part_them(change):
 def test_cpu_differences_are_readable(change, line):
     (only,) = _cpu_fingerprint().differences(replace(_cpu_fingerprint(), **change))
     assert only.startswith(line)
+
+
+def test_costs_measured_on_several_numbers_of_threads_belong_to_all():
+    several = replace(_cpu_fingerprint(), threads=None)
+    assert several.differences(_cpu_fingerprint()) == []
 
 
 def test_gpu_differences_are_the_major_versions():

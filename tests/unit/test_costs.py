@@ -1,0 +1,122 @@
+"""What a search may ask less of, at the sizes of real models and by hand."""
+
+import numpy as np
+import pytest
+
+from compiler.costing import OBJECTIVES, BatchModel, CostModel, Costs
+from compiler.export import ModelWorkbench
+from compiler.pipeline import resources as resources_module
+from compiler.pipeline.costs import find_device
+from compiler.pipeline.graphs import find_templates
+from compiler.pipeline.options import Options
+from compiler.pipeline.resources import Resources, model_errors
+from compiler.spaces import Counts
+from compiler.store import Store
+from profilers import CostKey, CostTable, Dimensions, LayerSizes, Workload, roofline_table
+from profilers.energy_model import EnergyModel
+from profilers.memory_model import NetworkBytes, modelled_memory
+from profilers.roofline import operations
+from targets import Target, measure_fingerprint
+from targets.errors import TargetError
+from tests.tiny import tiny_checkpoint
+
+CPU = Target.parse("cpu")
+DIMS = Dimensions(layers=2, heads=2, ffn_units=32, hidden_size=16, head_size=8, vocabulary=50)
+HERE = measure_fingerprint(Target.parse("null"))
+SMALL, LARGE = (LayerSizes(1, 16), LayerSizes(0, 0)), (LayerSizes(2, 32),) * 2
+COUNTS = Counts.of([SMALL, LARGE])
+
+
+def model(batch, head_s, unit_s, base_s):
+    asked = Workload(batch=batch, tokens=16)
+    entries = {CostKey("base", 0, asked): base_s, CostKey("mask", 0, asked): 0.0}
+    entries |= {CostKey("attention", n, asked): n * head_s for n in (1, 2)}
+    entries |= {CostKey("ffn", n, asked): n * unit_s for n in (16, 32)}
+    table = CostTable(target="cpu", source="measured", fingerprint=HERE, dimensions=DIMS, entries=entries)
+    return CostModel.of(table, asked)
+
+
+ONE, FOUR = model(1, 1e-3, 1e-4, 1e-3), model(4, 3e-3, 3e-4, 1e-3)
+
+
+def test_throughput_is_that_of_the_best_batch():
+    """Alone 3.6 and 11.4 ms, four at once 8.8 and 32.2 ms: four are answered sooner."""
+    batch, rate = BatchModel(batches={1: ONE, 4: FOUR}).best(COUNTS)
+    assert batch.tolist() == [4, 4]
+    assert rate.tolist() == pytest.approx([4 / 8.8e-3, 4 / 32.2e-3])
+
+
+def test_no_call_of_the_batch_lasts_longer_than_the_ceiling():
+    batch, rate = BatchModel(batches={1: ONE, 4: FOUR}, ceiling_s=10e-3).best(COUNTS)
+    assert batch.tolist() == [4, 1]
+    assert rate.tolist() == pytest.approx([4 / 8.8e-3, 1 / 11.4e-3]), "alone it is too slow too; its own budget says so"
+
+
+def test_every_objective_is_less_for_the_smaller_net():
+    network = NetworkBytes(dimensions=DIMS, stem_parameters=1000, workload=Workload(tokens=16))
+    energy = EnergyModel(meter="by hand", source="measured", call_j=0.1, power_w=20.0, operation_j=1e-9)
+    architecture = tiny_architecture()
+    costs = Costs(
+        architecture=architecture, latency=ONE, memory=modelled_memory(CPU, network, HERE), energy=energy,
+        throughput=BatchModel(batches={1: ONE, 4: FOUR}),
+    )  # fmt: skip
+    found = costs.of(COUNTS)
+    assert tuple(found) == OBJECTIVES
+    assert all(values[0] < values[1] for values in found.values())
+    asked = Workload(tokens=16)
+    assert found["energy"][0] == pytest.approx(0.1 + 20 * 3.6e-3 + 1e-9 * operations(asked, DIMS, SMALL))
+    assert found["throughput"][0] == pytest.approx(8.8e-3 / 4)
+    assert set(Costs(architecture=architecture, latency=ONE).of(COUNTS)) == {"latency", "params"}
+
+
+def tiny_architecture():
+    from types import SimpleNamespace
+
+    return SimpleNamespace(
+        heads=2, ffn_units=32, stem_parameters=7, attention_parameters=lambda n: 10 * n, ffn_parameters=lambda n: 3 * n
+    )
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    checkpoint = tiny_checkpoint(folder)
+    return ModelWorkbench(checkpoint, find_templates(checkpoint, Store(folder / "store"), ["fp32"]))
+
+
+@pytest.fixture
+def resources(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(resources_module, "PROCESSES", 1)
+    monkeypatch.setattr(resources_module, "CHECK_NETS", 4)
+    device = find_device(Options(model="", seq_len=16))
+    return Resources(device=device, bench=bench, store=Store(tmp_path), seed=0)
+
+
+def table_of(resources):
+    device = resources.device
+    return roofline_table(device.target, resources.bench.dimensions, device.workload, device.fingerprint)
+
+
+@pytest.mark.timeout(120)
+def test_memory_is_measured_in_processes_of_their_own_and_kept(resources, tmp_path, monkeypatch):
+    table = table_of(resources)
+    found = resources.costs(table, ["latency", "memory"], None, lambda _: None)
+    memory = found["fp32"].memory
+    assert memory.source == "measured"
+    assert memory.serving.dense_bytes > 20e6, "an interpreter with ONNX Runtime takes more than that"
+    assert model_errors(found)["memory"]["fp32"]["check_nets"] == len(memory.checks) > 0
+    path = tmp_path / "dense.onnx"
+    dense = resources.bench.dimensions.dense
+    resources._write(dense, path, "fp32")
+    taken = resources.peak_bytes(resources.bench(dense), path, "fp32")
+    assert taken == pytest.approx(memory.peak_bytes(*np.array([dense]).transpose(2, 0, 1))[0], rel=0.1)
+    monkeypatch.setattr(resources_module, "measure_memory_model", None)
+    assert resources.costs(table, ["memory"], None, lambda _: None)["fp32"].memory.to_json() == memory.to_json()
+
+
+def test_energy_is_not_available_where_nothing_counts_it(resources, monkeypatch, tmp_path):
+    from profilers import energy
+
+    monkeypatch.setattr(resources_module, "open_meter", lambda target: energy.open_meter(target, powercap=tmp_path))
+    with pytest.raises(TargetError, match="energy is not available: there is no processor package"):
+        resources.costs(table_of(resources), ["energy"], None, lambda _: None)
