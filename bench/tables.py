@@ -29,7 +29,7 @@ from compiler.store import Store, default_root, key_of
 from profilers import CostTable, Plan, Program, Runtime, Session, Workload, measure_table
 from profilers.runtimes import OutOfMemoryError
 
-CHECK_ROUNDS = 3
+CHECK_ROUNDS = 6
 """Blocks of each check network, and twice as many on several threads: what it really takes should be beyond doubt."""
 
 RANDOM = {
@@ -82,7 +82,7 @@ def cell(
             continue
         table = measure_table(
             device.target, bench.dimensions, workload, runtime, bench, device.fingerprint, checks=checks,
-            plan=replace(Plan(), time_cap_s=0.0), check_rounds=CHECK_ROUNDS, seed=seed, recorder=StoreRecorder(store, about),
+            plan=replace(Plan(), min_rounds=2, time_cap_s=0.0), check_rounds=CHECK_ROUNDS, seed=seed, recorder=StoreRecorder(store, about),
         )  # fmt: skip
         if not recorded:
             spent_s = (spent_s or 0.0) + table.seconds
