@@ -5,13 +5,14 @@ python bench/readme_table.py
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 
 
+ASKED = ("batch", "tokens", "threads", "precision")
 NAMES = {"trec": "TREC", "mrpc": "MRPC", "stsb": "STS-B", "banking77": "Banking77"}
 
 
@@ -71,6 +72,19 @@ def labelled(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def tables(record: Sequence[Mapping[str, Any]]) -> str:
+    """How far off cost tables are: a line a model and way of asking, the precisions beside each other."""
+    cells = {(row["model"], *(row["workload"][name] for name in ASKED)): row["error"] for row in record}
+    precisions = list(dict.fromkeys(key[-1] for key in cells))
+    head = [f"{precision}: mean, p95 (straight line)" for precision in precisions]
+    lines = ["| model | batch | tokens | threads | " + " | ".join(head) + " |", "| --- " * (4 + len(head)) + "|"]
+    for key in dict.fromkeys(key[:-1] for key in cells):
+        errors = [cells.get((*key, precision)) for precision in precisions]
+        figures = ["" if e is None else f"{e['mape']:.1%}, {e['p95']:.1%} ({e['control_mape']:.1%})" for e in errors]
+        lines.append(f"| {' | '.join(map(str, (*key, *figures)))} |")
+    return "\n".join(lines)
+
+
 def fill(text: str, name: str, content: str) -> str:
     """The text with a section between its markers."""
     section = f"<!-- {name} -->\n\n{content}\n\n<!-- /{name} -->"
@@ -81,7 +95,7 @@ def main() -> None:
     """Rewrite the README between the markers."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    for name, make in (("demo", demo), ("labelled", labelled)):
+    for name, make in (("demo", demo), ("labelled", labelled), ("tables", tables)):
         record = json.loads((ROOT / f"bench/results/{name}.json").read_text(encoding="utf-8"))
         text = fill(text, f"{name}-table", make(record))
     readme.write_text(text, encoding="utf-8")

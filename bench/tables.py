@@ -29,9 +29,6 @@ from compiler.store import Store, default_root, key_of
 from profilers import CostTable, Plan, Program, Runtime, Session, Workload, measure_table
 from profilers.runtimes import OutOfMemoryError
 
-CHECK_ROUNDS = 6
-"""Blocks of each check network, and twice as many on several threads: what it really takes should be beyond doubt."""
-
 RANDOM = {
     "bert-base": ("bert", {}),
     "roberta-base": ("roberta", {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}),
@@ -64,27 +61,27 @@ class Recorded:
         raise OutOfMemoryError(f"{program.name} was not recorded under {workload}")
 
 
-def cell(
-    bench: ModelWorkbench, device: Device, nets: int, seed: int, store: Store, *, recorded: bool
-) -> Iterator[CostTable]:
-    """The tables of one workload, one a precision; with `recorded`, of samples in the store alone, if it has them all.
+def cell(bench: ModelWorkbench, device: Device, arguments: argparse.Namespace, store: Store) -> Iterator[CostTable]:
+    """The tables of one workload, one a precision; with --recorded, of samples in the store alone, if it has them all.
 
     A table's seconds are those of every run that has measured for it to the end.
     """
     assert device.runtime is not None  # noqa: S101  a device that is not here was refused
-    runtime = Recorded(device.runtime) if recorded else device.runtime
+    runtime = Recorded(device.runtime) if arguments.recorded else device.runtime
+    nets, seed = arguments.nets, arguments.seed
     checks = check_shapes(bench.checkpoint.architecture, device.target.size_alignment, seed, nets)
+    plan = Plan(min_rounds=arguments.rounds, time_cap_s=0.0)
     for workload in (replace(device.workload, precision=p) for p in device.precisions):
         about = about_samples(device, workload, bench, seed)
         key = key_of([about, nets])
         spent_s = store.get("seconds", key)
-        if recorded and spent_s is None:
+        if arguments.recorded and spent_s is None:
             continue
         table = measure_table(
-            device.target, bench.dimensions, workload, runtime, bench, device.fingerprint, checks=checks,
-            plan=replace(Plan(), min_rounds=2, time_cap_s=0.0), check_rounds=CHECK_ROUNDS, seed=seed, recorder=StoreRecorder(store, about),
+            device.target, bench.dimensions, workload, runtime, bench, device.fingerprint, checks=checks, plan=plan,
+            check_rounds=arguments.check_rounds, seed=seed, recorder=StoreRecorder(store, about),
         )  # fmt: skip
-        if not recorded:
+        if not arguments.recorded:
             spent_s = (spent_s or 0.0) + table.seconds
             store.put("seconds", key, spent_s)
         yield replace(table, seconds=spent_s)
@@ -104,7 +101,22 @@ def cells(name: str, bench: ModelWorkbench, arguments: argparse.Namespace, store
     precisions = tuple(arguments.precision.split(","))
     for batch, tokens, threads in product(arguments.batch, arguments.tokens, arguments.threads):
         options = Options(model=name, precisions=precisions, batch=batch, seq_len=tokens, threads=threads)
-        yield from cell(bench, find_here(options), arguments.nets, arguments.seed, store, recorded=arguments.recorded)
+        yield from cell(bench, find_here(options), arguments, store)
+
+
+def _earlier(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Results of earlier runs, by model and workload."""
+    rows = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else []
+    return {str([row["model"], row["workload"]]): row for row in rows}
+
+
+def _add(tables: list[CostTable], path: Path) -> None:
+    """Write the tables together with what the file says of other workloads."""
+    new = {workload for table in tables for workload in table.workloads()}
+    if path.exists():
+        before = CostTable.read(path)
+        tables = [before.under([workload for workload in before.workloads() if workload not in new]), *tables]
+    CostTable.merge(tables).write(path)
 
 
 def main() -> None:
@@ -116,15 +128,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--nets", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=2, help="blocks of each network that is fitted")
+    parser.add_argument("--check-rounds", type=int, default=6, help="blocks of each that is not")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, default=None)
-    parser.add_argument("--tables", type=Path, default=None, help="folder for a table of each model")
+    parser.add_argument("--json", type=Path, default=None, help="file of results; cells it holds already are replaced")
+    parser.add_argument(
+        "--tables", type=Path, default=None, help="folder for a table of each model, to add to likewise"
+    )
     parser.add_argument("--cache", type=Path, default=None, help="where samples are kept (nowhere if left out)")
     parser.add_argument("--recorded", action="store_true", help="time nothing: score the samples in --cache")
     arguments = parser.parse_args()
     if arguments.recorded and arguments.cache is None:
         parser.error("--recorded needs the --cache that the samples were kept in")
-    results: list[dict[str, Any]] = []
+    results = _earlier(arguments.json)
     with tempfile.TemporaryDirectory() as root:
         store = Store(arguments.cache or Path(root) / "cache")
         for name in arguments.models:
@@ -133,18 +149,17 @@ def main() -> None:
             tables: list[CostTable] = []
             for table in cells(name, ModelWorkbench(checkpoint, templates), arguments, store):
                 tables.append(table)
-                results.append({"model": name, **figures(table)})
-                row = results[-1]
+                row = {"model": name, **figures(table)}
+                results[str([name, row["workload"]])] = row
                 sys.stderr.write(f"{name} {row['workload']} {row['error']} {row['seconds']} s\n")
                 if arguments.json is not None:
                     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-                    arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+                    arguments.json.write_text(json.dumps(list(results.values()), indent=1) + "\n", encoding="utf-8")
             if arguments.tables is not None and tables:
                 arguments.tables.mkdir(parents=True, exist_ok=True)
-                CostTable.merge(tables).write(arguments.tables / f"cpu-{name}.json")
-    json.dump(
-        [{k: v for k, v in row.items() if k not in {"checks", "fingerprint"}} for row in results], sys.stdout, indent=1
-    )
+                _add(tables, arguments.tables / f"cpu-{name}.json")
+    short = [{k: v for k, v in row.items() if k not in {"checks", "fingerprint"}} for row in results.values()]
+    json.dump(short, sys.stdout, indent=1)
 
 
 if __name__ == "__main__":

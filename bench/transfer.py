@@ -15,6 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy.stats import spearmanr
+
 from compiler.export import ModelWorkbench
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
@@ -22,8 +25,9 @@ from compiler.pipeline.costs import Device, check_shapes, find_here
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.options import Options
 from compiler.store import Store, default_root
-from profilers import CostTable, Plan, Workload, measure_table
+from profilers import CostTable, LayerSizes, Plan, Workload, measure_table, roofline_table
 from profilers.transfer import SAMPLES, TransferError, measure_transfer
+from targets import Target
 
 PAIRS: Mapping[str, Mapping[str, Any]] = {
     "threads": {"threads": 2},
@@ -89,6 +93,22 @@ def ratios(error: TransferError) -> dict[str, float]:
     return {"relative": error.rmse / error.scaled_rmse, "seconds": error.rmse_s / error.scaled_rmse_s}
 
 
+def datasheet(base: CostTable, workload: Workload) -> dict[str, Any]:
+    """How far the catalogue's facts alone are off on the base's check networks: what no sample at all gives."""
+    modelled = roofline_table(Target.parse(base.target), base.dimensions, workload, base.fingerprint)
+    stacks = [tuple(map(LayerSizes, check["heads"], check["ffn_units"])) for check in base.checks]
+    predicted = np.array([modelled.predict(stack, workload).value for stack in stacks])
+    measured = np.array([check["measured_s"] for check in base.checks])
+    off, scaled = predicted / measured - 1, predicted * np.median(measured / predicted) / measured - 1
+    return {
+        "check_nets": len(stacks),
+        "mean_of_measured": float(1 + off.mean()),
+        "mape": float(np.abs(off).mean()),
+        "mape_times_one_constant": float(np.abs(scaled).mean()),
+        "spearman": float(spearmanr(predicted, measured).statistic),
+    }
+
+
 def progress(name: str) -> Any:
     """Says on stderr how far a profile is."""
 
@@ -121,6 +141,7 @@ def main() -> None:
         "fingerprint": base[0].fingerprint.to_json(),
         "seed": arguments.seed,
         "plan": asdict(plan),
+        "roofline": datasheet(base[0], base[1]),
         "base": {"workload": base[1].to_json(), "seconds": round(base[0].seconds, 1), **asdict(base[0].error)},
         "pairs": [
             carried_over(name, changes, base, bench, plan=plan, samples=arguments.samples, seed=arguments.seed)

@@ -2,7 +2,8 @@
 
 A network's latency is a sum: base (stem, read-out, call) + mask (once, if any attention is kept) + its attention and
 FFN sub-blocks + the working memory of the widest of each, which a call touches anew and its other blocks find warm.
-Sizes between measured ones are interpolated, and say so; a workspace is in proportion to its width.
+Sizes between measured ones are interpolated, and say so; a workspace is in proportion to its width. FFN units that do
+not fill whole multiples of the device's alignment take a remainder more.
 """
 
 import json
@@ -22,8 +23,8 @@ from profilers.workload import Workload
 from targets import Fingerprint
 from targets.errors import InputError, TargetError
 
-SCHEMA = 2
-Piece = Literal["base", "mask", "attention", "ffn", "attention_workspace", "ffn_workspace"]
+SCHEMA = 3
+Piece = Literal["base", "mask", "attention", "ffn", "ffn_remainder", "attention_workspace", "ffn_workspace"]
 Source = Literal["measured", "transferred", "roofline", "null"]
 Floats = NDArray[np.float64]
 
@@ -40,6 +41,11 @@ class CostKey(NamedTuple):
     piece: Piece
     size: int
     workload: Workload
+
+
+def is_uneven(units: NDArray[np.int64], alignment: int, all_units: int) -> NDArray[np.bool_]:
+    """Whether numbers of FFN units [N] leave a remainder; all units of a model are a size of their own."""
+    return np.asarray((units % alignment != 0) & (units != all_units))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +86,8 @@ class MissingCostError(LookupError):
 class CostTable:
     """Seconds of every piece measured; `errors` by workload, `checks` the networks they were taken on.
 
-    `how` is what the runtime says of its sessions, and the networks that were too large for the device's memory.
+    `how` is what the runtime says of its sessions, and the networks that were too large for the device's memory. FFN
+    units that are no multiple of `alignment`, all units excepted, have a remainder.
     """
 
     target: str
@@ -92,6 +99,7 @@ class CostTable:
     checks: Sequence[Mapping[str, Any]] = ()
     seconds: float = 0.0
     how: Mapping[str, Any] = field(default_factory=dict)
+    alignment: int = 1
 
     @property
     def error(self) -> TableError | None:
@@ -152,8 +160,19 @@ class CostTable:
             )
         sizes, seconds = zip(*known, strict=True)
         curve: Floats = np.maximum(np.interp(np.arange(largest + 1), sizes, seconds), 0.0)
+        if piece == "ffn":
+            curve += self._remainders(np.arange(largest + 1), workload)
         curve[0] = 0.0
         return curve
+
+    def _remainders(self, units: NDArray[np.int64], workload: Workload) -> Floats:
+        """Seconds that each number of units takes more for not filling whole multiples of the alignment."""
+        known = sorted((k.size, s) for k, s in self.entries.items() if k[::2] == ("ffn_remainder", workload))
+        if not known:
+            return np.zeros(len(units))
+        sizes, seconds = zip(*known, strict=True)
+        more = np.interp(units, sizes, seconds)
+        return np.where(is_uneven(units, self.alignment, self.dimensions.ffn_units), more, 0.0)
 
     def workspace(self, piece: Piece, workload: Workload) -> float:
         """Seconds a head or a unit of the widest sub-block; nothing where the table has no such entry."""
@@ -211,6 +230,7 @@ class CostTable:
             "dimensions": asdict(self.dimensions),
             "errors": [{**workload.to_json(), **asdict(error)} for workload, error in self.errors.items()],
             "seconds_to_measure": round(self.seconds, 1),
+            "alignment": self.alignment,
             "how": dict(self.how),
             "entries": [
                 {"piece": key.piece, "size": key.size, **key.workload.to_json(), "seconds": seconds}
@@ -239,6 +259,7 @@ class CostTable:
                 checks=tuple(_check(row) for row in data.get("checks", ())),
                 seconds=float(data.get("seconds_to_measure", 0.0)),
                 how=dict(data.get("how", {})),
+                alignment=int(data["alignment"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from profilers import roofline
-from profilers.cost_table import CostKey, CostTable, Piece, Source, TableError
+from profilers.cost_table import CostKey, CostTable, Piece, Source, TableError, is_uneven
 from profilers.interleave import Plan, Recorder, Series, interleave
 from profilers.program import Dimensions, Program, Workbench
 from profilers.runtimes import Runtime
@@ -27,6 +28,9 @@ Floats = NDArray[np.float64]
 
 _FFN_SHARES = (1 / 96, 1 / 24, 1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1)
 _HEAD_SHARES = (1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1)
+_UNEVEN_SHARES = (1 / 24, 1 / 6, 1 / 2)
+"""Of all units, and a few more: what a remainder takes is measured at these sizes."""
+
 _WHOLE_SHARES = (1 / 16, 1 / 4, 1 / 2, 1)
 _BEND = 0.04
 """A size whose cost is this far from the line between its neighbours gets neighbours of its own."""
@@ -61,6 +65,14 @@ def ffn_sizes(dims: Dimensions, alignment: int) -> list[int]:
     return sorted({min(size, dims.ffn_units) for size in aligned} | {dims.ffn_units})
 
 
+def uneven_sizes(dims: Dimensions, alignment: int) -> list[int]:
+    """FFN unit counts to measure that fill no whole multiples of the alignment, as far from them as can be."""
+    near = {round(dims.ffn_units * share / alignment) * alignment + alignment // 2 for share in _UNEVEN_SHARES}
+    return sorted(
+        size for size in near if is_uneven(np.array(size), alignment, dims.ffn_units) and size < dims.ffn_units
+    )
+
+
 def _stack(dims: Dimensions, heads: int, units: int, depth: int) -> Stack:
     return (LayerSizes(heads, units),) * depth + (LayerSizes(0, 0),) * (dims.layers - depth)
 
@@ -78,7 +90,7 @@ def plan_stacks(dims: Dimensions, alignment: int) -> list[Stack]:
     """The networks to fit: each size as deep as the model, some at less depth, whole networks, and one with nothing."""
     heads, units = head_sizes(dims), ffn_sizes(dims, alignment)
     half = max(dims.layers // 2, 1)
-    single = [(h, 0) for h in heads] + [(0, u) for u in units]
+    single = [(h, 0) for h in heads] + [(0, u) for u in (*units, *uneven_sizes(dims, alignment))]
     shallow = [(h, 0) for h in heads[1::3]] + [(0, u) for u in units[1::3]]
     whole = [(_nearest(heads, dims.heads * s), _nearest(units, dims.ffn_units * s)) for s in _WHOLE_SHARES]
     stacks = [_stack(dims, 0, 0, 0)]
@@ -99,37 +111,55 @@ def _hats(sizes: Sequence[int], size: int) -> Floats:
     return np.array([np.interp(size, sizes, row) for row in np.eye(len(sizes))])
 
 
-def _keys(stacks: Sequence[Stack], workload: Workload) -> dict[Piece, list[CostKey]]:
-    """The pieces to fit: base, mask, and every size that some stack has throughout."""
-    single = {next(iter(kept)) for s in stacks if len(kept := {x for x in s if any(x)}) == 1}
-    heads = sorted({x.heads for x in single if x.heads and not x.ffn_units})
-    units = sorted({x.ffn_units for x in single if x.ffn_units and not x.heads})
-    sizes: dict[Piece, list[int]] = {
-        "base": [0],
-        "mask": [0],
-        "attention": heads,
-        "ffn": units,
-        "attention_workspace": heads[-1:],
-        "ffn_workspace": units[-1:],
-    }
-    return {piece: [CostKey(piece, size, workload) for size in found] for piece, found in sizes.items()}
+class Design(NamedTuple):
+    """How the pieces of a model's networks add up under one workload."""
+
+    dimensions: Dimensions
+    alignment: int
+    workload: Workload
+
+    def uneven(self, units: int) -> bool:
+        """Whether so many FFN units have a remainder."""
+        return bool(is_uneven(np.array(units), self.alignment, self.dimensions.ffn_units))
+
+    def keys(self, stacks: Sequence[Stack]) -> dict[Piece, list[CostKey]]:
+        """The pieces to fit: base, mask, and every size that some stack has throughout."""
+        single = {next(iter(kept)) for s in stacks if len(kept := {x for x in s if any(x)}) == 1}
+        heads = sorted({x.heads for x in single if x.heads and not x.ffn_units})
+        units = sorted({x.ffn_units for x in single if x.ffn_units and not x.heads})
+        even = [size for size in units if not self.uneven(size)]
+        sizes: dict[Piece, list[int]] = {
+            "base": [0],
+            "mask": [0],
+            "attention": heads,
+            "ffn": even,
+            "ffn_remainder": [size for size in units if size not in even],
+            "attention_workspace": heads[-1:],
+            "ffn_workspace": even[-1:],
+        }
+        return {piece: [CostKey(piece, size, self.workload) for size in placed] for piece, placed in sizes.items()}
+
+    def row(self, stack: Stack, keys: Mapping[Piece, Sequence[CostKey]]) -> Floats:
+        """What one network takes of every piece."""
+        heads, units, uneven = ([key.size for key in keys[piece]] for piece in ("attention", "ffn", "ffn_remainder"))
+        attention = _taken(heads, [sizes.heads for sizes in stack])
+        ffn = _taken(units, [sizes.ffn_units for sizes in stack])
+        remainder = _taken(uneven, [sizes.ffn_units for sizes in stack if self.uneven(sizes.ffn_units)])
+        widest = [max(x.heads for x in stack) / heads[-1], max(x.ffn_units for x in stack) / units[-1]]
+        return np.concatenate([[1.0, any(x.heads for x in stack)], attention, ffn, remainder, widest])
 
 
-def _row(stack: Stack, keys: Mapping[Piece, Sequence[CostKey]]) -> Floats:
-    """What one network takes of every piece."""
-    heads, units = ([key.size for key in keys[piece]] for piece in ("attention", "ffn"))
-    attention = sum((_hats(heads, sizes.heads) for sizes in stack), np.zeros(len(heads)))
-    ffn = sum((_hats(units, sizes.ffn_units) for sizes in stack), np.zeros(len(units)))
-    widest = [max(sizes.heads for sizes in stack) / heads[-1], max(sizes.ffn_units for sizes in stack) / units[-1]]
-    return np.concatenate([[1.0, any(sizes.heads for sizes in stack)], attention, ffn, widest])
+def _taken(sizes: Sequence[int], asked: Sequence[int]) -> Floats:
+    """How the costs of all sizes asked mix those of the sizes measured: float64 [sizes]."""
+    return sum((_hats(sizes, size) for size in asked), np.zeros(len(sizes)))
 
 
-def fit_pieces(timed: Timed, workload: Workload) -> dict[CostKey, float]:
+def fit_pieces(timed: Timed, design: Design) -> dict[CostKey, float]:
     """Non-negative least squares on relative errors, each network by what its own error is worth; no time below zero."""
     from scipy.optimize import nnls
 
-    keys = _keys(timed.stacks, workload)
-    matrix = np.array([_row(stack, keys) for stack in timed.stacks])
+    keys = design.keys(timed.stacks)
+    matrix = np.array([design.row(stack, keys) for stack in timed.stacks])
     weights = 1 / np.hypot(timed.errors, _SESSIONS)
     solution, _ = nnls(matrix * (weights / timed.seconds)[:, None], weights)
     return dict(zip((key for found in keys.values() for key in found), map(float, solution), strict=True))
@@ -198,11 +228,14 @@ def measure_table(
     """Measure every piece of a model on a device, and the table's own error on `checks`.
 
     The check networks are measured in the same interleaved run, in `check_rounds` blocks at least; their times never
-    enter the fit. On several threads every network is given twice the blocks.
+    enter the fit, and those that are fitted anyway are no checks. On several threads every network is given twice the blocks.
     """
     start = time.monotonic()
     reference = _reference(dimensions, workbench)
 
+    wanted = plan_stacks(dimensions, target.size_alignment)
+    wanted += [net for net in random_stacks(dimensions, target.size_alignment, RANDOM_NETS, seed) if net not in checks]
+    checks = [net for net in checks if net not in wanted]
     several = 2 if workload.threads > 1 else 1  # their sessions differ about twice as much
     plan = replace(plan, min_rounds=several * plan.min_rounds)
 
@@ -221,17 +254,16 @@ def measure_table(
         )
         return {stack: series[program.name] for stack, program in programs.items() if program.name in series}
 
-    wanted = plan_stacks(dimensions, target.size_alignment)
-    wanted += [net for net in random_stacks(dimensions, target.size_alignment, RANDOM_NETS, seed) if net not in checks]
+    design = Design(dimensions, target.size_alignment, workload)
     series = timed([*wanted, *checks], lambda f: 0.95 * f)
     stacks, unseen = ([net for net in nets if net in series] for nets in (wanted, checks))
     level_s = next(iter(series.values())).reference_s
-    entries = fit_pieces(_seconds(series, stacks, level_s), workload)
+    entries = fit_pieces(_seconds(series, stacks, level_s), design)
     more = _bent(entries, dimensions, target.size_alignment)
     if more:
         series |= timed(more, lambda f: 0.95 + 0.05 * f)
         stacks = [net for net in dict.fromkeys([*stacks, *more]) if net in series]
-        entries = fit_pieces(_seconds(series, stacks, level_s), workload)
+        entries = fit_pieces(_seconds(series, stacks, level_s), design)
     table = CostTable(
         target=str(target),
         source="null" if runtime.source == "null" else "measured",
@@ -240,6 +272,7 @@ def measure_table(
         entries=entries,
         seconds=time.monotonic() - start,
         how={**runtime.describe(), "too_large": [net for net in (*wanted, *checks) if net not in series]},
+        alignment=target.size_alignment,
     )
     if not unseen:
         return table

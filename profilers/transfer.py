@@ -216,6 +216,7 @@ def transfer(
         source="transferred",
         fingerprint=fingerprint,
         dimensions=base.dimensions,
+        alignment=base.alignment,
         entries=mixture.entries(mix, workload),
     )
 

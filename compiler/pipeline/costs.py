@@ -26,13 +26,17 @@ from profilers import (
     measure_table,
     roofline_table,
 )
+from profilers.cost_table import SCHEMA
+from profilers.profile import CHECK_ROUNDS
 from targets import PRECISIONS, Fingerprint, Target, measure_fingerprint, present, shipped_files, shipped_tables
 from targets.errors import InputError, TargetError
 
 BATCHES = {"cpu": (1, 4, 16), "gpu": (1, 8, 64), "null": (1, 4, 16)}
 """Profiled where throughput is asked for, by kind of device."""
 
-MAX_MAPE = 0.10
+MAX_MAPE, MAX_MAPE_THREADS, MAX_MAPE_TRANSFERRED = 0.03, 0.05, 0.10
+"""A table that is further off on average is refused: one thread (or a GPU), several threads, carried over from elsewhere."""
+
 CHECK_NETS = 20
 
 
@@ -216,6 +220,8 @@ def measure_here(
     *,
     seed: int,
     check_nets: int = CHECK_NETS,
+    plan: Plan | None = None,
+    check_rounds: int = CHECK_ROUNDS,
     recorder: Recorder | None = None,
     progress: Callable[[float], None],
 ) -> CostTable:
@@ -229,7 +235,8 @@ def measure_here(
         bench,
         device.fingerprint,
         checks=check_shapes(bench.checkpoint.architecture, device.target.size_alignment, seed, check_nets),
-        plan=Plan(),
+        plan=plan or Plan(),
+        check_rounds=check_rounds,
         seed=seed,
         recorder=recorder,
         progress=progress,
@@ -244,13 +251,23 @@ def _measured(
     seed: int,
     progress: Callable[[float], None],
 ) -> CostTable:
+    """The table of one workload, from the store where it was measured before.
+
+    What is too far off is measured again, in more blocks beside those there are: a moment's load is no reason to refuse.
+    """
     about = about_samples(device, workload, bench, seed)
-    stored = store.get("table", key_of(about))
+    key = key_of([SCHEMA, about])
+    stored = store.get("table", key)
     if stored is not None:
         return CostTable.from_json(stored)
     recorder = StoreRecorder(store, about)
     table = measure_here(device, workload, bench, seed=seed, recorder=recorder, progress=progress)
-    store.put("table", key_of(about), table.to_json())
+    if too_noisy(table):
+        table = measure_here(
+            device, workload, bench, seed=seed, recorder=recorder, progress=progress,
+            plan=Plan(min_rounds=3), check_rounds=4,
+        )  # fmt: skip
+    store.put("table", key, table.to_json())
     return table
 
 
@@ -336,9 +353,23 @@ def find_table(
         table, workload = _all_measured(device, bench, store, options.seed, progress), device.workload
     else:
         table, workload = _elsewhere(options, device, bench)
-    if table.error is not None and table.error.mape > MAX_MAPE and not options.accept_noisy_table:
+    noisy = too_noisy(table)
+    if noisy and not (options.accept_noisy_table or options.demo):
         raise TargetError(
-            f"the cost table is off by {table.error.mape:.1%} on average, over the bound of {MAX_MAPE:.0%}: "
-            "is the machine busy?\nrun again with --fresh when it is quiet, or go on with --accept-noisy-table"
+            f"{noisy}: is the machine busy?\n"
+            "run again with --fresh when it is quiet, or go on with --accept-noisy-table"
         )
+    if noisy:
+        table = replace(table, how={**table.how, "warnings": [*table.how.get("warnings", ()), f"{noisy}; accepted"]})
     return table, workload
+
+
+def too_noisy(table: CostTable) -> str:
+    """What is further off than its bound, in words; empty where nothing is."""
+    for workload, error in table.errors.items():
+        bound = MAX_MAPE if workload.threads == 1 else MAX_MAPE_THREADS
+        if table.source == "transferred":
+            bound = MAX_MAPE_TRANSFERRED
+        if error.mape > bound:
+            return f"the cost table is off by {error.mape:.1%} on average ({workload}), over the bound of {bound:.0%}"
+    return ""

@@ -1,6 +1,6 @@
 """Weights worth searching: the dense model, and how a sub-network gets its weights at each effort."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from compiler.slicing import slice_parameters
 from compiler.spaces import Ordering, Subnet, make_space
 from compiler.store import Store, key_of
 from compiler.supernet import TrainingOptions, fine_tune, polish, train_supernet
+
+PARAMETERS_AT_ONCE = 200_000_000
+"""Polished in one job at most: each takes sixteen bytes, with its gradient and the optimiser's two moments."""
 
 CALIBRATION_TEXTS = 1000
 CALIBRATION_TOKENS = 16_000
@@ -125,12 +128,10 @@ class Weights:
             return slice_parameters(self.supernet, self.subject.checkpoint.architecture, subnet)
         return self._reconstructor.parameters(subnet)
 
-    def final(self, subnet: Subnet) -> dict[str, Tensor]:
-        """Weights to ship: re-solved layer after layer; polished unless the effort is fast."""
+    def corrected(self, subnet: Subnet) -> dict[str, Tensor]:
+        """Weights to ship or to polish: re-solved layer after layer, unless they were trained."""
         parameters = self.searched(subnet)
-        if self.supernet is None:
-            parameters = self._reconstructed(subnet, parameters)
-        return parameters if self.subject.effort == "fast" else self._polished(subnet, parameters)
+        return parameters if self.supernet is not None else self._reconstructed(subnet, parameters)
 
     def _reconstructed(self, subnet: Subnet, parameters: Parameters) -> dict[str, Tensor]:
         checkpoint = self.subject.checkpoint
@@ -139,30 +140,56 @@ class Weights:
             self._targets = batch, residual_sums(checkpoint, batch)
         return reconstruct(checkpoint, subnet, parameters, *self._targets)
 
-    def _polished(self, subnet: Subnet, parameters: Parameters) -> dict[str, Tensor]:
+    def polished(self, starts: Mapping[Subnet, Parameters]) -> dict[Subnet, Parameters]:
+        """Weights to ship: sub-networks distilled from the dense one, as many in one job as memory allows."""
+        finished: dict[Subnet, Parameters] = {}
+        for job in _jobs(starts):
+            finished |= self._distilled(job)
+        return finished
+
+    def _distilled(self, starts: Mapping[Subnet, Parameters]) -> dict[Subnet, Parameters]:
         subject, trainer = self.subject, self.trainer
         epochs = 0.5 * trainer.training_options().epochs
         options = trainer.training_options(epochs=epochs, dropout=0.0, temperature=2.0)
-        about = subject.key(
-            training=repr(options), subnet=subnet.digest, start=_digest(parameters), dense=_digest(self.dense)
-        )
+        digests = [[subnet.digest, _digest(parameters)] for subnet, parameters in starts.items()]
+        about = subject.key(training=repr(options), subnets=digests, dense=_digest(self.dense))
         train = subject.data.train
-        return trainer.stage(
-            "polished",
-            about,
-            lambda folder: polish(
+
+        def job(folder: Path) -> Parameters:
+            trained = polish(
                 subject.checkpoint,
                 self.dense,
-                subnet,
-                parameters,
+                list(starts),
+                list(starts.values()),
                 texts=train.texts,
                 labels=train.labels,
                 options=options,
                 max_tokens=subject.max_tokens,
                 work_dir=folder,
-                progress=lambda _, __: None,
-            ),
-        )
+                progress=trainer.progress,
+            )
+            return {f"{row}/{name}": tensor for row, own in enumerate(trained) for name, tensor in own.items()}
+
+        stored = trainer.stage("polished", about, job)
+        return {
+            subnet: {name: stored[f"{row}/{name}"] for name in parameters}
+            for row, (subnet, parameters) in enumerate(starts.items())
+        }
+
+
+def _jobs(starts: Mapping[Subnet, Parameters]) -> Iterator[dict[Subnet, Parameters]]:
+    """Sub-networks in groups of so many parameters at most, one at least."""
+    group: dict[Subnet, Parameters] = {}
+    total = 0
+    for subnet, parameters in starts.items():
+        count = sum(tensor.numel() for tensor in parameters.values())
+        if group and total + count > PARAMETERS_AT_ONCE:
+            yield group
+            group, total = {}, 0
+        group[subnet] = parameters
+        total += count
+    if group:
+        yield group
 
 
 def _digest(parameters: Parameters) -> str:

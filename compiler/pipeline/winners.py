@@ -17,6 +17,7 @@ from compiler.pipeline.options import Budgets, Options
 from compiler.pipeline.resources import Resources
 from compiler.pipeline.subject import as_arrays, as_tensors
 from compiler.search import spread_out
+from compiler.spaces import Subnet
 from compiler.store import Store, key_of
 from profilers import Plan, Program, Series, Workload, interleave
 from targets.errors import BudgetError
@@ -117,16 +118,18 @@ def finish(
     hunt: Hunt, chosen: Sequence[Found], store: Store, validation: Yardstick, test: Yardstick, monitor: Monitor
 ) -> list[Winner]:
     """Final weights of the chosen networks and their metrics on validation and test."""
-    winners = []
-    for i, found in enumerate(chosen):
-        key = key_of([hunt.about, "final", found.subnet.digest])
+    subnets = {found.subnet.digest: found.subnet for found in chosen}
+    final: dict[Subnet, Any] = {}
+    for subnet in subnets.values():
+        key = key_of([hunt.about, "corrected", subnet.digest])
         stored = store.get_arrays("final", key)
-        parameters = as_tensors(stored) if stored is not None else hunt.weights.final(found.subnet)
+        final[subnet] = as_tensors(stored) if stored is not None else hunt.weights.corrected(subnet)
         if stored is None:
-            store.put_arrays("final", key, as_arrays(parameters))
-        winners.append(scored(hunt, found, parameters, validation, test))
-        monitor.progress((i + 1) / len(chosen))
-    return winners
+            store.put_arrays("final", key, as_arrays(final[subnet]))
+        monitor.progress(len(final) / len(subnets))
+    if hunt.subject.effort != "fast":
+        final = hunt.weights.polished(final)
+    return [scored(hunt, found, final[subnets[found.subnet.digest]], validation, test) for found in chosen]
 
 
 def scored(

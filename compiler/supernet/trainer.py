@@ -5,7 +5,7 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,20 @@ class SuperNetwork(nn.Module):
         return outputs
 
 
+class Students(nn.Module):
+    """Several sub-networks with weights of their own, which learn side by side."""
+
+    def __init__(self, subnets: Sequence[Subnet], networks: Sequence[TaskModel]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.rows = {subnet.digest: row for row, subnet in enumerate(subnets)}
+
+    def forward(self, inputs: dict[str, Tensor], subnet: Subnet) -> Outputs:
+        """Task outputs of one of them for a padded batch."""
+        outputs: Outputs = self.networks[self.rows[subnet.digest]](**inputs)
+        return outputs
+
+
 class Watch(TrainerCallback):
     """Reports progress after every step, and asks for a checkpoint when one is due and at the end."""
 
@@ -84,7 +98,7 @@ class SubnetTrainer(Trainer):
     def __init__(
         self,
         *,
-        model: SuperNetwork,
+        model: nn.Module,
         arguments: TrainingArguments,
         examples: Examples,
         batches: list[IntArray],
@@ -154,7 +168,10 @@ class SubnetTrainer(Trainer):
         return outputs, loss.detach()
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
+        """Students are clipped each on its own: a steep one does not slow the others."""
+        whole = self.accelerator.unwrap_model(model)
+        parts = whole.networks if isinstance(whole, Students) else [model]
+        norm = max(super(SubnetTrainer, self)._clip_grad_norm(part) for part in parts)  # type: ignore[no-untyped-call]
         self._refuse_not_finite(norm, "gradient")
         return norm
 

@@ -1,4 +1,4 @@
-"""Train a super-network, fine-tune the dense network it is compared with, and polish one sub-network."""
+"""Train a super-network, fine-tune the dense network it is compared with, and polish sub-networks."""
 
 import copy
 import random
@@ -19,7 +19,15 @@ from compiler.spaces import Space, Subnet
 from compiler.spaces.sampling import CostFunction
 from compiler.supernet.examples import Examples, plan_batches
 from compiler.supernet.losses import task_loss
-from compiler.supernet.strategies import WHOLE, Plan, check_strategy, plan_step, stratified_sampler, uniform_sampler
+from compiler.supernet.strategies import (
+    WHOLE,
+    Plan,
+    Turn,
+    check_strategy,
+    plan_step,
+    stratified_sampler,
+    uniform_sampler,
+)
 from targets.errors import InputError
 
 Texts = Sequence[tuple[str, ...]]
@@ -91,7 +99,7 @@ def train_supernet(
 
     teacher = copy.deepcopy(checkpoint.model) if labels is None or checkpoint.task == "embedding" else None
     run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
-    return run.train(copy.deepcopy(checkpoint.model), planner, teacher)
+    return run.train_shared(copy.deepcopy(checkpoint.model), planner, teacher)
 
 
 def fine_tune(
@@ -111,14 +119,14 @@ def fine_tune(
     if labels is None or checkpoint.task == "embedding":
         raise InputError("fine-tuning the dense model needs a classification or regression task with labels")
     run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
-    return run.train(copy.deepcopy(checkpoint.model), _whole, None)
+    return run.train_shared(copy.deepcopy(checkpoint.model), lambda *_: WHOLE, None)
 
 
 def polish(
     checkpoint: Checkpoint,
     teacher_parameters: Mapping[str, Tensor],
-    subnet: Subnet,
-    parameters: Mapping[str, Tensor],
+    subnets: Sequence[Subnet],
+    parameters: Sequence[Mapping[str, Tensor]],
     *,
     texts: Texts,
     labels: Labels,
@@ -126,22 +134,29 @@ def polish(
     max_tokens: int,
     work_dir: Path,
     progress: Progress,
-) -> dict[str, Tensor]:
-    """Distil one sub-network from the dense network; its trained parameters, under the names it was given them.
+) -> list[dict[str, Tensor]]:
+    """Distil sub-networks from the dense network, side by side: each batch passes the teacher once for all of them.
 
-    `parameters` are those of the sub-network, already sliced; `teacher_parameters` those of the dense network. It learns
-    the teacher's logits or embeddings, and the labels where there are any. Raises as `train_supernet` does.
+    `parameters` are those of each sub-network, already sliced, `teacher_parameters` those of the dense network; what
+    comes back is trained, under the same names. They learn the teacher's logits or embeddings, and the labels where there
+    are any; none has a part in another's gradient. Raises as `train_supernet` does.
     """
+    from compiler.supernet.trainer import Students
+
     teacher = copy.deepcopy(checkpoint.model)
     _assign(teacher, teacher_parameters)
-    student = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape)
-    _assign(student, parameters)
+    networks = [build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape) for subnet in subnets]
+    for network, own in zip(networks, parameters, strict=True):
+        _assign(network, own)
+    plan = tuple(Turn(subnet=subnet, role="learn") for subnet in subnets)
     run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
-    return run.train(student, _whole, teacher)
+    run.train(Students(subnets, networks), lambda *_: plan, teacher)
+    return [_parameters(network) for network in networks]
 
 
-def _whole(_step: int, _total_steps: int) -> Plan:
-    return WHOLE
+def _parameters(network: TaskModel) -> dict[str, Tensor]:
+    """By backbone name, on the CPU."""
+    return {name: p.detach().to("cpu", copy=True) for name, p in network.backbone.named_parameters()}
 
 
 def _assign(network: TaskModel, parameters: Mapping[str, Tensor]) -> None:
@@ -155,7 +170,7 @@ def _assign(network: TaskModel, parameters: Mapping[str, Tensor]) -> None:
     network.requires_grad_(True)
 
 
-def _set_dropout(network: TaskModel, rate: float) -> None:
+def _set_dropout(network: torch.nn.Module, rate: float) -> None:
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = rate
@@ -191,13 +206,20 @@ class _Run:
     work_dir: Path
     progress: Progress
 
-    def train(self, network: TaskModel, planner: StepPlanner, teacher: TaskModel | None) -> dict[str, Tensor]:
-        """Train a network in place; its parameters by backbone name, on the CPU."""
-        from compiler.supernet.trainer import SubnetTrainer, SuperNetwork, last_checkpoint
+    def train_shared(self, network: TaskModel, planner: StepPlanner, teacher: TaskModel | None) -> dict[str, Tensor]:
+        """Train the weights that all sub-networks of a network share; its parameters."""
+        from compiler.supernet.trainer import SuperNetwork
+
+        self.train(SuperNetwork(network, self.checkpoint.architecture), planner, teacher)
+        return _parameters(network)
+
+    def train(self, model: torch.nn.Module, planner: StepPlanner, teacher: TaskModel | None) -> None:
+        """Train in place what runs the sub-network of each turn."""
+        from compiler.supernet.trainer import SubnetTrainer, last_checkpoint
 
         options, checkpoint = self.options, self.checkpoint
         if options.dropout is not None:
-            _set_dropout(network, options.dropout)
+            _set_dropout(model, options.dropout)
         examples = Examples(checkpoint, self.texts, self.labels, max_tokens=self.max_tokens)
         batches = plan_batches(
             examples.lengths, batch_size=options.batch_size, epochs=options.epochs, seed=options.seed
@@ -205,7 +227,7 @@ class _Run:
         total_steps = -(-len(batches) // options.accumulation)
         with _random_state_kept():
             trainer = SubnetTrainer(
-                model=SuperNetwork(network, checkpoint.architecture),
+                model=model,
                 arguments=self._arguments(total_steps),
                 examples=examples,
                 batches=batches,
@@ -216,7 +238,6 @@ class _Run:
             )
             resumed = last_checkpoint(self.work_dir)
             trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
-        return {name: p.detach().to("cpu", copy=True) for name, p in network.backbone.named_parameters()}
 
     def _arguments(self, total_steps: int) -> Any:
         """One of the Trainer's epochs is the whole run, and one of its examples a planned batch."""

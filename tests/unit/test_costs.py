@@ -1,18 +1,21 @@
 """What a search may ask less of, at the sizes of real models and by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from compiler.costing import OBJECTIVES, BatchModel, CostModel, Costs
 from compiler.export import ModelWorkbench
+from compiler.pipeline import costs as costs_module
 from compiler.pipeline import resources as resources_module
-from compiler.pipeline.costs import find_device
+from compiler.pipeline.costs import find_device, find_table, too_noisy
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.options import Options
 from compiler.pipeline.resources import Resources, model_errors
 from compiler.spaces import Counts
 from compiler.store import Store
-from profilers import CostKey, CostTable, Dimensions, LayerSizes, Workload, roofline_table
+from profilers import CostKey, CostTable, Dimensions, LayerSizes, TableError, Workload, roofline_table
 from profilers.energy_model import EnergyModel
 from profilers.memory_model import NetworkBytes, modelled_memory
 from profilers.roofline import operations
@@ -112,6 +115,50 @@ def test_memory_is_measured_in_processes_of_their_own_and_kept(resources, tmp_pa
     assert taken == pytest.approx(memory.peak_bytes(*np.array([dense]).transpose(2, 0, 1))[0], rel=0.1)
     monkeypatch.setattr(resources_module, "measure_memory_model", None)
     assert resources.costs(table, ["memory"], None, lambda _: None)["fp32"].memory.to_json() == memory.to_json()
+
+
+def noisy_table(resources, *mapes, threads=1, source="measured"):
+    """Tables whose error is as given, one after the other, as if they were measured."""
+    workload = replace(resources.device.workload, threads=threads)
+    error = TableError(check_nets=20, mape=0.0, p95=0.1, max=0.2, spearman=0.99, control_mape=0.2)
+    return [replace(table_of(resources), source=source, errors={workload: replace(error, mape=mape)}) for mape in mapes]
+
+
+@pytest.mark.parametrize(
+    ("mapes", "times", "accepted"), [((0.029,), 1, True), ((0.05, 0.029), 2, True), ((0.05, 0.031), 2, False)]
+)
+def test_a_table_that_is_too_far_off_is_measured_once_more_and_then_refused(
+    resources, tmp_path, monkeypatch, mapes, times, accepted
+):
+    tables, rounds = noisy_table(resources, *mapes), []
+
+    def measure_here(*_, check_rounds=2, **__):
+        rounds.append(check_rounds)
+        return tables[len(rounds) - 1]
+
+    monkeypatch.setattr(costs_module, "measure_here", measure_here)
+
+    def find(folder, **flags):
+        options = Options(model="", seq_len=16, **flags)
+        return find_table(options, resources.device, resources.bench, Store(tmp_path / folder), lambda _: None)[0]
+
+    if accepted:
+        assert not find("a").how.get("warnings")
+    else:
+        with pytest.raises(TargetError, match=r"off by 3\.1% on average .* over the bound of 3%"):
+            find("a")
+        rounds.clear()
+        for folder, flag in (("b", {"accept_noisy_table": True}), ("c", {"demo": True})):
+            rounds.clear()
+            assert "accepted" in find(folder, **flag).how["warnings"][0]
+    assert rounds == [2, 4][:times]
+
+
+def test_several_threads_and_what_is_carried_over_have_bounds_of_their_own(resources):
+    assert too_noisy(noisy_table(resources, 0.04)[0])
+    assert not too_noisy(noisy_table(resources, 0.04, threads=2)[0])
+    assert too_noisy(noisy_table(resources, 0.06, threads=2)[0])
+    assert not too_noisy(noisy_table(resources, 0.08, source="transferred")[0])
 
 
 def test_energy_is_not_available_where_nothing_counts_it(resources, monkeypatch, tmp_path):

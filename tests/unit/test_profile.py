@@ -27,7 +27,7 @@ from profilers import (
     roofline_table,
 )
 from profilers.interleave import Block
-from profilers.profile import Timed, ffn_sizes, fit_pieces, head_sizes, plan_stacks
+from profilers.profile import Design, Timed, ffn_sizes, fit_pieces, head_sizes, plan_stacks, uneven_sizes
 from profilers.roofline import attention_seconds, base_seconds, ffn_seconds, stack_seconds
 from profilers.runtimes import OutOfMemoryError
 from targets import Fingerprint, Target
@@ -91,6 +91,9 @@ def test_table_recovers_the_roofline_piece_by_piece(table):
     for heads in head_sizes(DIMS):
         expected[CostKey("attention", heads, ASKED)] = attention_seconds(NULL, ASKED, DIMS, heads)
     placed = ffn_sizes(DIMS, NULL.size_alignment)
+    for units in uneven_sizes(DIMS, NULL.size_alignment):
+        line = np.interp(units, placed, [ffn_seconds(NULL, ASKED, DIMS, size) for size in placed])
+        expected[CostKey("ffn_remainder", units, ASKED)] = ffn_seconds(NULL, ASKED, DIMS, units) - line
     bent = [56, 72]  # beside 64, where the roofline turns from bandwidth to arithmetic
     for units in (*placed, *bent):
         expected[CostKey("ffn", units, ASKED)] = ffn_seconds(NULL, ASKED, DIMS, units)
@@ -134,7 +137,7 @@ def test_no_time_below_zero_where_the_device_is_noisy(seed):
     stacks = plan_stacks(DIMS, 8)
     true = np.array([stack_seconds(NULL, ASKED, DIMS, stack) for stack in stacks])
     seconds, errors = true * rng.lognormal(0, 0.5, len(true)), rng.uniform(0.001, 0.02, len(true))
-    entries = fit_pieces(Timed(stacks=stacks, seconds=seconds, errors=errors), ASKED)
+    entries = fit_pieces(Timed(stacks=stacks, seconds=seconds, errors=errors), Design(DIMS, 8, ASKED))
     assert min(entries.values()) == 0.0
     units = [key.size for key in entries if key.piece == "ffn"]
     columns = {key: i for i, key in enumerate(entries)}
@@ -145,6 +148,8 @@ def test_no_time_below_zero_where_the_device_is_noisy(seed):
         for heads, kept in stack:
             if heads:
                 row[columns[CostKey("attention", heads, ASKED)]] += 1
+            if kept % 8:
+                row[columns[CostKey("ffn_remainder", kept, ASKED)]] += 1
             if kept:
                 above = next(size for size in units if size >= kept)
                 below = max((size for size in units if size < kept), default=above)
@@ -176,6 +181,30 @@ def test_a_size_that_stands_out_is_isolated_by_its_neighbours():
     assert {CostKey("ffn", size, ASKED) for size in near} <= table.entries.keys()
     for stack in [((LayerSizes(2, size),) * 4) for size in (near[0], 128, near[2], 112, 150)]:
         assert table.predict(stack, ASKED).value == pytest.approx(seconds(stack), rel=0.01)
+
+
+def test_what_fills_no_whole_multiples_has_a_remainder():
+    """A device on which units that are no multiple of its alignment take a third longer."""
+
+    def seconds(stack) -> float:
+        uneven = [sizes.ffn_units for sizes in stack if sizes.ffn_units % NULL.size_alignment]
+        return stack_seconds(NULL, ASKED, DIMS, stack) + sum(ffn_seconds(NULL, ASKED, DIMS, n) / 3 for n in uneven)
+
+    class Uneven(Machine):
+        @contextmanager
+        def open(self, program, asked):  # noqa: ARG002  what it costs is made up
+            yield _MachineSession(self, program.name, seconds(program.stack))
+
+    table = measure_table(NULL, DIMS, ASKED, Uneven(), workbench, HERE, checks=CHECKS, plan=PLAN)
+    for sizes in ((12, 37, 100, 0), (13, 150, 99, 191), (45, 45, 48, 96)):
+        stack = tuple(LayerSizes(2, size) for size in sizes)
+        assert table.predict(stack, ASKED).value == pytest.approx(seconds(stack), rel=0.03)
+    plain = replace(table, alignment=1)
+    assert plain.predict(stack, ASKED).value < 0.97 * seconds(stack), "without remainders it is predicted too low"
+    even = (LayerSizes(2, 96),) * 4
+    assert plain.predict(even, ASKED) == table.predict(even, ASKED)
+    all_units = replace(table, dimensions=replace(DIMS, ffn_units=191), alignment=8)
+    assert not np.diff(all_units.curve("ffn", 191, ASKED)[190:]) > 0, "all units are a size of their own"
 
 
 def test_sizes_to_measure():
