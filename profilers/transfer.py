@@ -182,27 +182,20 @@ def _solve(seconds: Floats, measured_s: Floats, prior: Floats, ridge: float) -> 
     return np.asarray(solution[:-1])
 
 
-def _left_out(seconds: Floats, measured_s: Floats, prior: Floats, ridge: float) -> Floats:
-    """Squared relative error [N] on each network when it is left out of the fit."""
+def _left_out(seconds: Floats, measured_s: Floats, prior: Floats, ridge: float) -> float:
+    """Mean square of the relative errors on each network when it is left out of the fit."""
     off = []
     for i in range(len(seconds)):
         mix = _solve(np.delete(seconds, i, axis=0), np.delete(measured_s, i), prior, ridge)
         off.append(seconds[i] @ mix / measured_s[i] - 1)
-    return np.square(off)
+    return float(np.mean(np.square(off)))
 
 
 def _fit(seconds: Floats, measured_s: Floats, prior: Floats) -> Floats:
-    """The mix [P], with the strongest ridge that leaving one out does not clearly speak against.
-
-    Few samples like weak ridges by chance: one counts only where it is better by more than a standard error (Breiman et al.,
-    "Classification and regression trees", 1984). A ridge means the same in every unit of time.
-    """
+    """The mix [P], with the ridge that leave-one-out prefers; a ridge means the same in every unit of time."""
     constant = _one_constant(seconds @ prior, measured_s)
     scaled = measured_s / constant
-    squares = {ridge: _left_out(seconds, scaled, prior, ridge) for ridge in _RIDGES}
-    best = min(squares.values(), key=lambda off: float(off.mean()))
-    allowed = best.mean() + best.std(ddof=1) / np.sqrt(len(best))
-    ridge = max(ridge for ridge, off in squares.items() if off.mean() <= allowed)
+    ridge = min(_RIDGES, key=lambda ridge: _left_out(seconds, scaled, prior, ridge))
     return constant * _solve(seconds, scaled, prior, ridge)
 
 
