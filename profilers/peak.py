@@ -13,7 +13,7 @@ from typing import Any
 from targets import Target, present
 from targets.errors import TargetError
 
-_SIDE = {"cpu": 2048, "gpu": 8192, "null": 2048}
+_SIDE = {"cpu": 1024, "gpu": 8192, "null": 1024}
 _COPY_BYTES = {"cpu": 1 << 27, "gpu": 1 << 30, "null": 1 << 27}
 
 
@@ -36,7 +36,7 @@ class Peak:
 
 
 def measure_peak(
-    target: Target, threads: int, *, side: int | None = None, copy_bytes: int | None = None, repeats: int = 5
+    target: Target, threads: int, *, side: int | None = None, copy_bytes: int | None = None, repeats: int = 20
 ) -> Peak:
     """Best of `repeats` products of two matrices [side, side] and of as many copies, bytes read and written counted.
 
