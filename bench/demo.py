@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from output import write_json
+
 
 def main() -> None:
     """Run and sum up."""
@@ -30,8 +32,7 @@ def main() -> None:
         wall_s = time.monotonic() - start
         front = json.loads((out / "front.json").read_text(encoding="utf-8"))
     record = {"command": "compile --demo --fresh", "wall_s": round(wall_s, 1), "front": front}
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(arguments.json, record)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from output import write_json
 from rich.console import Console
 
 from compiler.cli.console import ConsoleMonitor
@@ -80,12 +81,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=None)
     parser.add_argument("--json", type=Path, default=Path("bench/results/labelled.json"))
     arguments = parser.parse_args()
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(arguments.json.read_text(encoding="utf-8")) if arguments.json.is_file() else {}
     for task in arguments.tasks:
         with ConsoleMonitor(Console(stderr=True)) as monitor:
             results[task] = run(task, arguments, monitor)
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.json, results)
         json.dump(results[task], sys.stdout, indent=1)
 
 

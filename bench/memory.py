@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from output import write_json
 
 from compiler.export.files import inline
 from compiler.export.workbench import ModelWorkbench
@@ -100,11 +101,8 @@ def main() -> None:
             for workload in asked
         ],
     }
-    text = json.dumps(record, indent=1)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(text + "\n")
+    write_json(arguments.json, record)
+    sys.stdout.write(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

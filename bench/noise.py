@@ -19,6 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from output import write_json
+
 from compiler.export import ModelWorkbench
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
@@ -80,9 +82,7 @@ def main() -> None:
         with load(processes):
             record[name].append(profile(bench, options))
         sys.stderr.write(f"{name} {record[name][-1]}\n")
-        if arguments.json is not None:
-            arguments.json.parent.mkdir(parents=True, exist_ok=True)
-            arguments.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.json, record)
     json.dump(record, sys.stdout, indent=1)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from output import write_json
 from rich.console import Console
 from scipy.stats import spearmanr
 
@@ -125,9 +126,7 @@ def main() -> None:
     for seed in arguments.seeds:
         with ConsoleMonitor(Console(stderr=True)) as monitor:
             results.append(run(seed, arguments, monitor))
-        if arguments.json is not None:
-            arguments.json.parent.mkdir(parents=True, exist_ok=True)
-            arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.json, results)
     json.dump(results, sys.stdout, indent=1)
 
 

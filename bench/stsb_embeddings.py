@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+from output import write_json
 from scipy.stats import spearmanr
 from torch import Tensor
 
@@ -86,11 +87,8 @@ def main() -> None:
         "calibration": {"sentences": arguments.sentences, "tokens": batches.tokens},
         "spearman_x100": results,
     }
-    text = json.dumps(record, indent=1)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(text + "\n")
+    write_json(arguments.json, record)
+    sys.stdout.write(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from output import write_json
+
 from compiler.export import ModelWorkbench
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
@@ -152,9 +154,7 @@ def main() -> None:
                 row = {"model": name, **figures(table)}
                 results[str([name, row["workload"]])] = row
                 sys.stderr.write(f"{name} {row['workload']} {row['error']} {row['seconds']} s\n")
-                if arguments.json is not None:
-                    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-                    arguments.json.write_text(json.dumps(list(results.values()), indent=1) + "\n", encoding="utf-8")
+                write_json(arguments.json, list(results.values()))
             if arguments.tables is not None and tables:
                 arguments.tables.mkdir(parents=True, exist_ok=True)
                 _add(tables, arguments.tables / f"cpu-{name}.json")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from output import write_json
 from scipy.stats import spearmanr
 
 from compiler.export import ModelWorkbench
@@ -148,11 +149,8 @@ def main() -> None:
             for name, changes in pairs.items()
         ],
     }
-    text = json.dumps(record, indent=1)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(text + "\n")
+    write_json(arguments.json, record)
+    sys.stdout.write(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

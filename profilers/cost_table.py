@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from profilers.document import check_document
 from profilers.measurement import Estimate
 from profilers.program import Dimensions
 from profilers.sizes import Stack
@@ -27,6 +28,8 @@ SCHEMA = 3
 Piece = Literal["base", "mask", "attention", "ffn", "ffn_remainder", "attention_workspace", "ffn_workspace"]
 Source = Literal["measured", "transferred", "roofline", "null"]
 Floats = NDArray[np.float64]
+
+_KIND = "paretoc cost table"
 
 _ROWS = ("errors", "entries", "checks")
 """Lists of a table's file that have one line a row."""
@@ -223,7 +226,7 @@ class CostTable:
         """Plain JSON values, readable by people."""
         return {
             "schema": SCHEMA,
-            "kind": "paretoc cost table",
+            "kind": _KIND,
             "target": self.target,
             "source": self.source,
             "fingerprint": self.fingerprint.to_json(),
@@ -242,12 +245,7 @@ class CostTable:
     @classmethod
     def from_json(cls, data: Any, name: str = "the cost table") -> "CostTable":
         """Inverse of `to_json`; InputError where the data are not a table, of another schema, or hold no valid time."""
-        if not isinstance(data, dict) or data.get("kind") != "paretoc cost table":
-            raise InputError(f"{name} is not a paretoc cost table")
-        if data.get("schema") != SCHEMA:
-            raise InputError(
-                f"{name} has schema {data.get('schema')!r}, this version reads {SCHEMA}\nprofile again: compile profile"
-            )
+        check_document(data, _KIND, SCHEMA, name)
         try:
             return cls(
                 target=str(data["target"]),

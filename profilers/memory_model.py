@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from profilers.document import check_document
 from profilers.measurement import Estimate
 from profilers.memory import PROCESSES, MemoryUse, measure_gpu_memory, measure_peak_memory
 from profilers.program import Dimensions, Workbench
@@ -190,12 +191,7 @@ class MemoryModel:
     @classmethod
     def from_json(cls, data: Any, name: str = "the memory model") -> "MemoryModel":
         """Inverse of `to_json`; InputError where the data are no memory model, of another schema, or damaged."""
-        if not isinstance(data, dict) or data.get("kind") != _KIND:
-            raise InputError(f"{name} is not a {_KIND}")
-        if data.get("schema") != SCHEMA:
-            raise InputError(
-                f"{name} has schema {data.get('schema')!r}, this version reads {SCHEMA}\nprofile again: compile profile"
-            )
+        check_document(data, _KIND, SCHEMA, name)
         try:
             return cls(
                 target=str(data["target"]),

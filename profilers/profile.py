@@ -181,14 +181,17 @@ def _neighbours(sizes: Sequence[int], alignment: int, largest: int, known: Seque
     return sorted(size for size in near if 0 < size < largest and size not in known)
 
 
-def _control(timed: Timed, stacks: Sequence[Stack], dims: Dimensions, workload: Workload) -> Floats:
-    """Predictions of a two-parameter linear fit, seconds on operations, made from the same measurements."""
-    known = np.array([roofline.operations(workload, dims, s) for s in timed.stacks])
-    slope, intercept = np.polyfit(known, timed.seconds, 1, w=1 / timed.seconds)
-    return np.asarray(slope * np.array([roofline.operations(workload, dims, s) for s in stacks]) + intercept)
+def control_seconds(
+    known: Sequence[Stack], known_s: Floats, stacks: Sequence[Stack], dims: Dimensions, workload: Workload
+) -> Floats:
+    """Predictions [N] of a two-parameter linear fit, seconds on operations, made from the same measurements [M]."""
+    given, wanted = (np.array([roofline.operations(workload, dims, s) for s in nets]) for nets in (known, stacks))
+    slope, intercept = np.polyfit(given, known_s, 1, w=1 / known_s)
+    return np.asarray(slope * wanted + intercept)
 
 
-def _reference(dims: Dimensions, workbench: Workbench) -> Program:
+def reference_program(dims: Dimensions, workbench: Workbench) -> Program:
+    """What every network's calls alternate with: a quarter of every layer."""
     quarter = LayerSizes(max(dims.heads // 4, 1), max(dims.ffn_units // 4, 1))
     return workbench((quarter,) * dims.layers)
 
@@ -205,7 +208,7 @@ def _with_error(table: CostTable, timed: Timed, unseen: Timed, workload: Workloa
         }
         for stack, measured, value in zip(unseen.stacks, unseen.seconds, predicted, strict=True)
     ]
-    control = _control(timed, unseen.stacks, table.dimensions, workload)
+    control = control_seconds(timed.stacks, timed.seconds, unseen.stacks, table.dimensions, workload)
     error = TableError.of(predicted, unseen.seconds, control)
     return replace(table, errors={workload: error}, checks=tuple(rows))
 
@@ -231,7 +234,7 @@ def measure_table(
     enter the fit, and those that are fitted anyway are no checks. On several threads every network is given twice the blocks.
     """
     start = time.monotonic()
-    reference = _reference(dimensions, workbench)
+    reference = reference_program(dimensions, workbench)
 
     wanted = plan_stacks(dimensions, target.size_alignment)
     wanted += [net for net in random_stacks(dimensions, target.size_alignment, RANDOM_NETS, seed) if net not in checks]

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from profilers import roofline
 from profilers.cost_table import CostKey, CostTable, Source, TableError
 from profilers.interleave import Plan, Recorder, interleave
-from profilers.program import Dimensions, Program, Workbench
+from profilers.profile import control_seconds, reference_program
+from profilers.program import Dimensions, Workbench
 from profilers.runtimes import Runtime
 from profilers.sizes import LayerSizes, Stack, random_stack
 from profilers.workload import Workload
@@ -234,15 +234,6 @@ class _Timed(NamedTuple):
         return cls(timed, np.array([seconds[stack] for stack in timed]))
 
 
-def _control(samples: _Timed, stacks: Sequence[Stack], dims: Dimensions, workload: Workload) -> Floats:
-    """Predictions of a two-parameter linear fit, seconds on operations, made from the same samples."""
-    known, wanted = (
-        np.array([roofline.operations(workload, dims, s) for s in nets]) for nets in (samples.stacks, stacks)
-    )
-    slope, intercept = np.polyfit(known, samples.seconds, 1, w=1 / samples.seconds)
-    return np.asarray(slope * wanted + intercept)
-
-
 def _scaled(base: CostTable, workload: Workload, samples: _Timed, stacks: Sequence[Stack]) -> Floats:
     """Predictions of the base table times the one constant that fits the samples."""
     constant = _one_constant(_predicted(base, samples.stacks, workload), samples.seconds)
@@ -272,7 +263,7 @@ def _with_error(
 ) -> tuple[CostTable, TransferError]:
     predicted_s = _predicted(table, checks.stacks, workload)
     scaled_s = _scaled(base, base_workload, samples, checks.stacks)
-    control_s = _control(samples, checks.stacks, table.dimensions, workload)
+    control_s = control_seconds(samples.stacks, samples.seconds, checks.stacks, table.dimensions, workload)
     figures = zip(checks.stacks, checks.seconds, predicted_s, scaled_s, strict=True)
     rows = tuple(_check_row(stack, workload, *seconds) for stack, *seconds in figures)
     error = TransferError.of(predicted_s, scaled_s, checks.seconds, samples=len(samples.stacks))
@@ -280,11 +271,6 @@ def _with_error(
     how = {**table.how, "transfers": [{"from": came_from, "to": workload.to_json(), **asdict(error)}]}
     errors = {workload: TableError.of(predicted_s, checks.seconds, control_s)}
     return replace(table, errors=errors, checks=rows, how=how), error
-
-
-def _reference(dims: Dimensions, workbench: Workbench) -> Program:
-    quarter = LayerSizes(max(dims.heads // 4, 1), max(dims.ffn_units // 4, 1))
-    return workbench((quarter,) * dims.layers)
 
 
 def measure_transfer(
@@ -315,7 +301,7 @@ def measure_transfer(
     programs = {stack: workbench(stack) for stack in (*chosen, *checks)}
     series = interleave(
         list(programs.values()),
-        _reference(dimensions, workbench),
+        reference_program(dimensions, workbench),
         runtime,
         workload,
         plan=plan,

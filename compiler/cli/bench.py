@@ -2,7 +2,6 @@
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +9,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-from targets.errors import InputError
 
 if TYPE_CHECKING:
     from compiler.report.benchmark import Benchmark
@@ -39,6 +36,7 @@ def bench_command(
     from compiler.cli.console import ConsoleMonitor
     from compiler.pipeline.bench import BenchOptions, bench, check_speed
     from compiler.report.benchmark import write_benchmark
+    from compiler.store.store import check_writable
 
     options = BenchOptions(
         paths=tuple(paths), baseline=baseline, target=target, runtime=runtime, batch=batch, seq_len=seq_len,
@@ -46,7 +44,7 @@ def bench_command(
         fail_if_slower=None if fail_if_slower is None else quantities.share(fail_if_slower, "--fail-if-slower"),
     )  # fmt: skip
     if output is not None:
-        _check_writable(output)
+        check_writable(output, "--output")
     with ConsoleMonitor(Console(stderr=True)) as monitor:
         found = bench(options, monitor)
     if output is not None:
@@ -79,15 +77,3 @@ def bench_table(found: "Benchmark") -> Table:
     for file in found["files"]:
         table.add_row(*map(escape, row(found, file)))
     return table
-
-
-def _check_writable(folder: Path) -> None:
-    """InputError before anything is measured for nothing."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"the output folder {folder} cannot be written: {error.strerror}\nchoose another with --output"
-        ) from None

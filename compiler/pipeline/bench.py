@@ -228,7 +228,8 @@ def _take_stock(
         try:
             return measure()
         except TargetError as error:
-            missing[f"{str(error).splitlines()[0].capitalize()}."] = None
+            why = str(error).splitlines()[0]
+            missing[f"{why[:1].upper()}{why[1:]}."] = None
             return None
 
     meter, taken = told(lambda: open_meter(target)), {}

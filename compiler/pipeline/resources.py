@@ -138,7 +138,7 @@ class Resources:
             device.runtime, workload, self.bench, open_meter(device.target), self.bench.dimensions,
             latency.of_stacks, checks=self._checks(), progress=progress,
         )  # fmt: skip
-        self.store.put("energy", key, asdict(model))
+        self.store.put("energy", key, model.to_json())
         return model
 
     def peak_bytes(self, program: Program, file: Path, precision: str) -> int | None:

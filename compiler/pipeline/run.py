@@ -29,6 +29,7 @@ from compiler.pipeline.weights import Ranking, Trainer, Weights, fine_tuned, ran
 from compiler.report.html import write_report
 from compiler.spaces import Counts, make_space
 from compiler.store import Store, default_root, key_of
+from compiler.store.store import check_writable
 from profilers import CostTable, LayerSizes
 from profilers.peak import Peak, measure_peak
 from targets import usable_cpus
@@ -55,14 +56,7 @@ def _claimed(out: Path) -> Iterator[None]:
     """The output folder, ours alone while the run lasts. InputError where it cannot be written or another run has it."""
     from filelock import FileLock, Timeout
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"the output folder {out} cannot be written: {error.strerror}\nchoose another with --out"
-        ) from None
+    check_writable(out, "--out")
     lock = FileLock(out / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -153,9 +147,8 @@ class _Compilation:
     def _costs(self, resources: Resources, table: CostTable) -> dict[str, Costs]:
         options = self.options
         models = {"memory", "energy"} & set(options.costs)
-        if not models:
-            return resources.costs(table, options.costs, options.budgets.max_latency_s, self.monitor.progress)
-        with self.stages(f"profile {' and '.join(sorted(models))}"):
+        stage = self.stages(f"profile {' and '.join(sorted(models))}") if models else contextlib.nullcontext()
+        with stage:
             return resources.costs(table, options.costs, options.budgets.max_latency_s, self.monitor.progress)
 
     def _check_floor(self, subject: Subject, costs: Mapping[str, Costs], device: Device) -> None:

@@ -64,6 +64,11 @@ class Winner:
         """Median speed-up over the dense model, the two alternating in one run."""
         return float(np.median(self.speedups)) if self.speedups else None
 
+    @property
+    def peak_bytes(self) -> float | None:
+        """Peak of a process that serves it: measured, else predicted, where the run asked."""
+        return self.memory_bytes or self.found.costs.get("memory")
+
     def latency_s(self, percentile: str) -> float | None:
         """Measured latency percentile ("p50", ...), in seconds."""
         return None if self.series is None else self.series.pooled.percentile_s(float(percentile[1:]))
@@ -302,7 +307,7 @@ def judge(winner: Winner, dense: Winner, budgets: Budgets, percentile: str) -> V
     limits = budgets.limits()
     measured = winner.series is not None
     latency = winner.latency_s(percentile) if measured else winner.found.latency_s
-    memory = winner.memory_bytes or winner.found.costs.get("memory")
+    memory = winner.peak_bytes
     speedup = winner.speedup if measured else dense.found.latency_s / winner.found.latency_s
     assert latency is not None  # noqa: S101  one of the two exists
     assert speedup is not None  # noqa: S101
@@ -356,5 +361,4 @@ def _nearest(winners: Sequence[Winner], dense: Winner) -> str:
 
 
 def _megabytes(winner: Winner) -> str:
-    taken = winner.memory_bytes or winner.found.costs.get("memory")
-    return "" if taken is None else f", {taken / 1e6:.4g} MB"
+    return "" if winner.peak_bytes is None else f", {winner.peak_bytes / 1e6:.4g} MB"

@@ -140,6 +140,18 @@ def _delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path, flag: str) -> None:
+    """Make a folder and see that files can be made in it; InputError, which names the flag that chose it, where not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"the output folder {folder} cannot be written: {error.strerror}\nchoose another with {flag}"
+        ) from None
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file, readable by all, so that it is never seen half-written."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
