@@ -24,11 +24,11 @@ from output import write_json
 from compiler.export import ModelWorkbench
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
-from compiler.pipeline.costs import Device, StoreRecorder, about_samples, check_shapes, find_here
+from compiler.pipeline.costs import Device, StoreRecorder, about_samples, find_here, measure_here
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.options import Options
 from compiler.store import Store, default_root, key_of
-from profilers import CostTable, Plan, Program, Runtime, Session, Workload, measure_table
+from profilers import CostTable, Plan, Program, Runtime, Session, Workload
 from profilers.runtimes import OutOfMemoryError
 
 RANDOM = {
@@ -69,9 +69,9 @@ def cell(bench: ModelWorkbench, device: Device, arguments: argparse.Namespace, s
     A table's seconds are those of every run that has measured for it to the end.
     """
     assert device.runtime is not None  # noqa: S101  a device that is not here was refused
-    runtime = Recorded(device.runtime) if arguments.recorded else device.runtime
+    if arguments.recorded:
+        device = replace(device, runtime=Recorded(device.runtime))
     nets, seed = arguments.nets, arguments.seed
-    checks = check_shapes(bench.checkpoint.architecture, device.target.size_alignment, seed, nets)
     plan = Plan(min_rounds=arguments.rounds, time_cap_s=0.0)
     for workload in (replace(device.workload, precision=p) for p in device.precisions):
         about = about_samples(device, workload, bench, seed)
@@ -79,9 +79,9 @@ def cell(bench: ModelWorkbench, device: Device, arguments: argparse.Namespace, s
         spent_s = store.get("seconds", key)
         if arguments.recorded and spent_s is None:
             continue
-        table = measure_table(
-            device.target, bench.dimensions, workload, runtime, bench, device.fingerprint, checks=checks, plan=plan,
-            check_rounds=arguments.check_rounds, seed=seed, recorder=StoreRecorder(store, about),
+        table = measure_here(
+            device, workload, bench, seed=seed, check_nets=nets, plan=plan, check_rounds=arguments.check_rounds,
+            recorder=StoreRecorder(store, about), progress=lambda _: None,
         )  # fmt: skip
         if not arguments.recorded:
             spent_s = (spent_s or 0.0) + table.seconds

@@ -22,11 +22,11 @@ from scipy.stats import spearmanr
 from compiler.export import ModelWorkbench
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
-from compiler.pipeline.costs import Device, check_shapes, find_here
+from compiler.pipeline.costs import Device, check_shapes, find_here, measure_here
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.options import Options
 from compiler.store import Store, default_root
-from profilers import CostTable, LayerSizes, Plan, Workload, measure_table, roofline_table
+from profilers import CostTable, LayerSizes, Plan, Workload, roofline_table
 from profilers.transfer import SAMPLES, TransferError, measure_transfer
 from targets import Target
 
@@ -48,12 +48,7 @@ def device(**changes: Any) -> tuple[Device, Workload]:
 def measured(bench: ModelWorkbench, plan: Plan, seed: int) -> tuple[CostTable, Workload]:
     """The base table, in full."""
     found, workload = device()
-    assert found.runtime is not None  # noqa: S101  this CPU is here
-    checks = check_shapes(bench.checkpoint.architecture, found.target.size_alignment, seed)
-    table = measure_table(
-        found.target, bench.dimensions, workload, found.runtime, bench, found.fingerprint,
-        checks=checks, plan=plan, seed=seed, progress=progress("base"),
-    )  # fmt: skip
+    table = measure_here(found, workload, bench, seed=seed, plan=plan, progress=progress("base"))
     return table, workload
 
 

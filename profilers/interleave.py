@@ -160,8 +160,9 @@ class _Run:
         self.stack = ExitStack()
         self.opened: Session | None = None
 
-    def take(self, program: Program, round_: int) -> None:
-        key = f"{program.name}/{round_}"
+    def take(self, program: Program) -> None:
+        """The network's next block."""
+        key = f"{program.name}/{len(self.blocks.get(program.name, ()))}"
         recorded = None if self.recorder is None else self.recorder.get(key)
         if recorded is not None:
             block = Block(reference_s=tuple(recorded[0]), turns_s=tuple(tuple(turn) for turn in recorded[1:]))
@@ -183,12 +184,11 @@ class _Run:
         with self.runtime.open(program, program.asked(self.workload)) as session:
             return _take(session, self.opened, self.plan)
 
-    def wants(self, name: str, round_: int, least: int) -> bool:
-        """Whether another block of a network is due: its first ones always, further ones while its turns disagree."""
-        if name in self.too_large or round_ < least:
-            return name not in self.too_large
+    def wants_more(self, name: str) -> bool:
+        """Whether the turns of a network that was timed still disagree."""
         taken = len(self.blocks.get(name, ()))
-        return taken == round_ < self.plan.max_rounds and self.series(name).error > self.plan.tolerance
+        open_ = 0 < taken < self.plan.max_rounds and name not in self.too_large
+        return open_ and self.series(name).error > self.plan.tolerance
 
     def series(self, name: str) -> Series:
         references = [second for blocks in self.blocks.values() for block in blocks for second in block.reference_s]
@@ -198,6 +198,19 @@ class _Run:
             reference_s=float(np.median(references)),
             warmup=self.plan.warmup,
         )
+
+
+def _schedule(least: Sequence[int], rng: np.random.Generator) -> list[list[int]]:
+    """Who is due in each round, so many rounds as the longest series has blocks: shorter series spread over all of them.
+
+    A machine is another one after five minutes: networks compared with each other must meet the same minutes.
+    """
+    rounds = max(least, default=0)
+    start = rng.integers(max(rounds, 1), size=len(least))
+    return [
+        [i for i, (count, at) in enumerate(zip(least, start, strict=True)) if (r + at) * count % rounds < count]
+        for r in range(rounds)
+    ]
 
 
 def interleave(
@@ -219,18 +232,18 @@ def interleave(
     """
     rng = np.random.default_rng(seed)
     run = _Run(runtime, workload, plan, reference, recorder)
-    least = {p.name: max(plan.min_rounds, (rounds or {}).get(p.name, 0)) for p in programs}
+    least = [max(plan.min_rounds, (rounds or {}).get(p.name, 0)) for p in programs]
     deadline = time.monotonic() + plan.time_cap_s
-    total, done = sum(least.values()), 0
+    done = 0
     with run.stack:
-        for round_ in range(max(plan.max_rounds, *least.values())):
-            due = [p for p in programs if run.wants(p.name, round_, least[p.name])]
-            if not due:
-                break
-            for index in rng.permutation(len(due)):
-                program = due[index]
-                if round_ < least[program.name] or time.monotonic() < deadline:
-                    run.take(program, round_)
-                    done += 1
-                    progress(min(1.0, done / total))
+        for due in _schedule(least, rng):
+            for index in rng.permutation(due):
+                if programs[index].name not in run.too_large:
+                    run.take(programs[index])
+                done += 1
+                progress(done / sum(least))
+        while time.monotonic() < deadline and (more := [p for p in programs if run.wants_more(p.name)]):
+            for index in rng.permutation(len(more)):
+                if time.monotonic() < deadline:
+                    run.take(more[index])
     return {name: run.series(name) for name in (p.name for p in programs) if name in run.blocks}

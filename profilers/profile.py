@@ -1,15 +1,14 @@
 """Measure a cost table: stacks of n and 2n equal blocks, some whole networks, and check networks the table never sees.
 
 Every block of a stack has its own weights. A sub-block's cost is the slope between stacks of different depth, so that
-stem, head and call cancel; base and mask are the intercepts all networks share. Random networks of every size are among
-those fitted. One weighted least-squares fit finds all pieces together. Sizes are placed coarsely first; where a curve bends, its neighbours are measured too: matrices whose
+stem, head and call cancel; base and mask are the intercepts all networks share. Networks of many sizes are among those
+fitted. One weighted least-squares fit finds all pieces together. Sizes are placed coarsely first; where a curve bends, its neighbours are measured too: matrices whose
 rows are a power of two apart fall into the same cache sets and take up to a fifth longer, alone among their neighbours.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from profilers.cost_table import CostKey, CostTable, Piece, Source, TableError, 
 from profilers.interleave import Plan, Recorder, Series, interleave
 from profilers.program import Dimensions, Program, Workbench
 from profilers.runtimes import Runtime
-from profilers.sizes import LayerSizes, Stack, random_stack
+from profilers.sizes import LayerSizes, Stack
 from profilers.workload import Workload
 from targets import Fingerprint, Target
 
@@ -37,9 +36,6 @@ _BEND = 0.04
 
 _SESSIONS = 0.015
 """Relative standard deviation of sessions of one network: one block is not trusted further than that."""
-
-RANDOM_NETS = 20
-"""Random networks in every fit: what pieces cost among others, beside what they cost among their like."""
 
 CHECK_ROUNDS = 2
 """Blocks of each check network at least: their own noise counts as the table's error."""
@@ -77,15 +73,6 @@ def _stack(dims: Dimensions, heads: int, units: int, depth: int) -> Stack:
     return (LayerSizes(heads, units),) * depth + (LayerSizes(0, 0),) * (dims.layers - depth)
 
 
-def random_stacks(dims: Dimensions, alignment: int, count: int, seed: int) -> list[Stack]:
-    """Networks of several of the sizes to measure, from two sub-blocks to nearly all; few where a model has one layer."""
-    rng = np.random.default_rng(seed)
-    heads, units = head_sizes(dims), ffn_sizes(dims, alignment)
-    drawn = (random_stack(rng, heads, units, dims.layers) for _ in range(20 * count))
-    mixed = (stack for stack in drawn if len({sizes for sizes in stack if any(sizes)}) > 1)
-    return list(islice(dict.fromkeys(mixed), count))
-
-
 def plan_stacks(dims: Dimensions, alignment: int) -> list[Stack]:
     """The networks to fit: each size as deep as the model, some at less depth, whole networks, and one with nothing."""
     heads, units = head_sizes(dims), ffn_sizes(dims, alignment)
@@ -98,6 +85,12 @@ def plan_stacks(dims: Dimensions, alignment: int) -> list[Stack]:
     stacks += [_stack(dims, h, u, half) for h, u in (*shallow, (dims.heads, 0), (0, dims.ffn_units))]
     stacks += [_stack(dims, h, u, depth) for h, u in whole for depth in (1, half, dims.layers)]
     return list(dict.fromkeys(stacks))
+
+
+def _only_piece(stack: Stack) -> LayerSizes | None:
+    """The one sub-block that a network consists of, once or several times; None where it has two or none."""
+    kept = {sizes for sizes in stack if any(sizes)}
+    return next((sizes for sizes in kept if len(kept) == 1 and not all(sizes)), None)
 
 
 def _nearest(sizes: Sequence[int], wanted: float) -> int:
@@ -124,9 +117,9 @@ class Design(NamedTuple):
 
     def keys(self, stacks: Sequence[Stack]) -> dict[Piece, list[CostKey]]:
         """The pieces to fit: base, mask, and every size that some stack has throughout."""
-        single = {next(iter(kept)) for s in stacks if len(kept := {x for x in s if any(x)}) == 1}
-        heads = sorted({x.heads for x in single if x.heads and not x.ffn_units})
-        units = sorted({x.ffn_units for x in single if x.ffn_units and not x.heads})
+        single = {piece for stack in stacks if (piece := _only_piece(stack))}
+        heads = sorted({x.heads for x in single if x.heads})
+        units = sorted({x.ffn_units for x in single if x.ffn_units})
         even = [size for size in units if not self.uneven(size)]
         sizes: dict[Piece, list[int]] = {
             "base": [0],
@@ -221,6 +214,7 @@ def measure_table(
     workbench: Workbench,
     fingerprint: Fingerprint,
     *,
+    mixed: Sequence[Stack] = (),
     checks: Sequence[Stack],
     plan: Plan,
     check_rounds: int = CHECK_ROUNDS,
@@ -230,15 +224,16 @@ def measure_table(
 ) -> CostTable:
     """Measure every piece of a model on a device, and the table's own error on `checks`.
 
+    `mixed` are networks of many sizes that are fitted beside stacks of equal blocks: what a piece costs among others.
     The check networks are measured in the same interleaved run, in `check_rounds` blocks at least; their times never
     enter the fit, and those that are fitted anyway are no checks. On several threads every network is given twice the blocks.
     """
     start = time.monotonic()
     reference = reference_program(dimensions, workbench)
 
-    wanted = plan_stacks(dimensions, target.size_alignment)
-    wanted += [net for net in random_stacks(dimensions, target.size_alignment, RANDOM_NETS, seed) if net not in checks]
-    checks = [net for net in checks if net not in wanted]
+    planned = plan_stacks(dimensions, target.size_alignment)
+    checks = [net for net in checks if net not in planned]
+    wanted = list(dict.fromkeys([*planned, *(net for net in mixed if net not in checks and not _only_piece(net))]))
     several = 2 if workload.threads > 1 else 1  # their sessions differ about twice as much
     plan = replace(plan, min_rounds=several * plan.min_rounds)
 

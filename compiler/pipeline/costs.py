@@ -38,6 +38,7 @@ MAX_MAPE, MAX_MAPE_THREADS, MAX_MAPE_TRANSFERRED = 0.03, 0.05, 0.10
 """A table that is further off on average is refused: one thread (or a GPU), several threads, carried over from elsewhere."""
 
 CHECK_NETS = 20
+FITTED_NETS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +193,15 @@ def find_here(options: Options) -> Device:
 
 def check_shapes(architecture: Architecture, unit_step: int, seed: int, count: int = CHECK_NETS) -> list[Shape]:
     """Random sub-networks of all spaces, spread over the range of parameters: what a table's error is taken on."""
-    rng = np.random.default_rng(seed + 1)
+    return _random_shapes(architecture, unit_step, np.random.default_rng(seed + 1), count)
+
+
+def fitted_shapes(architecture: Architecture, unit_step: int, seed: int) -> list[Shape]:
+    """Others drawn in the same way: a table is fitted to them, beside the stacks of equal blocks."""
+    return _random_shapes(architecture, unit_step, np.random.default_rng([seed, 2]), FITTED_NETS)
+
+
+def _random_shapes(architecture: Architecture, unit_step: int, rng: np.random.Generator, count: int) -> list[Shape]:
     shapes: list[Shape] = []
     for name in SPACES:
         space = make_space(name, architecture, unit_step=unit_step)
@@ -234,6 +243,7 @@ def measure_here(
         device.runtime,
         bench,
         device.fingerprint,
+        mixed=fitted_shapes(bench.checkpoint.architecture, device.target.size_alignment, seed),
         checks=check_shapes(bench.checkpoint.architecture, device.target.size_alignment, seed, check_nets),
         plan=plan or Plan(),
         check_rounds=check_rounds,

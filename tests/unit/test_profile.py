@@ -124,6 +124,16 @@ def test_table_is_the_same_for_every_order_of_measuring(table):
     assert measure(seed=1).entries == pytest.approx(dict(table.entries))
 
 
+def test_networks_of_many_sizes_are_fitted_too_but_neither_those_to_check_nor_those_of_one_sub_block():
+    mixed = random_stacks([40, 128], 6)
+    notebook, plain = Notebook(), Notebook()
+    odd = (LayerSizes(0, 35), *[LayerSizes(0, 0)] * 3)
+    table = measure(mixed=[*mixed, CHECKS[0], odd], recorder=notebook)
+    assert table.entries.keys() == measure(recorder=plain).entries.keys()
+    assert {key.rsplit("/")[0] for key in notebook.keys() - plain.keys()} == {workbench(net).name for net in mixed}
+    assert table.error.check_nets == len(CHECKS)
+
+
 def test_no_checks_no_error():
     assert measure(checks=[]).error is None
 
@@ -512,6 +522,16 @@ def test_order_is_random_and_given_by_the_seed():
         interleave(PROGRAMS, REFERENCE, machine, ASKED, plan=PLAN, seed=seed)
         orders.append(machine.opened)
     assert orders[0] == orders[1] != orders[2]
+
+
+def test_a_short_series_is_spread_over_the_whole_run():
+    often = {p.name: 8 for p in PROGRAMS[::2]}
+    machine = Machine()
+    run(machine, plan=replace(PLAN, max_rounds=2), rounds=often)
+    for program in PROGRAMS[1::2]:
+        first, last = (i for i, name in enumerate(machine.opened) if name == program.name)
+        between = machine.opened[first + 1 : last]
+        assert {3, 4, 5} >= {between.count(name) for name in often}, program.name
 
 
 def test_rounds_stop_when_turns_agree():
