@@ -24,7 +24,7 @@ from compiler.data import Split, read_data
 from compiler.evaluation import encode
 from compiler.families import Checkpoint, load_checkpoint
 from compiler.families.embedded import embedded_model
-from compiler.oneshot import Reconstructor, calibrate, rank_sub_blocks, reconstruct
+from compiler.oneshot import Reconstructor, calibrate, rank_sub_blocks, reconstruct, sensitivities
 from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Ordering, Subnet
@@ -61,7 +61,7 @@ def main() -> None:
     rows = np.random.default_rng(arguments.seed).permutation(len(sentences))[: arguments.sentences]
     batches = encode(checkpoint, [sentences[row] for row in rows], max_tokens=128)
     calibration = calibrate(checkpoint, batches)
-    ordering, _ = rank_sub_blocks(checkpoint, calibration)
+    ordering, _ = rank_sub_blocks(checkpoint, calibration, sensitivities(checkpoint, batches))
     solver, batch = Reconstructor(checkpoint, calibration), one_batch(batches, checkpoint)
     sums, score = residual_sums(checkpoint, batch), SpearmanOfCosine(checkpoint, data.test)
     a = checkpoint.architecture

@@ -102,14 +102,6 @@ def open_meter(target: Target, nvml: Nvml | None = None, powercap: Path = POWERC
     raise TargetError(f"energy is not available: {target.name} has no counter")
 
 
-def find_meter(target: Target, nvml: Nvml | None = None, powercap: Path = POWERCAP) -> EnergyMeter | None:
-    """As `open_meter`, None where there is no counter to read; `open_meter` says why."""
-    try:
-        return open_meter(target, nvml, powercap)
-    except TargetError:
-        return None
-
-
 def measure_energy(
     call: Callable[[], object],
     meter: EnergyMeter,

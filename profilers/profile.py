@@ -74,15 +74,14 @@ def _stack(dims: Dimensions, heads: int, units: int, depth: int) -> Stack:
 
 
 def plan_stacks(dims: Dimensions, alignment: int) -> list[Stack]:
-    """The networks to fit: each size as deep as the model, some at less depth, whole networks, and one with nothing."""
+    """The networks to fit: each size as deep as the model, the largest at half the depth, whole networks, and one with nothing."""
     heads, units = head_sizes(dims), ffn_sizes(dims, alignment)
     half = max(dims.layers // 2, 1)
     single = [(h, 0) for h in heads] + [(0, u) for u in (*units, *uneven_sizes(dims, alignment))]
-    shallow = [(h, 0) for h in heads[1::3]] + [(0, u) for u in units[1::3]]
     whole = [(_nearest(heads, dims.heads * s), _nearest(units, dims.ffn_units * s)) for s in _WHOLE_SHARES]
     stacks = [_stack(dims, 0, 0, 0)]
     stacks += [_stack(dims, h, u, dims.layers) for h, u in single]
-    stacks += [_stack(dims, h, u, half) for h, u in (*shallow, (dims.heads, 0), (0, dims.ffn_units))]
+    stacks += [_stack(dims, h, u, half) for h, u in ((dims.heads, 0), (0, dims.ffn_units))]
     stacks += [_stack(dims, h, u, depth) for h, u in whole for depth in (1, half, dims.layers)]
     return list(dict.fromkeys(stacks))
 

@@ -1,10 +1,11 @@
-"""Without training: importance, reconstruction and allocation from one pass over calibration text."""
+"""Without training: importance, reconstruction and allocation from a little calibration text."""
 
 from compiler.oneshot.allocation import Front, allocate, exact_front
 from compiler.oneshot.calibration import Calibration, calibrate
 from compiler.oneshot.constrained import Allocation, Constraint, allocate_constrained
 from compiler.oneshot.importance import SubBlock, rank_sub_blocks
 from compiler.oneshot.reconstruction import Reconstructor, reconstruct
+from compiler.oneshot.sensitivity import sensitivities
 
 __all__ = [
     "Allocation",
@@ -19,4 +20,5 @@ __all__ = [
     "exact_front",
     "rank_sub_blocks",
     "reconstruct",
+    "sensitivities",
 ]

@@ -1,8 +1,11 @@
-"""The knapsack of `allocation` under several limits at once, as a mixed-integer linear program (HiGHS, through scipy)."""
+"""The knapsack of `allocation` under several limits at once, as a mixed-integer linear program (HiGHS, through scipy).
+
+A sum over the groups is linear. A largest value (peak memory, scratch space) is a variable of its own that no group's
+option may exceed.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +18,27 @@ _LOSS_RANGE = 1e3  # HiGHS stops at an absolute gap of 1e-6: a billionth of the 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """The most that the options may take of something, in sum or (peak memory) each: `costs[i]` is [options of group i]."""
+    """The most that the options may take of something: the sum of `costs`, and of each of the `peaks` its largest.
+
+    `costs[i]` is [options of group i], and so is `peaks[k][i]`; none is below zero in a peak.
+    """
 
     name: str
     costs: Sequence[Floats]
     limit: float
-    kind: Literal["sum", "max"] = "sum"
+    peaks: Sequence[Sequence[Floats]] = ()
 
     @property
     def least(self) -> float:
-        """The least that a combination can take, the other constraints aside."""
-        lowest = [float(cost.min()) for cost in self.costs]
-        return sum(lowest) if self.kind == "sum" else max(lowest)
+        """No combination takes less, the other constraints aside."""
+        lowest = sum(float(cost.min()) for cost in self.costs)
+        return lowest + sum(max(float(group.min()) for group in peak) for peak in self.peaks)
+
+    @property
+    def most(self) -> float:
+        """No combination takes more."""
+        highest = sum(float(cost.max()) for cost in self.costs)
+        return highest + sum(max(float(group.max()) for group in peak) for peak in self.peaks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,46 +55,53 @@ def allocate_constrained(
 ) -> Allocation:
     """The combination of least summed loss that meets every constraint; `losses[i]` is [options of group i].
 
-    Sums meet their limit to a millionth of the largest sum (the solver's tolerance), maxima exactly. A charge that is
-    paid once comes off the limit beforehand; what need not pay it is a problem of its own, its groups of one option.
-    BudgetError says the least possible value of each constraint.
+    Limits are met to a millionth of the most that can be taken (the solver's tolerance). A charge that is paid once comes
+    off the limit beforehand; what need not pay it is a problem of its own, its groups of one option. BudgetError says the
+    least of each constraint.
     """
-    from scipy.optimize import Bounds, milp
+    from scipy.optimize import Bounds, LinearConstraint, milp
 
     sizes = [len(loss) for loss in losses]
     loss = np.concatenate(losses)
+    peaks = sum(len(constraint.peaks) for constraint in constraints)
+    matrix, lower, upper = _rows(sizes, constraints, peaks)
     result = milp(
-        loss * _LOSS_RANGE / (np.ptp(loss) * len(sizes) or 1.0),
-        integrality=np.ones(len(loss), dtype=np.int64),
-        bounds=Bounds(0, _allowed(constraints, len(loss))),
-        constraints=_rows(sizes, constraints),
+        np.append(loss * _LOSS_RANGE / (np.ptp(loss) * len(sizes) or 1.0), np.zeros(peaks)),
+        integrality=np.append(np.ones(len(loss)), np.zeros(peaks)),
+        bounds=Bounds(0, np.append(np.ones(len(loss)), np.full(peaks, np.inf))),
+        constraints=LinearConstraint(matrix, lower, upper),
         options={"time_limit": time_limit_s, "mip_rel_gap": 0.0},
     )
     if result.x is None:
         raise BudgetError(_refusal(constraints, infeasible=result.status == 2))
-    options = tuple(int(np.argmax(taken)) for taken in np.split(result.x, np.cumsum(sizes)[:-1]))
+    taken = result.x[: len(loss)]
+    options = tuple(int(np.argmax(part)) for part in np.split(taken, np.cumsum(sizes)[:-1]))
     total = sum(float(group[option]) for group, option in zip(losses, options, strict=True))
     return Allocation(options=options, loss=total, gap=float(result.mip_gap))
 
 
-def _rows(sizes: Sequence[int], constraints: Sequence[Constraint]) -> tuple[Floats, Floats, Floats]:
-    """Matrix [rows, options], lower and upper [rows]: one option of every group, then the sums in units of the largest."""
-    sums = [constraint for constraint in constraints if constraint.kind == "sum"]
-    scales = [sum(float(cost.max()) for cost in constraint.costs) or 1.0 for constraint in sums]
-    totals = [np.concatenate(c.costs) / scale for c, scale in zip(sums, scales, strict=True)]
-    limits = [c.limit / scale for c, scale in zip(sums, scales, strict=True)]
-    one = np.ones(len(sizes))
-    matrix = np.vstack([np.repeat(np.eye(len(sizes)), sizes, axis=1), *totals])
-    return matrix, np.append(one, [-np.inf] * len(sums)), np.append(one, limits)
+def _rows(sizes: Sequence[int], constraints: Sequence[Constraint], peaks: int) -> tuple[Floats, Floats, Floats]:
+    """Matrix [rows, options + peaks], lower and upper [rows]: one option of every group, then every constraint.
 
-
-def _allowed(constraints: Sequence[Constraint], options: int) -> Floats:
-    """Upper bounds [options]: 0 where an option is above a maximum."""
-    allowed = np.ones(options)
+    A constraint is in units of the most it can take: a row for its sum with its peaks, and one for each group below each.
+    """
+    groups = np.repeat(np.eye(len(sizes)), sizes, axis=1)
+    rows = [np.pad(groups, ((0, 0), (0, peaks)))]
+    limits = [np.ones(len(sizes))]
+    variables = iter(np.eye(peaks))
     for constraint in constraints:
-        if constraint.kind == "max":
-            allowed *= np.concatenate(constraint.costs) <= constraint.limit
-    return allowed
+        unit = constraint.most or 1.0
+        own = [next(variables) for _ in constraint.peaks]
+        rows.append(
+            np.append(np.concatenate(constraint.costs) / unit, np.sum(own, axis=0) if own else np.zeros(peaks))[None]
+        )
+        limits.append(np.array([constraint.limit / unit]))
+        for peak, variable in zip(constraint.peaks, own, strict=True):
+            rows.append(np.column_stack([groups * np.concatenate(peak) / unit, np.tile(-variable, (len(sizes), 1))]))
+            limits.append(np.zeros(len(sizes)))
+    upper = np.concatenate(limits)
+    lower = np.where(np.arange(len(upper)) < len(sizes), 1.0, -np.inf)
+    return np.vstack(rows), lower, upper
 
 
 def _refusal(constraints: Sequence[Constraint], *, infeasible: bool) -> str:

@@ -2,10 +2,13 @@
 
 For a linear map W with inputs of Gram matrix G, removing the inputs S and re-solving the others raises the squared
 error by tr(W_S (G^-1_SS)^-1 W_S^T) (Hassibi, Stork, "Second order derivatives for network pruning", NIPS 1992; in
-groups: Kurtic et al., "ZipLM", NeurIPS 2023). The least costly group goes first, then G^-1 and W are updated.
+groups: Kurtic et al., "ZipLM", NeurIPS 2023). The least costly group goes first, then G^-1 and W are updated. What an
+error costs is counted at the network's output (`compiler.oneshot.sensitivity`): the re-solved weights are the same.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,18 +20,29 @@ from compiler.spaces import Ordering
 from compiler.spaces.subnet import IntArray
 
 DAMPING = 1e-3
+_SENSITIVITY_DAMPING = 0.1  # of the mean diagonal: it is estimated from a few thousand tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubBlock:
     """One sub-block ranked.
 
-    `order` is groups by importance (int64, most important first), `losses[k]` the relative squared error with the k most
-    important kept and re-solved; `losses[0]` is the whole sub-block gone.
+    `order` is groups by importance (int64, most important first). With the k most important kept and re-solved,
+    `losses[k]` is the squared error at the network's output to first order, `local[k]` the squared error of the sub-block
+    relative to the variance of the residual sum it feeds. At 0 the whole sub-block is gone.
     """
 
     order: IntArray
     losses: np.ndarray
+    local: np.ndarray
+
+
+class Removal(NamedTuple):
+    """Groups by importance, int64 [groups], and with k of them kept the `losses[k]` and squared `errors[k]` a token."""
+
+    order: IntArray
+    losses: np.ndarray
+    errors: np.ndarray
 
 
 def damped(gram: Tensor) -> Tensor:
@@ -54,46 +68,51 @@ def _scores(weight: Tensor, inverse: Tensor, group: int, alive: Tensor) -> Tenso
     return torch.where(alive, scores, torch.inf)
 
 
-def rank_groups(weight: Tensor, gram: Tensor, group: int, *, steps: int = 64) -> tuple[IntArray, np.ndarray]:
+def rank_groups(weight: Tensor, gram: Tensor, group: int, *, metric: Tensor | None = None, steps: int = 64) -> Removal:
     """Order groups of `group` consecutive inputs by structured OBS.
 
-    `weight` is [outputs, groups * group], `gram` [groups * group + 1] squared. Returns the groups, most important first,
-    and the squared error per token with k groups kept, float64 [groups + 1]. At most `steps` removals are made, several
-    groups at a time where there are more groups.
+    `weight` is [outputs, groups * group], `gram` [groups * group + 1] squared, `metric` [outputs] squared what an error of
+    the outputs costs (the identity if left out). At most `steps` removals are made, several groups at a time where there
+    are more groups.
     """
-    groups = weight.shape[1] // group
+    outputs, groups = len(weight), weight.shape[1] // group
     chunk = max(1, groups // steps)
     inverse = torch.linalg.inv(damped(gram))
-    weight = torch.cat([weight.double(), torch.zeros(len(weight), 1, dtype=torch.float64)], dim=1)
+    weight = torch.cat([weight.double(), torch.zeros(outputs, 1, dtype=torch.float64)], dim=1)
+    root = torch.eye(outputs, dtype=torch.float64) if metric is None else torch.linalg.cholesky(metric).T
+    weight = torch.cat([root @ weight, weight])
     alive = torch.ones(groups, dtype=torch.bool)
     removed: list[int] = []
-    losses = np.zeros(groups + 1)
-    total = 0.0
+    lost = np.zeros((2, groups + 1))
+    total = np.zeros(2)
     while len(removed) < groups:
         count = min(chunk, groups - len(removed))
-        gone = torch.topk(_scores(weight, inverse, group, alive), count, largest=False).indices
+        gone = torch.topk(_scores(weight[:outputs], inverse, group, alive), count, largest=False).indices
         columns = (gone[:, None] * group + torch.arange(group)).flatten()
         part = weight[:, columns]
         rows = inverse[columns]
         update = torch.linalg.solve(rows[:, columns], rows)
-        start, total = total, total + float((part * torch.linalg.solve(rows[:, columns], part.T).T).sum())
+        added = (part * torch.linalg.solve(rows[:, columns], part.T).T).sum(dim=1)
+        start, total = total, total + added.reshape(2, outputs).sum(dim=1).numpy()
         weight.addmm_(part, update, alpha=-1)
         inverse.addmm_(rows.T, update, alpha=-1)
         weight[:, columns] = 0
         alive[gone] = False
         left = groups - len(removed)
-        losses[left - count : left + 1] = np.linspace(total, start, count + 1)
+        lost[:, left - count : left + 1] = np.linspace(total, start, count + 1, axis=1)
         removed.extend(gone.tolist())
-    return np.array(removed[::-1], dtype=np.int64), losses
+    return Removal(np.array(removed[::-1], dtype=np.int64), *lost)
+
+
+def _damped_metric(sensitivity: Tensor) -> Tensor:
+    level = sensitivity.diagonal().mean().clamp(min=1e-12)
+    return sensitivity + torch.eye(len(sensitivity), dtype=sensitivity.dtype) * _SENSITIVITY_DAMPING * level
 
 
 def rank_sub_blocks(
-    checkpoint: Checkpoint, calibration: Calibration
+    checkpoint: Checkpoint, calibration: Calibration, sensitivity: Mapping[tuple[int, str], Tensor]
 ) -> tuple[Ordering, dict[tuple[int, str], SubBlock]]:
-    """Importance order of every layer's heads and units, and what each size loses.
-
-    Losses are relative to the variance of the residual sum the sub-block feeds, so that they compare across layers.
-    """
+    """Importance order of every layer's heads and units, and what each size loses."""
     a = checkpoint.architecture
     ranked = {}
     for layer in range(a.layers):
@@ -102,9 +121,9 @@ def rank_sub_blocks(
             gram = calibration.grams[layer, piece]
             group = a.head_size if piece == "attention" else 1
             weight = checkpoint.model.backbone.get_parameter(f"{projection}.weight").detach()
-            order, losses = rank_groups(weight, gram.matrix, group)
+            removal = rank_groups(weight, gram.matrix, group, metric=_damped_metric(sensitivity[layer, piece]))
             scale = max(gram.variance, 1e-12) * len(weight)
-            ranked[layer, piece] = SubBlock(order=order, losses=losses / scale)
+            ranked[layer, piece] = SubBlock(order=removal.order, losses=removal.losses, local=removal.errors / scale)
     ordering = Ordering(
         heads=tuple(ranked[layer, "attention"].order for layer in range(a.layers)),
         units=tuple(ranked[layer, "ffn"].order for layer in range(a.layers)),

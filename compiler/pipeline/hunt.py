@@ -11,9 +11,9 @@ from torch import Tensor
 from compiler.costing import Costs
 from compiler.evaluation import Quality, Run, Yardstick
 from compiler.export import ModelWorkbench, graph_run
-from compiler.oneshot import allocate
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
+from compiler.pipeline.seeds import find_seeds
 from compiler.pipeline.subject import Subject
 from compiler.pipeline.weights import Ranking, Weights
 from compiler.search import is_nondominated, make_method
@@ -25,7 +25,11 @@ from compiler.store import Store, key_of
 from profilers import LayerSizes
 from targets import usable_cpus
 
-EVALUATIONS = {"fast": 60, "balanced": 80, "thorough": 100}
+EVALUATIONS = {"fast": 40, "balanced": 80, "thorough": 100}
+SEEDS = 16
+
+_OVER = 1.1  # evaluated is what is predicted a little above a limit, too: the prediction has an error
+_REFUSALS = 50  # networks above a limit that may be drawn for each evaluation
 Floats = NDArray[np.float64]
 
 
@@ -70,6 +74,7 @@ class Hunt:
         self.runner = SubnetRunner(subject.checkpoint.model, subject.checkpoint.architecture)
         self.found: dict[tuple[str, str], Found] = {}
         self.about: dict[str, Any] = {}
+        self.gap: float | None = None
 
     def run(self, subnet: Subnet, parameters: Mapping[str, Tensor], precision: str) -> Run:
         """What the yardstick runs: a sub-network with given weights; a quantised one as it will be served."""
@@ -116,29 +121,41 @@ class Hunt:
         """[n, 1 + objectives]: error first, all minimised."""
         return np.array([[f.quality.error, *(f.costs[name] for name in names)] for f in found])
 
-    def search(self, options: Options, ranking: Ranking, monitor: Monitor) -> list[Found]:
-        """Ask, evaluate, tell, until the evaluations are spent; the non-dominated ones, fastest first."""
+    def search(self, options: Options, ranking: Ranking, limits: Mapping[str, float], monitor: Monitor) -> list[Found]:
+        """Ask, evaluate, tell, until the evaluations are spent; the non-dominated ones, fastest first.
+
+        What is predicted above a limit (`compiler.pipeline.limits.ceilings`) is told as failed and costs no evaluation.
+        """
         total = options.evaluations or EVALUATIONS[self.subject.effort]
-        method = make_method(
-            options.search,
-            self.space,
-            self._draw,
-            seed=options.seed,
-            seeds=self.allocated(ranking, total // 2 if options.search == "exact" else 16),
-        )
-        asked = 0
-        while asked < total:
+        seeds = self._seeds(ranking, total // 2 if options.search == "exact" else SEEDS, limits)
+        method = make_method(options.search, self.space, self._draw, seed=options.seed, seeds=seeds)
+        asked = refused = 0
+        while asked < total and refused < _REFUSALS * total:
             genomes = method.ask()[: total - asked]
-            evaluated = []
-            for genome in genomes:
-                precision = self.precisions[self.space.precision(genome)]
-                evaluated.append(self.evaluate(self.space.subnet(genome), precision))
+            told = np.full((len(genomes), 1 + len(options.objectives)), np.inf)
+            for row in self._within(genomes, limits):
+                precision = self.precisions[self.space.precision(genomes[row])]
+                found = self.evaluate(self.space.subnet(genomes[row]), precision)
+                told[row] = self.objectives([found], options.objectives)[0]
                 asked += 1
                 monitor.progress(asked / total)
-            method.tell(genomes, self.objectives(evaluated, options.objectives))
+            refused += int(np.isinf(told[:, 0]).sum())
+            method.tell(genomes, told)
         everything = list(self.found.values())
         front = is_nondominated(self.objectives(everything, options.objectives))
         return sorted((f for f, kept in zip(everything, front, strict=True) if kept), key=lambda f: f.latency_s)
+
+    def _within(self, genomes: IntArray, limits: Mapping[str, float]) -> IntArray:
+        """Rows of the genomes that are not predicted far above a limit; while nothing was found, the fastest at least."""
+        precisions = [self.precisions[self.space.precision(genome)] for genome in genomes]
+        costs = [
+            self.costs[precision].of(self.space.counts(genome[None]))
+            for precision, genome in zip(precisions, genomes, strict=True)
+        ]
+        allowed = [all(cost[name][0] <= limit * _OVER for name, limit in limits.items()) for cost in costs]
+        if not any(allowed) and not self.found:
+            return np.array([np.argmin([cost["latency"][0] for cost in costs])])
+        return np.flatnonzero(allowed)
 
     def _draw(self, rng: np.random.Generator, n: int) -> IntArray:
         """Small networks as often as large ones, every precision as often as the others."""
@@ -147,25 +164,19 @@ class Hunt:
             return genomes
         return np.column_stack([genomes, rng.integers(len(self.precisions), size=n)])
 
-    def allocated(self, ranking: Ranking, count: int) -> IntArray | None:
-        """Seeds: the sizes that lose least by the additive loss model, at latencies spread over the range.
-
-        As many in every precision, by rising latency. Only MEDIUM can hold them; other spaces start without.
-        """
+    def _seeds(self, ranking: Ranking, count: int, limits: Mapping[str, float]) -> IntArray | None:
+        """As many allocations in every precision. Only MEDIUM can hold them; other spaces start without."""
         shapes = self.shapes
         if not isinstance(shapes, Medium):
             return None
-        heads, units = np.arange(shapes.heads + 1), shapes.units_of(np.arange(shapes.steps + 1))
-        kept = {"attention": heads, "ffn": units}
-        losses = [ranking.blocks[i, piece].losses[kept[piece]] for piece in kept for i in range(shapes.layers)]
-        seeds = []
-        for i, cost in enumerate(self.costs[precision].latency for precision in self.precisions):
-            costs = [cost.attention_s[heads]] * shapes.layers + [cost.ffn_s[units]] * shapes.layers
-            full = cost.mask_s + sum(float(seconds[-1]) for seconds in costs)
-            budgets = (full * np.linspace(0.08, 0.95, count // len(self.precisions))).tolist()
-            genomes = allocate(losses, costs, budgets, charge=cost.mask_s, charged=shapes.layers)
-            seeds.append(genomes if self.space is shapes else np.pad(genomes, ((0, 0), (0, 1)), constant_values=i))
-        return np.concatenate(seeds)
+        genomes = []
+        for i, precision in enumerate(self.precisions):
+            seeds = find_seeds(shapes, self.costs[precision], ranking, count // len(self.precisions), limits)
+            if seeds.gap is not None:
+                self.gap = max(self.gap or 0.0, seeds.gap)
+            mixed = self.space is not shapes
+            genomes.append(np.pad(seeds.genomes, ((0, 0), (0, int(mixed))), constant_values=i))
+        return np.concatenate(genomes)
 
 
 def dense_subnet(space: Space) -> Subnet:

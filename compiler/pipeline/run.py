@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from compiler.pipeline.demand import find_demand
 from compiler.pipeline.front import Outcome, write_run
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.hunt import Found, Hunt, dense_subnet
+from compiler.pipeline.limits import ceilings, check_floor
 from compiler.pipeline.monitor import Monitor, SilentMonitor
 from compiler.pipeline.options import Options
 from compiler.pipeline.resources import Resources, model_errors
@@ -139,10 +140,11 @@ class _Compilation:
             device = replace(device, workload=workload)
         resources = Resources(device=device, bench=bench, store=self.store, seed=self.options.seed)
         costs = self._costs(resources, table)
-        self._check_floor(subject, costs, device)
+        limits = self._limits(subject, costs, device)
         hunt, ranking = self._weights(subject, costs, bench, device)
-        front = self._search(hunt, ranking)
-        return self._emit(subject, device, table, hunt, front, resources)
+        with self.stages("search"):
+            front = hunt.search(self.options, ranking, limits, self.monitor)
+        return self._emit(subject, device, table, hunt, front, resources, limits)
 
     def _costs(self, resources: Resources, table: CostTable) -> dict[str, Costs]:
         options = self.options
@@ -151,14 +153,17 @@ class _Compilation:
         with stage:
             return resources.costs(table, options.costs, options.budgets.max_latency_s, self.monitor.progress)
 
-    def _check_floor(self, subject: Subject, costs: Mapping[str, Costs], device: Device) -> None:
+    def _limits(self, subject: Subject, costs: Mapping[str, Costs], device: Device) -> dict[str, float]:
+        """The budgets as ceilings of the predicted costs. BudgetError where nothing can meet them."""
         a = subject.checkpoint.architecture
         nothing, dense = (
             Counts.of([(sizes,) * a.layers]) for sizes in (LayerSizes(0, 0), LayerSizes(a.heads, a.ffn_units))
         )
         least = [costs[precision].of(nothing) for precision in device.precisions]
         floor = {name: min(float(cost[name][0]) for cost in least) for name in least[0]}
-        kept.check_floor(kept.ceilings(self.options.budgets, float(costs["fp32"].of(dense)["latency"][0])), floor)
+        limits = ceilings(self.options.budgets, float(costs["fp32"].of(dense)["latency"][0]))
+        check_floor(limits, floor)
+        return limits
 
     def _weights(
         self, subject: Subject, costs: Mapping[str, Costs], bench: ModelWorkbench, device: Device
@@ -189,10 +194,6 @@ class _Compilation:
         )  # fmt: skip
         return hunt, ranking
 
-    def _search(self, hunt: Hunt, ranking: Ranking) -> list[Found]:
-        with self.stages("search"):
-            return hunt.search(self.options, ranking, self.monitor)
-
     def _emit(
         self,
         subject: Subject,
@@ -201,12 +202,12 @@ class _Compilation:
         hunt: Hunt,
         front: list[Found],
         resources: Resources,
+        limits: Mapping[str, float],
     ) -> dict[str, Any]:
         out, options, monitor, bench = self.options.out, self.options, self.monitor, hunt.bench
         full = dense_subnet(hunt.shapes)
         validation, test = subject.yardstick(subject.data.validation), subject.yardstick(subject.data.test)
         dense_found = hunt.costed("dense", full, "fp32", Quality(metric=1.0, others={}))
-        limits = kept.ceilings(options.budgets, dense_found.latency_s)
         candidates = [f for f in front if f.subnet.shape != full.shape]
         if not candidates:
             raise InputError("the search found no sub-network beside the dense one\ngive it more --evaluations")
@@ -225,10 +226,11 @@ class _Compilation:
             for i, winner in enumerate(finished):
                 written.append(kept.write(winner, out, hunt, validation))
                 monitor.progress((i + 1) / (len(finished) + 2))
-            self._fresh_export(bench, written[len(written) // 2])
+            self._fresh_export(bench, written)
         if device.here:
             with self.stages("measure artefacts"):
-                written, dense = kept.measure(written, dense, bench, device, self.store, options, monitor)
+                plan = kept.TIMING[subject.effort]
+                written, dense = kept.measure(written, dense, bench, device, self.store, options, monitor, plan)
         if device.here and device.runtime is not None and device.runtime.source == "measured":
             dense, *written = self._resources([dense, *written], hunt, device, resources)
         percentile = "p50" if device.demand else options.percentile  # of traffic, the length is the percentile
@@ -256,7 +258,7 @@ class _Compilation:
             best=best,
             evaluated=list(hunt.found.values()),
             front=front,
-            notes=self._notes(subject, device, table),
+            notes=self._notes(subject, device, table, hunt),
             timings_s=self.stages.timings_s,
             model_errors=model_errors(hunt.costs),
             peak=self._peak(device),
@@ -288,15 +290,19 @@ class _Compilation:
         with self.stages("measure device peak"):
             return measure_peak(device.target, device.workload.threads)
 
-    def _fresh_export(self, bench: ModelWorkbench, winner: kept.Winner) -> None:
+    def _fresh_export(self, bench: ModelWorkbench, written: Sequence[kept.Winner]) -> None:
+        """Compare one network with torch's own export of it: the one of fewest sub-blocks, the soonest exported."""
+        winner = min(written, key=lambda w: sum(size > 0 for sizes in w.found.subnet.shape for size in sizes))
         assert winner.artifact is not None  # noqa: S101  it was just written
         key = key_of(["fresh", winner.artifact.sha256])
         if self.store.get("fresh-export", key) is None:
             worst = compare_with_fresh_export(bench, winner.found.subnet, winner.parameters)
             self.store.put("fresh-export", key, worst)
 
-    def _notes(self, subject: Subject, device: Device, table: CostTable) -> list[str]:
+    def _notes(self, subject: Subject, device: Device, table: CostTable, hunt: Hunt) -> list[str]:
         notes = list(subject.notes)
+        if hunt.gap is not None:
+            notes.append(f"the search started from allocations within --max-memory, solved to a gap of {hunt.gap:.2%}")
         if not device.here:
             notes.append(
                 f"{device.target.name} was not here: nothing was measured on it, latencies are predicted ({table.source})"

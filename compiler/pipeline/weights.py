@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.costing import CostModel
@@ -17,6 +18,7 @@ from compiler.oneshot import (
     calibrate,
     rank_sub_blocks,
     reconstruct,
+    sensitivities,
 )
 from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.pipeline.monitor import Monitor
@@ -33,6 +35,7 @@ PARAMETERS_AT_ONCE = 200_000_000
 CALIBRATION_TEXTS = 1000
 CALIBRATION_TOKENS = 16_000
 Parameters = Mapping[str, Tensor]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,19 +98,36 @@ def calibration_batches(subject: Subject, seed: int) -> Batches:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """What one pass over calibration text gave: Grams, importance order, and the loss of every size."""
+    """What calibration text gave: Grams, importance order, and the loss of every size."""
 
     batches: Batches
     calibration: Calibration
     ordering: Ordering
     blocks: Mapping[tuple[int, str], SubBlock]
 
+    def losses(self, local: float) -> dict[tuple[int, str], Floats]:
+        """What each size of each sub-block loses, as a share of what all lose together when they are gone.
+
+        `local` is how much of it is counted where it arises; the rest at the network's output, to first order. That is
+        the better guide while little is cut, and blind to what later layers make of large errors.
+        """
+        whole = [
+            sum(float(b.losses[0]) for b in self.blocks.values()),
+            sum(float(b.local[0]) for b in self.blocks.values()),
+        ]
+        return {
+            key: (1 - local) * block.losses / whole[0] + local * block.local / whole[1]
+            for key, block in self.blocks.items()
+        }
+
 
 def rank(subject: Subject, monitor: Monitor, seed: int) -> Ranking:
     """Calibrate on the (trained) dense model and rank heads and units."""
     batches = calibration_batches(subject, seed)
     calibration = calibrate(subject.checkpoint, batches, lambda f: monitor.progress(f / 2))
-    ordering, blocks = rank_sub_blocks(subject.checkpoint, calibration)
+    sensitivity = sensitivities(subject.checkpoint, batches, seed=seed)
+    monitor.progress(0.7)
+    ordering, blocks = rank_sub_blocks(subject.checkpoint, calibration, sensitivity)
     monitor.progress(1.0)
     return Ranking(batches=batches, calibration=calibration, ordering=ordering, blocks=blocks)
 

@@ -12,6 +12,7 @@ from compiler.evaluation import Quality, Yardstick
 from compiler.export import Artifact, ModelWorkbench, write_artifact
 from compiler.pipeline.costs import Device, StoreRecorder
 from compiler.pipeline.hunt import Found, Hunt
+from compiler.pipeline.limits import MARGIN
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Budgets, Options
 from compiler.pipeline.resources import Resources
@@ -24,9 +25,6 @@ from targets.errors import BudgetError
 
 KEPT_METRIC, KEPT_LIKENESS = 0.99, 0.90
 """Share of the dense model's metric that `best` keeps where no budget says otherwise."""
-
-MARGIN = 0.97
-"""Networks aimed at a latency budget are predicted a little below it: the prediction has an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,32 +70,6 @@ class Winner:
     def latency_s(self, percentile: str) -> float | None:
         """Measured latency percentile ("p50", ...), in seconds."""
         return None if self.series is None else self.series.pooled.percentile_s(float(percentile[1:]))
-
-
-def ceilings(budgets: Budgets, dense_s: float) -> dict[str, float]:
-    """The most of each objective that the budgets allow: `latency` in seconds, given the dense model's, `memory` in bytes."""
-    seconds = [budgets.max_latency_s, None if budgets.min_speedup is None else dense_s / budgets.min_speedup]
-    limits = {
-        "latency": min((limit for limit in seconds if limit is not None), default=None),
-        "memory": budgets.max_memory_bytes,
-    }
-    return {name: limit for name, limit in limits.items() if limit is not None}
-
-
-def check_floor(limits: Mapping[str, float], floor: Mapping[str, float]) -> None:
-    """BudgetError where even the smallest network is predicted above a limit."""
-    below = [name for name, limit in limits.items() if limit < floor[name]]
-    if "latency" in below:
-        raise BudgetError(
-            f"no sub-network can meet {limits['latency'] * 1e3:.3g} ms: stem and head alone take "
-            f"{floor['latency'] * 1e3:.3g} ms\n"
-            "ask for a higher --max-latency or a lower --min-speedup, or a shorter --seq-len"
-        )
-    if "memory" in below:
-        raise BudgetError(
-            f"no sub-network can meet {limits['memory'] / 1e6:.4g} MB: a process that serves stem and head alone takes "
-            f"{floor['memory'] / 1e6:.4g} MB\nask for a higher --max-memory"
-        )
 
 
 def choose(front: Sequence[Found], limits: Mapping[str, float], count: int, along: str = "latency") -> list[Found]:
@@ -163,6 +135,14 @@ def write(winner: Winner, out: Path, hunt: Hunt, validation: Yardstick) -> Winne
     return replace(winner, artifact=artifact)
 
 
+TIMING = {
+    "fast": Plan(min_rounds=3, max_rounds=8, time_cap_s=20.0),
+    "balanced": Plan(min_rounds=4, max_rounds=8, time_cap_s=45.0),
+    "thorough": Plan(min_rounds=4, max_rounds=8, time_cap_s=45.0),
+}
+"""How long the finished files are timed, by effort."""
+
+
 def _program(winner: Winner, bench: ModelWorkbench) -> Program:
     source = None if winner.artifact is None else winner.artifact.path
     return bench.program(winner.id, winner.found.subnet, source, winner.found.precision)
@@ -208,9 +188,9 @@ def measure(
     store: Store,
     options: Options,
     monitor: Monitor,
+    plan: Plan,
 ) -> tuple[list[Winner], Winner]:
     """Time the final files against the dense one, alternating in one run."""
-    plan = Plan(min_rounds=4, max_rounds=8, time_cap_s=45.0)
     timed = [dense, *winners]
     series = _alternate(timed, dense, bench, device, store, device.served, plan, options.seed, monitor.progress)
     return [replace(w, series=series[w.id]) for w in winners], replace(dense, series=series[dense.id])

@@ -87,14 +87,21 @@ def test_several_limits_by_hand():
 
 
 def test_a_maximum_only_excludes_options():
-    peak = Constraint(name="memory_bytes", costs=COSTS, limit=3, kind="max")
+    peak = Constraint(name="memory_bytes", costs=[cost * 0 for cost in COSTS], limit=3, peaks=[COSTS])
     assert allocate_constrained(LOSSES, [peak]).options == (1, 1)
+
+
+@pytest.mark.parametrize(("limit", "options"), [(13, (2, 1)), (12.9, (2, 0)), (7.9, (0, 1)), (5.9, (1, 0))])
+def test_a_sum_and_the_largest_of_a_group_share_one_limit(limit, options):
+    memory = Constraint(name="memory_bytes", costs=[np.array([0.0, 2.0, 3.0]), np.array([0.0, 5.0])], limit=limit,
+                        peaks=[[np.array([0.0, 1.0, 5.0]), np.array([0.0, 1.0])]])  # fmt: skip
+    assert allocate_constrained([np.array([3.0, 2.5, 0.0]), np.array([2.0, 0.0])], [memory]).options == options
 
 
 def test_what_cannot_be_met_says_the_least_possible():
     costs = [np.array([1.0, 2.0]), np.array([3.0, 2.0])]
     sizes = Constraint(name="parameters", costs=costs, limit=2.5)
-    peak = Constraint(name="memory_bytes", costs=costs, limit=1, kind="max")
+    peak = Constraint(name="memory_bytes", costs=[np.zeros(2)] * 2, limit=1, peaks=[costs])
     with pytest.raises(BudgetError, match=r"every budget: parameters <= 2\.5, memory_bytes <= 1") as refused:
         allocate_constrained([np.zeros(2)] * 2, [sizes, peak])
     assert str(refused.value).endswith("the least possible of each alone: parameters 3, memory_bytes 2")

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from compiler.evaluation import encode
-from compiler.oneshot import Reconstructor, calibrate, rank_sub_blocks, reconstruct
+from compiler.oneshot import Reconstructor, calibrate, rank_sub_blocks, reconstruct, sensitivities
+from compiler.oneshot.calibration import output_modules
 from compiler.oneshot.importance import rank_groups
 from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.slicing import SubnetRunner
@@ -24,16 +25,23 @@ def problem(seed: int, width: int = 6, outputs: int = 4, rows: int = 300):
     return x, rng.normal(size=(outputs, width))
 
 
-def actual_loss(x, weight, kept_columns) -> float:
+def actual_loss(x, weight, kept_columns, metric=None) -> float:
     """Least squares on the kept columns and the constant, by numpy."""
     wanted = x[:, :-1] @ weight.T
     inputs = x[:, [*kept_columns, x.shape[1] - 1]]
     solution = np.linalg.lstsq(inputs, wanted, rcond=None)[0]
-    return float(((wanted - inputs @ solution) ** 2).sum() / len(x))
+    errors = wanted - inputs @ solution
+    return float(np.einsum("ni,ij,nj", errors, np.eye(len(weight)) if metric is None else metric, errors) / len(x))
 
 
-def rank(x, weight, group: int):
-    return rank_groups(torch.from_numpy(weight), torch.from_numpy(x.T @ x / len(x)), group)
+def rank(x, weight, group: int, metric=None):
+    given = None if metric is None else torch.from_numpy(metric)
+    return rank_groups(torch.from_numpy(weight), torch.from_numpy(x.T @ x / len(x)), group, metric=given)
+
+
+def random_metric(seed: int, outputs: int = 4):
+    root = np.random.default_rng(seed).normal(size=(outputs, outputs)) * [10, 1, 0.1, 0.1]
+    return root.T @ root + 1e-3 * np.eye(outputs)
 
 
 def columns(groups, size: int) -> list[int]:
@@ -49,21 +57,25 @@ def undamped(monkeypatch):
 @pytest.mark.parametrize("seed", range(5))
 def test_first_removal_is_the_best_and_losses_are_the_actual_least_squares_errors(undamped, seed, group):  # noqa: ARG001
     x, weight = problem(seed)
-    order, losses = rank(x, weight, group)
-    groups = len(order)
-    assert sorted(order) == list(range(groups))
-    best = min(combinations(range(groups), groups - 1), key=lambda s: actual_loss(x, weight, columns(s, group)))
-    assert set(order[:-1]) == set(best)
-    for k in range(groups + 1):
-        assert losses[k] == pytest.approx(actual_loss(x, weight, columns(order[:k], group)), rel=1e-4, abs=1e-6)
-    assert (np.diff(losses) <= 1e-9).all()
+    for metric in (None, random_metric(seed)):
+        order, losses, errors = rank(x, weight, group, metric)
+        groups = len(order)
+        assert sorted(order) == list(range(groups))
+        kept = [columns(some, group) for some in combinations(range(groups), groups - 1)]
+        best = min(kept, key=lambda some: actual_loss(x, weight, some, metric))
+        assert columns(order[:-1], group) == best
+        for k in range(groups + 1):
+            some = columns(order[:k], group)
+            assert losses[k] == pytest.approx(actual_loss(x, weight, some, metric), rel=1e-4, abs=1e-6)
+            assert errors[k] == pytest.approx(actual_loss(x, weight, some), rel=1e-4, abs=1e-6)
+        assert (np.diff(losses) <= 1e-9).all()
 
 
 def test_singular_gram_works_and_a_copy_costs_nothing():
     x, weight = problem(0)
     x[:, 3] = x[:, 1]
     x[:, 5] = 0
-    order, losses = rank(x, weight, 1)
+    order, losses, _ = rank(x, weight, 1)
     assert np.isfinite(losses).all()
     assert set(order[-2:]) in ({5, 3}, {5, 1})
     assert losses[4] < 0.01 * losses[0]
@@ -80,7 +92,7 @@ def tiny(tmp_path_factory):
 
 def test_reconstruction_lowers_the_output_error(tiny):
     checkpoint, batches, calibration = tiny
-    ordering, ranked = rank_sub_blocks(checkpoint, calibration)
+    ordering, ranked = rank_sub_blocks(checkpoint, calibration, sensitivities(checkpoint, batches))
     assert len(ranked) == 2 * LAYERS
     assert sorted(ordering.heads[0]) == list(range(HEADS))
     assert sorted(ordering.units[0]) == list(range(UNITS))
@@ -100,3 +112,57 @@ def test_reconstruction_lowers_the_output_error(tiny):
 def test_too_little_text_is_refused(tiny):
     with pytest.raises(InputError, match="tokens of calibration text"):
         calibrate(tiny[0], encode(tiny[0], [("good film",)], max_tokens=8))
+
+
+def encoded(checkpoint, n: int = 60):
+    rng = np.random.default_rng(1)
+    texts = [(" ".join(rng.choice(WORDS, int(rng.integers(3, 20)))),) for _ in range(n)]
+    return encode(checkpoint, texts, max_tokens=32)
+
+
+def moved(checkpoint, batches, layer: int, piece: str, size: float, seed: int, distance) -> float:
+    """What a small random error of every token of a sub-block does to the output, summed over the texts."""
+    generator = torch.Generator().manual_seed(seed)
+    norm = checkpoint.model.backbone.get_submodule(output_modules(checkpoint, layer)[piece][1])
+    total = 0.0
+    with torch.no_grad():
+        for batch in batches:
+            before = checkpoint.model(**batch)[-1]
+            handle = norm.register_forward_pre_hook(
+                lambda _, args: (args[0] + size * torch.randn(args[0].shape, generator=generator),)
+            )
+            total += float(distance(before, checkpoint.model(**batch)[-1]))
+            handle.remove()
+    return total / batches.tokens / size**2
+
+
+def squared_distance(before, after):
+    unit = torch.nn.functional.normalize
+    return (unit(before, dim=-1) - unit(after, dim=-1)).double().square().sum()
+
+
+def twice_divergence(before, after):
+    log_p, log_q = before.double().log_softmax(-1), after.double().log_softmax(-1)
+    return 2 * (log_p.exp() * (log_p - log_q)).sum()
+
+
+@pytest.mark.parametrize(("task", "distance"), [("embedding", squared_distance), ("classification", twice_divergence)])
+def test_sensitivity_is_what_small_errors_do_to_the_output(tmp_path, task, distance):
+    checkpoint = tiny_checkpoint(tmp_path, "bert", task=task)
+    batches = encoded(checkpoint)
+    drawn = [sensitivities(checkpoint, batches, seed=seed, tokens=10**9) for seed in range(20)]
+    for layer, piece in ((0, "attention"), (0, "ffn"), (LAYERS - 1, "attention")):
+        expected = np.mean([float(one[layer, piece].trace()) for one in drawn])
+        actual = np.mean([moved(checkpoint, batches, layer, piece, 1e-2, seed, distance) for seed in range(20)])
+        assert expected == pytest.approx(actual, rel=0.15), (layer, piece)
+
+
+def test_sensitivity_needs_few_texts_of_every_length_and_leaves_no_gradients(tiny):
+    checkpoint, batches, _ = tiny
+    few, again, many = (
+        sensitivities(checkpoint, batches, tokens=n) for n in (batches.tokens // 3, batches.tokens // 3, 10**9)
+    )
+    for key, matrix in few.items():
+        assert torch.equal(matrix, again[key])
+        assert 0.5 < float(matrix.trace() / many[key].trace()) < 2
+    assert all(parameter.grad is None for parameter in checkpoint.model.parameters())

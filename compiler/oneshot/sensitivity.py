@@ -1,0 +1,70 @@
+"""How much an error inside the network matters at its output: one backward pass over a little calibration text.
+
+To first order a small error e of what a sub-block adds moves the network's output by J e. The matrix E[JᵀJ] weighs such
+errors: of embeddings it is the Gauss-Newton matrix of their squared distance, of a classifier the Fisher matrix of its
+own predictions (Martens, "New insights and perspectives on the natural gradient method", JMLR 2020). Labels are not
+needed.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from compiler.evaluation import Batches
+from compiler.families import Checkpoint
+from compiler.oneshot.calibration import PIECES, hooked, output_modules
+
+SENSITIVITY_TOKENS = 4_000
+
+
+def _direction(outputs: Tensor, task: str, generator: torch.Generator) -> Tensor:
+    """A random covector [batch, values] whose second moment is the metric of the outputs."""
+    if task != "classification":
+        return torch.randn(outputs.shape, generator=generator)
+    chances = outputs.softmax(dim=-1)
+    drawn = torch.multinomial(chances, 1, generator=generator).squeeze(1)
+    return chances - nn.functional.one_hot(drawn, outputs.shape[1])
+
+
+def _spread(batches: Batches, tokens: int) -> list[Mapping[str, Tensor]]:
+    """Batches of every length, so many tokens in all, as far as they go."""
+    step = max(1, batches.tokens // tokens)
+    return list(batches)[step // 2 :: step]
+
+
+def sensitivities(
+    checkpoint: Checkpoint, batches: Batches, *, seed: int = 0, tokens: int = SENSITIVITY_TOKENS
+) -> dict[tuple[int, str], Tensor]:
+    """For every sub-block, keyed (layer, "attention" | "ffn"), float64 [hidden, hidden]: what its errors count, a token.
+
+    An error matrix E [tokens, hidden] of a sub-block costs trace(E S Eᵀ) at the output: squared distance of embeddings of
+    unit length or of scores, twice the Kullback-Leibler divergence of a classifier's predictions.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    find = checkpoint.model.backbone.get_submodule
+    keys = [(layer, piece) for layer in range(checkpoint.architecture.layers) for piece in PIECES]
+    sums: dict[tuple[int, str], Tensor] = {}
+    found = {key: torch.zeros((), dtype=torch.float64) for key in keys}
+
+    def keep(key: tuple[int, str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, args: sums.__setitem__(key, args[0])
+
+    handles = [
+        find(output_modules(checkpoint, layer)[piece][1]).register_forward_pre_hook(keep((layer, piece)))
+        for layer, piece in keys
+    ]
+    count = 0
+    with hooked(*handles), torch.enable_grad():
+        for batch in _spread(batches, tokens):
+            outputs = checkpoint.model(**batch)[-1]
+            if checkpoint.task == "embedding":
+                outputs = nn.functional.normalize(outputs, dim=-1)
+            direction = _direction(outputs.detach(), checkpoint.task, generator)
+            gradients = torch.autograd.grad((outputs * direction).sum(), [sums[key] for key in keys])
+            mask = batch["attention_mask"].bool()
+            for key, gradient in zip(keys, gradients, strict=True):
+                real = gradient[mask]
+                found[key] = found[key] + (real.T @ real).double()
+            count += int(mask.sum())
+    return {key: total / count for key, total in found.items()}
