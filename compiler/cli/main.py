@@ -11,9 +11,11 @@ import typer
 from rich.console import Console
 
 from compiler.cli.bench import bench_command
+from compiler.cli.diff import diff_command
+from compiler.cli.verify import verify_command
 from targets.errors import InputError, ParetocError
 
-VERBS = ("profile", "targets", "cache", "report", "bench")
+VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff")
 INTERRUPTED = 130
 _ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "MKL_CBWR": "AUTO", "MKL_DYNAMIC": "FALSE"}
 """Read when torch is loaded: the same products bit for bit in every process, so that a resumed run ends the same."""
@@ -253,6 +255,8 @@ def report_command(folder: Annotated[Path, typer.Argument(help="run directory")]
 
 
 app.command("bench")(bench_command)
+app.command("verify")(verify_command)
+app.command("diff")(diff_command)
 
 
 def _with_verb(arguments: Sequence[str]) -> list[str]:

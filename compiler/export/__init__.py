@@ -2,6 +2,8 @@
 
 from compiler.export.artifact import Artifact, compare_with_fresh_export, write_artifact
 from compiler.export.checkpoint import load_sliced, save_checkpoint
+from compiler.export.files import check_graph, sha256_of
+from compiler.export.parity import check_attention, compare, odd_inputs
 from compiler.export.session import graph_run
 from compiler.export.template import GraphTemplate, make_template, narrow_template
 from compiler.export.workbench import ModelWorkbench
@@ -10,11 +12,16 @@ __all__ = [
     "Artifact",
     "GraphTemplate",
     "ModelWorkbench",
+    "check_attention",
+    "check_graph",
+    "compare",
     "compare_with_fresh_export",
     "graph_run",
     "load_sliced",
     "make_template",
     "narrow_template",
+    "odd_inputs",
     "save_checkpoint",
+    "sha256_of",
     "write_artifact",
 ]

@@ -94,7 +94,7 @@ def compare_with_fresh_export(bench: ModelWorkbench, subnet: Subnet, parameters:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     sessions = [onnxruntime.InferenceSession(m.SerializeToString(), options) for m in (fresh, cut)]
-    inputs = odd_inputs(checkpoint)[1]
+    inputs = odd_inputs(checkpoint.input_names, checkpoint.architecture, checkpoint.tokenizer.pad_token_id)[1]
     taken = [{i.name for i in session.get_inputs()} for session in sessions]
     with torch.inference_mode():
         outputs = [

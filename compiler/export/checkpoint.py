@@ -4,13 +4,13 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from compiler.families import Checkpoint, TaskModel
+from compiler.families import Architecture, Checkpoint, TaskModel
 from compiler.families.architecture import architecture_of
 from compiler.families.checkpoint import SIDE_FILES
 from compiler.families.embedding import read_recipe
@@ -46,7 +46,16 @@ def _subnet_json(folder: Path) -> dict[str, Any]:
     return data
 
 
-def load_sliced(folder: Path) -> tuple[TaskModel, Any]:
+class Sliced(NamedTuple):
+    """A saved sub-network, rebuilt: `architecture` is that of the dense model it was cut from."""
+
+    model: TaskModel
+    tokenizer: Any
+    architecture: Architecture
+    subnet: Subnet
+
+
+def load_sliced(folder: Path) -> Sliced:
     """A saved sub-network and its tokenizer, rebuilt by this code; nothing in the folder is executed."""
     import transformers
 
@@ -59,8 +68,7 @@ def load_sliced(folder: Path) -> tuple[TaskModel, Any]:
         dense = auto.from_config(config, attn_implementation="sdpa").eval()
     if embedding and getattr(dense, "pooler", None) is not None:
         dense.pooler = None
-    model = build_skeleton(
-        TaskModel(dense, read_recipe(folder) if embedding else None), architecture_of(dense), subnet.shape
-    )
+    architecture = architecture_of(dense)
+    model = build_skeleton(TaskModel(dense, read_recipe(folder) if embedding else None), architecture, subnet.shape)
     model.backbone.load_state_dict(load_file(folder / "model.safetensors"), strict=False, assign=True)
-    return model.eval(), transformers.AutoTokenizer.from_pretrained(folder)
+    return Sliced(model.eval(), transformers.AutoTokenizer.from_pretrained(folder), architecture, subnet)

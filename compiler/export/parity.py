@@ -1,7 +1,7 @@
 """An exported file against PyTorch: real texts, odd shapes, and the attention it should hold."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +12,32 @@ from torch import Tensor
 
 from compiler.evaluation import Batches
 from compiler.export.files import operator_counts
-from compiler.families import Checkpoint
+from compiler.families import Architecture, Checkpoint
 from compiler.slicing import SubnetRunner
-from compiler.spaces import Subnet
+from compiler.spaces import Shape, Subnet
 from profilers.runtimes.onnx_runtime import open_session
 from targets.errors import VerificationError
+
+Expected = Callable[[Mapping[str, Tensor]], Sequence[Tensor]]
+"""Padded inputs to all outputs of a network."""
 
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "int8": math.inf}
 
 
-def odd_inputs(checkpoint: Checkpoint, seed: int = 0) -> list[dict[str, Tensor]]:
-    """Random words in batches of 1 and 7, of 1 token, the longest allowed, and mostly padding."""
-    longest = checkpoint.architecture.max_tokens
+def odd_inputs(
+    names: Sequence[str], architecture: Architecture, pad_token_id: int, seed: int = 0
+) -> list[dict[str, Tensor]]:
+    """Random words in batches of 1 and 7, of 1 token, the longest allowed, and mostly padding; by input name."""
+    longest = architecture.max_tokens
     generator = torch.Generator().manual_seed(seed)
     inputs = []
     for batch, tokens, real in ((1, 1, 1), (7, 13, 13), (1, longest, longest), (7, min(40, longest), 3)):
-        ids = torch.randint(5, checkpoint.architecture.vocabulary, (batch, tokens), generator=generator)
+        ids = torch.randint(5, architecture.vocabulary, (batch, tokens), generator=generator)
         mask = torch.ones_like(ids)
         mask[1:, real:] = 0
-        ids[mask == 0] = checkpoint.tokenizer.pad_token_id
+        ids[mask == 0] = pad_token_id
         arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
-        inputs.append({name: arrays[name] for name in checkpoint.input_names})
+        inputs.append({name: arrays[name] for name in names})
     return inputs
 
 
@@ -46,6 +51,37 @@ def _difference(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
     return float(np.abs(ours - theirs).max() / max(1.0, float(np.abs(theirs).max())))
 
 
+def compare(path: Path, expected: Expected, inputs: Iterable[Mapping[str, Tensor]], tolerance: float) -> float:
+    """Largest difference between a file under ONNX Runtime and what PyTorch gives for the same inputs.
+
+    Relative to the largest output where that is above 1. Padded positions of token outputs are left out. Raises
+    VerificationError above the tolerance (infinite: where an output is not finite).
+    """
+    session = open_session(path, threads=0)
+    worst = 0.0
+    for given in inputs:
+        with torch.inference_mode():
+            wanted = expected(given)
+        mask = given["attention_mask"].bool()
+        for ours, theirs in zip(run_session(session, given), wanted, strict=True):
+            tokens = theirs.ndim == 3
+            worst = max(
+                worst, _difference(ours[mask.numpy()] if tokens else ours, (theirs[mask] if tokens else theirs).numpy())
+            )
+    if not worst < tolerance:
+        raise VerificationError(f"{path.name} differs from PyTorch by {worst:.2e}, allowed {tolerance:.0e}")
+    return worst
+
+
+def check_attention(path: Path, shape: Shape) -> int:
+    """The Attention nodes of a file. VerificationError where they are not one for each kept attention block."""
+    wanted = sum(1 for sizes in shape if sizes.heads)
+    found = operator_counts(path)["Attention"]
+    if found != wanted:
+        raise VerificationError(f"{path.name} has {found} Attention nodes, {wanted} attention blocks were kept")
+    return found
+
+
 def parity_error(
     checkpoint: Checkpoint,
     subnet: Subnet,
@@ -54,28 +90,8 @@ def parity_error(
     real: Batches,
     tolerance: float = TOLERANCES["fp32"],
 ) -> float:
-    """Largest difference between the file under ONNX Runtime and the sliced network under PyTorch.
-
-    Relative to the largest output where that is above 1. Padded positions of token outputs are left out. Raises
-    VerificationError above the tolerance (infinite: where an output is not finite), or where the file does not hold
-    one Attention node per kept attention block.
-    """
-    wanted = sum(1 for sizes in subnet.shape if sizes.heads)
-    found = operator_counts(path)["Attention"]
-    if found != wanted:
-        raise VerificationError(f"{path.name} has {found} Attention nodes, {wanted} attention blocks were kept")
+    """`compare` with the sliced network, on real texts and odd inputs, after `check_attention`."""
+    check_attention(path, subnet.shape)
     runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
-    session = open_session(path, threads=0)
-    worst = 0.0
-    for inputs in (*real.batches[:2], *odd_inputs(checkpoint)):
-        with torch.inference_mode():
-            expected = runner(subnet, inputs, parameters)
-        mask = inputs["attention_mask"].bool()
-        for ours, theirs in zip(run_session(session, inputs), expected, strict=True):
-            tokens = theirs.ndim == 3
-            worst = max(
-                worst, _difference(ours[mask.numpy()] if tokens else ours, (theirs[mask] if tokens else theirs).numpy())
-            )
-    if not worst < tolerance:
-        raise VerificationError(f"{path.name} differs from PyTorch by {worst:.2e}, allowed {tolerance:.0e}")
-    return worst
+    odd = odd_inputs(checkpoint.input_names, checkpoint.architecture, checkpoint.tokenizer.pad_token_id)
+    return compare(path, lambda inputs: runner(subnet, inputs, parameters), (*real.batches[:2], *odd), tolerance)

@@ -40,9 +40,7 @@ class Checkpoint:
     @property
     def input_names(self) -> tuple[str, ...]:
         """The tensors the graph takes, in the order transformers and Optimum use."""
-        known = ("input_ids", "attention_mask", "token_type_ids")
-        given = set(self.tokenizer.model_input_names)
-        return tuple(name for name in known if name in given or name != "token_type_ids")
+        return input_names(self.tokenizer)
 
     @property
     def config(self) -> Any:
@@ -53,6 +51,13 @@ class Checkpoint:
     def label_names(self) -> tuple[str, ...]:
         """The model's class names in the order of its logits."""
         return tuple(self.config.id2label[i] for i in range(self.config.num_labels))
+
+
+def input_names(tokenizer: Any) -> tuple[str, ...]:
+    """What a model reads of this tokenizer, in the order transformers and Optimum use."""
+    known = ("input_ids", "attention_mask", "token_type_ids")
+    given = set(tokenizer.model_input_names)
+    return tuple(name for name in known if name in given or name != "token_type_ids")
 
 
 def resolve(source: str, *, revision: str | None = None) -> Path:

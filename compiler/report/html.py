@@ -3,18 +3,17 @@
 import base64
 import csv
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
 from compiler.report import text, view
 from compiler.report.chart import chart_data, latency_ms
-from compiler.report.schema import SCHEMA_VERSION, Front
+from compiler.report.schema import Front, known_front, read_front
 from compiler.report.verdict import find_best, verdict
 from compiler.store.store import write_atomically
 from targets.errors import InputError
@@ -29,12 +28,7 @@ def render_report(front: Mapping[str, Any], evaluated: Sequence[Mapping[str, Any
 
     Raises `InputError` where `front` has another schema version than this code reads.
     """
-    if front.get("schema") != SCHEMA_VERSION:
-        raise InputError(
-            f"front.json has schema {front.get('schema')!r}, this version reads {SCHEMA_VERSION}. "
-            "Compile again, or use the version of paretoc that wrote it."
-        )
-    known = cast("Front", front)
+    known = known_front(front)
     return _environment().get_template("template.html").render(_context(known, evaluated))
 
 
@@ -43,7 +37,7 @@ def write_report(run_dir: Path) -> Path:
 
     Raises `InputError` where one of the two is missing or cannot be read.
     """
-    front, rows = _read_front(run_dir / "front.json"), _read_rows(run_dir / "candidates.csv")
+    front, rows = read_front(run_dir), _read_rows(run_dir / "candidates.csv")
     try:
         page = render_report(front, rows)
     except (KeyError, UndefinedError, TypeError, ValueError) as error:
@@ -92,18 +86,6 @@ def _context(front: Front, evaluated: Sequence[Mapping[str, Any]]) -> dict[str, 
 def _resource(name: str) -> Markup:
     """A file of this package, trusted as it stands."""
     return Markup(files("compiler.report").joinpath(name).read_text(encoding="utf-8"))  # noqa: S704  our own file
-
-
-def _read_front(path: Path) -> Mapping[str, Any]:
-    try:
-        front = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: {path.parent} is not the folder of a finished run.") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error}. Compile again to rebuild it.") from None
-    if not isinstance(front, dict):
-        raise InputError(f"{path} holds a {type(front).__name__}, expected an object. Compile again to rebuild it.")
-    return front
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:

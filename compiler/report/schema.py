@@ -3,8 +3,12 @@
 Latencies are milliseconds because this file holds printed units; sizes are bytes. `None` means "not known", never zero.
 """
 
+import json
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict
+from pathlib import Path
+from typing import Any, Literal, TypedDict, cast
+
+from targets.errors import InputError
 
 SCHEMA_VERSION = 1
 
@@ -235,3 +239,27 @@ class Front(TypedDict):
     evaluated: int
     notes: list[str]
     timings_s: Mapping[str, float]
+
+
+def known_front(content: Mapping[str, Any]) -> Front:
+    """The content of a `front.json`. InputError where it has another schema version than this code reads."""
+    if content.get("schema") != SCHEMA_VERSION:
+        raise InputError(
+            f"front.json has schema {content.get('schema')!r}, this version reads {SCHEMA_VERSION}. "
+            "Compile again, or use the version of paretoc that wrote it."
+        )
+    return cast("Front", content)
+
+
+def read_front(run_dir: Path) -> Front:
+    """The `front.json` of a run. InputError where the folder has none, or none that this code reads."""
+    path = run_dir / "front.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise InputError(f"{path} is missing: {run_dir} is not the folder of a finished run.") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}. Compile again to rebuild it.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, expected an object. Compile again to rebuild it.")
+    return known_front(content)

@@ -116,7 +116,7 @@ def test_every_artefact_loads(first):
 def test_a_saved_checkpoint_gives_what_its_graph_gives(first):
     for net in read(first)["candidates"]:
         folder = first / net["id"]
-        model, tokenizer = load_sliced(folder)
+        model, tokenizer, *_ = load_sliced(folder)
         session = onnxruntime.InferenceSession(folder / "model.onnx")
         inputs = tokenizer(texts(7, seed=5), padding=True, return_tensors="pt")
         with torch.inference_mode():
@@ -379,7 +379,7 @@ def test_the_dense_graph_equals_sentence_transformers(place):
     _, out = place.run("--evaluations", 4, "--winners", 1, model=folder)
     sentences = ["The market was cold and wet.", "Trains to the north leave early.", *texts(5)]
     expected = sentence_transformers.SentenceTransformer(str(folder)).encode(sentences)
-    _, tokenizer = load_sliced(out / "dense")
+    tokenizer = load_sliced(out / "dense").tokenizer
     session = onnxruntime.InferenceSession(out / "dense" / "model.onnx")
     inputs = tokenizer(sentences, padding=True, return_tensors="np")
     ours = session.run(None, {i.name: inputs[i.name].astype(np.int64) for i in session.get_inputs()})[-1]

@@ -1,0 +1,209 @@
+"""What each step without training brings: STS-B test Spearman of all-MiniLM-L6-v2 at equal predicted latency.
+
+    python bench/ablation.py --seeds 0 1 2 --json bench/results/ablation.json
+
+Steps: the same share of every layer, heads and units by importance; re-solved layer after layer; sizes allocated by the
+exact front of the modelled loss. (Search and polish come on top: `bench/oneshot.py`.) Calibrated on sentences of stsb/train
+without their scores. Of the loss models that a run starts from, the one whose network is more like the dense model on sentences of
+stsb/dev is taken. Beside it: how modelled loss ranks fifty random networks, against their likeness on stsb/dev.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from output import write_json
+from scipy.stats import spearmanr
+from stsb_embeddings import SpearmanOfCosine
+from torch import Tensor
+
+from compiler.costing import CostModel
+from compiler.data import TextData, read_data
+from compiler.evaluation import encode
+from compiler.families import Checkpoint, load_checkpoint
+from compiler.families.embedded import embedded_model
+from compiler.oneshot import (
+    Reconstructor,
+    allocate,
+    calibrate,
+    exact_front,
+    rank_sub_blocks,
+    reconstruct,
+    sensitivities,
+)
+from compiler.oneshot.reconstruction import one_batch, residual_sums
+from compiler.pipeline.seeds import LOCAL_SHARES
+from compiler.pipeline.weights import CALIBRATION_TOKENS, Ranking
+from compiler.slicing import SubnetRunner, slice_parameters
+from compiler.spaces import Counts, Subnet, make_space, sample_stratified
+from compiler.spaces.space import Medium
+from profilers import CostTable, LayerSizes, Workload
+from targets.presence import shipped_files
+
+SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
+NETS = 50
+Parameters = Mapping[str, Tensor]
+
+
+def cost_model() -> CostModel:
+    """The shipped table of this model at batch 1, 128 tokens, one thread."""
+    workload = Workload(batch=1, tokens=128, threads=1, precision="fp32", runtime="onnxruntime")
+    files = [Path(str(file)) for file in shipped_files("cpu")]
+    table = next(t for t in map(CostTable.read, files) if workload in t.workloads())
+    return CostModel.of(table.under([workload]), workload)
+
+
+class Likeness:
+    """Mean cosine to the dense embeddings, on sentences."""
+
+    def __init__(self, checkpoint: Checkpoint, sentences: Sequence[tuple[str, ...]]) -> None:
+        self.runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
+        self.batches = encode(checkpoint, sentences, max_tokens=128)
+        self.dense = self._unit(lambda inputs: checkpoint.model(**inputs)[-1])
+
+    def _unit(self, run: Any) -> NDArray[Any]:
+        outputs = self.batches.outputs(run)
+        return np.asarray(outputs / np.linalg.norm(outputs, axis=1, keepdims=True))
+
+    def __call__(self, subnet: Subnet, parameters: Parameters) -> float:
+        """Of a sub-network."""
+        return float(
+            (self._unit(lambda inputs: self.runner(subnet, inputs, parameters)[-1]) * self.dense).sum(1).mean()
+        )
+
+
+class OneShot:
+    """One seed: calibration, ranking, and every step's weights."""
+
+    def __init__(self, checkpoint: Checkpoint, sentences: Sequence[tuple[str, ...]], seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        batches = encode(checkpoint, [sentences[i] for i in rng.permutation(len(sentences))[:1000]], max_tokens=128)
+        self.checkpoint, self.architecture = checkpoint, checkpoint.architecture
+        calibration = calibrate(checkpoint, batches)
+        ordering, blocks = rank_sub_blocks(checkpoint, calibration, sensitivities(checkpoint, batches, seed=seed))
+        self.ranking = Ranking(batches=batches, calibration=calibration, ordering=ordering, blocks=blocks)
+        self.reconstructor = Reconstructor(checkpoint, calibration)
+        batch = one_batch(batches, checkpoint)
+        self.batch, self.sums = batch, residual_sums(checkpoint, batch)
+        space = make_space("medium", self.architecture, ordering=ordering, unit_step=16)
+        assert isinstance(space, Medium)  # noqa: S101  by that name
+        self.space = space
+
+    def sliced(self, subnet: Subnet) -> Parameters:
+        """Cut, nothing re-solved."""
+        return slice_parameters(self.reconstructor.dense, self.architecture, subnet)
+
+    def resolved(self, subnet: Subnet) -> Parameters:
+        """Re-solved as `--effort fast` ships it."""
+        start = self.reconstructor.parameters(subnet)
+        return reconstruct(self.checkpoint, subnet, start, self.batch, self.sums)
+
+    def uniform(self, cost: CostModel, budget_s: float) -> Subnet:
+        """The largest network of one share of every layer within a latency."""
+        a = self.architecture
+        shapes = [
+            (LayerSizes(max(1, round(share * a.heads)), max(16, round(share * a.ffn_units / 16) * 16)),) * a.layers
+            for share in np.linspace(0.02, 1, 99)
+        ]
+        seconds = cost.latency_s(Counts.of(shapes))
+        return Subnet.first(shapes[int(np.flatnonzero(seconds <= budget_s)[-1])], self.space.ordering)
+
+    def allocated(self, cost: CostModel, budget_s: float, share: float) -> Subnet:
+        """The sizes that lose least within a latency, by one loss model."""
+        losses, costs = self.groups(cost, share)
+        budgets = [budget_s - cost.base_s - self.widest(cost)]
+        genome = allocate(losses, costs, budgets, charge=cost.mask_s, charged=self.space.layers)[0]
+        return self.space.subnet(genome)
+
+    def widest(self, cost: CostModel) -> float:
+        """The most that scratch space takes."""
+        return cost.head_workspace_s * self.space.heads + cost.unit_workspace_s * self.space.units
+
+    def groups(self, cost: CostModel, share: float) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+        """Losses and seconds of every option of every layer's attention, then FFN."""
+        layers = range(self.space.layers)
+        heads, units = np.arange(self.space.heads + 1), self.space.units_of(np.arange(self.space.steps + 1))
+        modelled = self.ranking.losses(share)
+        losses = [modelled[i, "attention"][heads] for i in layers] + [modelled[i, "ffn"][units] for i in layers]
+        return losses, [cost.attention_s[heads]] * len(layers) + [cost.ffn_s[units]] * len(layers)
+
+
+def steps(shot: OneShot, cost: CostModel, budget_s: float, like: Likeness, test: SpearmanOfCosine) -> dict[str, Any]:
+    """Likeness on dev and Spearman on test of each step within a latency."""
+    uniform = shot.uniform(cost, budget_s)
+    allocations = [shot.allocated(cost, budget_s, share) for share in LOCAL_SHARES]
+    nets = [(net, shot.resolved(net)) for net in allocations]
+    ways = {
+        "importance": (uniform, shot.sliced(uniform)),
+        "reconstruction": (uniform, shot.resolved(uniform)),
+        "allocation": max(nets, key=lambda net: like(*net)),
+    }
+    return {
+        name: {
+            "heads": [s.heads for s in net[0].shape], "ffn_units": [s.ffn_units for s in net[0].shape],
+            "predicted_ms": float(cost.latency_s(Counts.of([net[0].shape]))[0]) * 1e3,
+            "likeness": like(*net), "spearman": test(*net),
+        }
+        for name, net in ways.items()
+    }  # fmt: skip
+
+
+def correlation(shot: OneShot, cost: CostModel, like: Likeness, seed: int) -> dict[str, float]:
+    """Rank correlation of modelled loss and 1 - likeness, over random networks of all latencies."""
+    genomes = sample_stratified(shot.space, np.random.default_rng(seed), NETS, cost.latency_s)
+    subnets = [shot.space.subnet(genome) for genome in genomes]
+    real = [1 - like(subnet, shot.reconstructor.parameters(subnet)) for subnet in subnets]
+    found = {}
+    for share in LOCAL_SHARES:
+        modelled = shot.ranking.losses(share)
+        total = [
+            sum(modelled[i, "attention"][s.heads] + modelled[i, "ffn"][s.ffn_units] for i, s in enumerate(net.shape))
+            for net in subnets
+        ]
+        found[f"local {share}"] = float(spearmanr(total, real).statistic)
+    return found
+
+
+def one_seed(checkpoint: Checkpoint, data: TextData, seed: int) -> dict[str, Any]:
+    """Everything that one seed gives."""
+    train, dev = ([(text,) for pair in split.texts for text in pair] for split in (data.train, data.validation))
+    cost = cost_model()
+    dense = tuple(LayerSizes(checkpoint.architecture.heads, checkpoint.architecture.ffn_units) for _ in range(6))
+    dense_s = float(cost.latency_s(Counts.of([dense]))[0])
+    shot, test = OneShot(checkpoint, list(dict.fromkeys(train)), seed), SpearmanOfCosine(checkpoint, data.test)
+    like = Likeness(checkpoint, list(dict.fromkeys(dev))[:400])
+    start = time.monotonic()
+    exact_front(*shot.groups(cost, 0.0), charge=cost.mask_s, charged=shot.space.layers)
+    allocation_s = time.monotonic() - start
+    return {
+        "seed": seed, "calibration_tokens": min(CALIBRATION_TOKENS, shot.ranking.batches.tokens),
+        "dense": test(shot.space.subnet(shot.space.largest), shot.reconstructor.dense),
+        "allocation_s": round(allocation_s, 3), "rank_correlation": correlation(shot, cost, like, seed),
+        "speedups": {f"{s}x": steps(shot, cost, dense_s / s, like, test) for s in SPEEDUPS},
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Each seed, as it comes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--json", type=Path, default=None)
+    arguments = parser.parse_args()
+    data = read_data(str(Path(os.environ.get("PARETOC_DATA", "../shared/data")) / "stsb"))
+    checkpoint = load_checkpoint(str(embedded_model()), task="embedding")
+    results = []
+    for seed in arguments.seeds:
+        results.append(one_seed(checkpoint, data, seed))
+        write_json(arguments.json, results)
+    json.dump(results, sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""`compile verify`: what a run says of its files, checked again, and measured again where its target is here."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from compiler.export import check_attention, check_graph, compare, load_sliced, odd_inputs, sha256_of
+from compiler.export.parity import TOLERANCES
+from compiler.families.checkpoint import input_names
+from compiler.pipeline.monitor import Monitor
+from compiler.report.html import write_report
+from compiler.report.schema import CandidateInfo, Front, read_front
+from compiler.report.verification import SCHEMA_VERSION, Check, Timing, Verification
+from compiler.spaces import Shape
+from compiler.store.store import write_atomically
+from profilers import LayerSizes, Plan, Runtime, Series, Workload, interleave, make_runtime
+from profilers.interval import median_interval
+from profilers.memory import measure_taken_bytes
+from profilers.onnx_file import OnnxFile, read_onnx_file
+from targets import Target, present
+from targets.errors import ParetocError, VerificationError
+
+_PLAN = Plan(min_rounds=4, max_rounds=8, time_cap_s=30.0)
+_PROCESSES = 2
+
+
+def verify(folder: Path, *, timing: bool, monitor: Monitor) -> Verification:
+    """Check every network of a run directory, and time those with a budget (else the best) on the run's target.
+
+    A run for a target that was not there and now is gets its measurements: front.json and the report are written anew.
+    InputError where the folder is no run.
+    """
+    front = read_front(folder)
+    nets = [front["dense"], *front["candidates"]]
+    checks: list[Check] = []
+    monitor.stage("check files")
+    for done, net in enumerate(nets, start=1):
+        checks += _file_checks(folder, net)
+        monitor.progress(done / len(nets))
+    timings: list[Timing] = []
+    intact = {net["id"] for net in nets} - {check["net"] for check in checks if check["passed"] is False}
+    why_not = _why_not(front, timing=timing, intact="dense" in intact)
+    if why_not:
+        checks.append({"net": "all", "what": "budget", "passed": None, "detail": why_not})
+    else:
+        monitor.stage("time files")
+        timed = [net for net in nets if net["id"] in intact and _is_timed(front, net)]
+        timings, budget = _measure(folder, front, timed, monitor)
+        checks += budget
+        _upgrade(folder, front, timings, budget)
+    return {
+        "schema": SCHEMA_VERSION,
+        "tool": {"name": "paretoc", "version": metadata.version("paretoc")},
+        "passed": all(check["passed"] is not False for check in checks),
+        "checks": checks,
+        "timings": timings,
+    }
+
+
+def check_passed(found: Verification) -> None:
+    """VerificationError that names what failed."""
+    failed = [check for check in found["checks"] if check["passed"] is False]
+    if failed:
+        named = "\n".join(f"{check['net']}: {check['what']}: {check['detail']}" for check in failed)
+        raise VerificationError(f"{len(failed)} of {len(found['checks'])} checks failed\n{named}")
+
+
+def _shape(net: CandidateInfo) -> Shape:
+    return tuple(map(LayerSizes, net["shape"]["heads"], net["shape"]["ffn_units"]))
+
+
+def _file_checks(folder: Path, net: CandidateInfo) -> Iterator[Check]:
+    """The file's bytes, its graph, its attention, and what it computes; after a failure the rest is left unchecked."""
+    path = folder / net["artifact"]["path"]
+    ways: Mapping[str, Callable[[], str]] = {
+        "file": lambda: _same_bytes(path, net),
+        "graph": lambda: _valid(path),
+        "attention": lambda: f"{check_attention(path, _shape(net))} Attention nodes",
+        "parity": lambda: _parity(path, net),
+    }
+    failed = ""
+    for what, way in ways.items():
+        if failed:
+            yield {"net": net["id"], "what": what, "passed": None, "detail": f"not checked: {failed} failed"}
+            continue
+        try:
+            yield {"net": net["id"], "what": what, "passed": True, "detail": way()}
+        except ParetocError as error:
+            failed = what
+            yield {"net": net["id"], "what": what, "passed": False, "detail": str(error).splitlines()[0]}
+
+
+def _same_bytes(path: Path, net: CandidateInfo) -> str:
+    if not path.is_file():
+        raise VerificationError(f"{net['artifact']['path']} is missing")
+    found = sha256_of(path)
+    if found != net["artifact"]["sha256"]:
+        raise VerificationError(f"{net['artifact']['path']} is not the file that was written: sha-256 {found[:12]}…")
+    return f"sha-256 {found[:12]}…"
+
+
+def _valid(path: Path) -> str:
+    check_graph(path)
+    return "onnx.checker, with shape inference"
+
+
+def _parity(path: Path, net: CandidateInfo) -> str:
+    """The file against the checkpoint beside it, rebuilt by our own code."""
+    sliced = load_sliced(path.parent)
+    if sliced.subnet.shape != _shape(net):
+        raise VerificationError(f"{net['id']}/subnet.json describes another network than front.json")
+    inputs = odd_inputs(input_names(sliced.tokenizer), sliced.architecture, sliced.tokenizer.pad_token_id)
+    worst = compare(path, lambda given: sliced.model(**given), inputs, TOLERANCES[net["precision"]])
+    return f"largest difference from its checkpoint {worst:.1e}"
+
+
+def _why_not(front: Front, *, timing: bool, intact: bool) -> str:
+    """Why nothing is timed; empty where it is."""
+    name = front["target"]["name"]
+    if not timing:
+        return "not timed: --no-timing"
+    if not intact:
+        return "not timed: the dense model, the baseline of every ratio, is not intact"
+    if front["workload"]["runtime"] == "null":
+        return "not timed: the null device has no clock"
+    if front["workload"]["runtime"] not in {"onnxruntime", "tensorrt"}:
+        return f"not timed: {front['workload']['runtime']} does not run ONNX files"
+    presence = present(Target.parse(name))
+    return "" if presence else f"not timed: {name} is not here ({presence.reason.splitlines()[0]})"
+
+
+def _is_timed(front: Front, net: CandidateInfo) -> bool:
+    judged = net["budget"]["status"] in {"met", "predicted"}
+    return net["id"] in {front["dense"]["id"], front["best"]} or net["measured"] is None or judged
+
+
+def _workload(front: Front) -> Workload:
+    asked = front["workload"]
+    traffic = asked["traffic"]
+    return Workload(
+        batch=asked["batch"], tokens=asked["tokens"], threads=asked["threads"], precision="fp32",
+        runtime=asked["runtime"], lengths=tuple(traffic["replayed"]) if traffic else (),
+    )  # fmt: skip
+
+
+def _measure(
+    folder: Path, front: Front, nets: Sequence[CandidateInfo], monitor: Monitor
+) -> tuple[list[Timing], list[Check]]:
+    """Every network's timing against the dense one, and whether its budget holds."""
+    target = Target.parse(front["target"]["name"]).with_runtime(front["workload"]["runtime"])
+    runtime, workload = make_runtime(front["workload"]["runtime"], target), _workload(front)
+    files = {net["id"]: read_onnx_file(folder / net["artifact"]["path"], net["id"]) for net in nets}
+    programs = [file.program() for file in files.values()]
+    dense = programs[0]
+    series = interleave(programs, dense, runtime, workload, plan=_PLAN, seed=0, progress=monitor.progress)
+    timings, checks = [], []
+    for net in nets:
+        own = series[net["id"]]
+        timing = _timing(net, own)
+        timings.append(timing)
+        if not net["budget"]["limits"] or net["budget"]["status"] == "missed":
+            continue
+        broken = list(_broken(net, front, timing, own, partial(_memory, files[net["id"]], runtime, workload, target)))
+        detail = "; ".join(broken) or f"{timing['speedup']:.2f}x, {timing['latency_ms']['p50']:.3g} ms"
+        checks.append(Check(net=net["id"], what="budget", passed=not broken, detail=detail))
+    return timings, checks
+
+
+def _timing(net: CandidateInfo, series: Series) -> Timing:
+    ratios, pooled = series.ratio_to_reference(), series.pooled
+    return {
+        "net": net["id"],
+        "latency_ms": {"p50": pooled.percentile_s(50) * 1e3, "p90": pooled.percentile_s(90) * 1e3,
+                       "p99": pooled.percentile_s(99) * 1e3},
+        "samples": len(pooled.samples_s),
+        "speedup": float(np.median(ratios)),
+        "speedup_interval": median_interval(ratios),
+        "was": net["speedup"],
+    }  # fmt: skip
+
+
+def _memory(file: OnnxFile, runtime: Runtime, workload: Workload, target: Target) -> int | None:
+    inputs = file.arrays(workload.batch, max(workload.lengths, default=workload.tokens))
+    return measure_taken_bytes(file.path, file.program(), inputs, runtime, workload, target, processes=_PROCESSES)
+
+
+def _broken(
+    net: CandidateInfo, front: Front, timing: Timing, series: Series, memory: Callable[[], int | None]
+) -> Iterator[str]:
+    """Every limit that is surely broken: by more than the noise of this measurement, where there is noise."""
+    limits, noise = net["budget"]["limits"], 1 + 2 * series.error
+    percentile = front["workload"]["percentile"]
+    latency = timing["latency_ms"][percentile]
+    if latency > limits.get("max_latency_ms", np.inf) * noise:
+        yield f"{percentile} is {latency:.3g} ms, allowed {limits['max_latency_ms']:.3g}"
+    if timing["speedup"] * noise < limits.get("min_speedup", 0.0):
+        yield f"{timing['speedup']:.2f}x the dense model's speed, promised {limits['min_speedup']:.2f}x"
+    if "max_memory_bytes" in limits and (taken := memory()) is not None and taken > limits["max_memory_bytes"]:
+        yield f"{taken / 1e6:.4g} MB, allowed {limits['max_memory_bytes'] / 1e6:.4g}"
+    least = front["dense"]["metric"]["validation"] * (1 - limits.get("max_drop", np.inf))
+    if net["metric"]["validation"] < least:
+        yield f"metric {net['metric']['validation']:.4f}, promised {least:.4f}"
+
+
+def _upgrade(folder: Path, front: Front, timings: Sequence[Timing], budget: Sequence[Check]) -> None:
+    """What was only predicted is measured now: front.json and the report say so."""
+    judged = {check["net"]: check["passed"] for check in budget}
+    predicted = [net for net in (front["dense"], *front["candidates"]) if net["measured"] is None]
+    if not predicted:
+        return
+    timed = {timing["net"]: timing for timing in timings}
+    for net in predicted:
+        timing = timed[net["id"]]
+        net["measured"] = {
+            "latency_ms": timing["latency_ms"], "samples": timing["samples"], "memory_bytes": None, "energy_j": None,
+            "throughput_per_s": None, "throughput_batch": None,
+        }  # fmt: skip
+        net["speedup"] = timing["speedup"]
+        net["speedup_interval"] = list(timing["speedup_interval"]) if timing["speedup_interval"] else None
+        if net["id"] in judged:
+            net["budget"]["status"] = "met" if judged[net["id"]] else "missed"
+    front["notes"].append("measured by compile verify, after the run")
+    write_atomically(folder / "front.json", (json.dumps(front, indent=1) + "\n").encode())
+    write_report(folder)
