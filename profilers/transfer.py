@@ -27,6 +27,9 @@ from targets import Fingerprint, Target
 MIN_SAMPLES = 4
 SAMPLES = 10
 _RIDGES = np.logspace(6, -6, 25)
+SAMPLE_ROUNDS, CHECK_ROUNDS = 6, 4
+"""Blocks of each network at least, twice as many on several threads: ten samples carry the whole table."""
+
 _DESIGN_RIDGE = 1e-3
 _POOL = 200
 
@@ -299,6 +302,9 @@ def measure_transfer(
     base = replace(base, dimensions=dimensions)
     chosen = choose_samples(base, dimensions, base_workload, count, seed, avoid=checks)
     programs = {stack: workbench(stack) for stack in (*chosen, *checks)}
+    several = 2 if workload.threads > 1 else 1
+    rounds = {programs[stack].name: several * CHECK_ROUNDS for stack in checks}
+    rounds |= {programs[stack].name: several * SAMPLE_ROUNDS for stack in chosen}
     series = interleave(
         list(programs.values()),
         reference_program(dimensions, workbench),
@@ -306,6 +312,7 @@ def measure_transfer(
         workload,
         plan=plan,
         seed=seed,
+        rounds=rounds,
         recorder=recorder,
         progress=progress,
     )

@@ -1,4 +1,4 @@
-"""A sub-network as a transformers checkpoint: safetensors, configuration, tokenizer, and `subnet.json` to rebuild it."""
+"""A sub-network as a transformers checkpoint: safetensors, configuration, tokenizer, and what it takes to rebuild it."""
 
 import json
 import shutil
@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from compiler.export.reload import write_modelling
 from compiler.families import Architecture, Checkpoint, TaskModel
 from compiler.families.architecture import architecture_of
 from compiler.families.checkpoint import SIDE_FILES
@@ -26,7 +27,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parame
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().contiguous().clone() for name, tensor in parameters.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    checkpoint.config.save_pretrained(folder)
+    write_modelling(folder, checkpoint, subnet.shape)
     checkpoint.tokenizer.save_pretrained(folder)
     for name in SIDE_FILES:
         if (checkpoint.folder / name).is_file():

@@ -1,4 +1,4 @@
-"""The run directory's data: front.json, candidates.csv and run.json."""
+"""The run directory's data: front.json, candidates.csv, run.json, and a model card for each network."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from compiler.costing import Costs
 from compiler.evaluation import Quality
@@ -16,7 +16,8 @@ from compiler.pipeline.hunt import Found
 from compiler.pipeline.options import Options
 from compiler.pipeline.subject import Subject
 from compiler.pipeline.winners import Verdict, Winner
-from compiler.report.schema import SCHEMA_VERSION
+from compiler.report.card import read_base_card, write_cards
+from compiler.report.schema import SCHEMA_VERSION, Front
 from compiler.spaces import Counts, Shape
 from compiler.store.store import write_atomically
 from profilers import CostTable
@@ -250,12 +251,13 @@ def _run_json(outcome: Outcome, front: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_run(outcome: Outcome) -> dict[str, Any]:
-    """Write front.json, candidates.csv, run.json and the `best` link; the content of front.json."""
+    """Write front.json, candidates.csv, run.json, the model cards and the `best` link; the content of front.json."""
     out = outcome.options.out
     front = front_json(outcome)
     write_atomically(out / "candidates.csv", _rows(outcome).encode())
     write_atomically(out / "run.json", (json.dumps(_run_json(outcome, front), indent=1) + "\n").encode())
     write_atomically(out / "front.json", (json.dumps(front, indent=1) + "\n").encode())
+    write_cards(out, cast("Front", front), read_base_card(outcome.subject.checkpoint.folder))
     _link(out / "best", outcome.best.id)
     return front
 

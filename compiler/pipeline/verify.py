@@ -12,6 +12,7 @@ from compiler.export import check_attention, check_graph, compare, load_sliced, 
 from compiler.export.parity import TOLERANCES
 from compiler.families.checkpoint import input_names
 from compiler.pipeline.monitor import Monitor
+from compiler.report.card import read_base_card, write_cards
 from compiler.report.html import write_report
 from compiler.report.schema import CandidateInfo, Front, read_front
 from compiler.report.verification import SCHEMA_VERSION, Check, Timing, Verification
@@ -31,7 +32,7 @@ _PROCESSES = 2
 def verify(folder: Path, *, timing: bool, monitor: Monitor) -> Verification:
     """Check every network of a run directory, and time those with a budget (else the best) on the run's target.
 
-    A run for a target that was not there and now is gets its measurements: front.json and the report are written anew.
+    A run for a target that was not there and now is gets its measurements: front.json, cards and the report are written anew.
     InputError where the folder is no run.
     """
     front = read_front(folder)
@@ -207,7 +208,7 @@ def _broken(
 
 
 def _upgrade(folder: Path, front: Front, timings: Sequence[Timing], budget: Sequence[Check]) -> None:
-    """What was only predicted is measured now: front.json and the report say so."""
+    """What was only predicted is measured now: front.json, the model cards and the report say so."""
     judged = {check["net"]: check["passed"] for check in budget}
     predicted = [net for net in (front["dense"], *front["candidates"]) if net["measured"] is None]
     if not predicted:
@@ -225,4 +226,5 @@ def _upgrade(folder: Path, front: Front, timings: Sequence[Timing], budget: Sequ
             net["budget"]["status"] = "met" if judged[net["id"]] else "missed"
     front["notes"].append("measured by compile verify, after the run")
     write_atomically(folder / "front.json", (json.dumps(front, indent=1) + "\n").encode())
+    write_cards(folder, front, read_base_card(folder / "dense"))
     write_report(folder)

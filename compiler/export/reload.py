@@ -1,0 +1,55 @@
+"""What transformers needs to load a sub-network without paretoc: a modelling file, and the layers' sizes in config.json."""
+
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from compiler.families import Checkpoint
+from compiler.spaces import Shape
+
+MODULE = "modeling_subnet"
+
+
+def describe_layers(shape: Shape) -> list[dict[str, Any]]:
+    """What each layer keeps, in the words of transformers' `per_layer_config`."""
+    layers = []
+    for heads, units in shape:
+        skip = [name for name, size in (("attention", heads), ("mlp", units)) if not size]
+        kept = {"num_attention_heads": heads, "intermediate_size": units}
+        layers.append({name: size for name, size in kept.items() if size} | ({"skip": skip} if skip else {}))
+    return layers
+
+
+def modelling_file(checkpoint: Checkpoint) -> str:
+    """Python that builds a cut network on transformers' own class of the family."""
+    family, backbone = checkpoint.architecture.family, checkpoint.model.backbone
+    unpooled = checkpoint.task == "embedding" and hasattr(backbone, "pooler")
+    template = Template(files("compiler.export").joinpath(f"{MODULE}.py.txt").read_text(encoding="utf-8"))
+    return template.substitute(
+        model_type=checkpoint.config.model_type,
+        auto_class=_auto_class(checkpoint),
+        base_class=type(backbone).__name__,
+        extra=repr({"add_pooling_layer": False} if unpooled else {}),
+        without_attention=repr(dict(family.without_attention)),
+        without_ffn=repr(dict(family.without_ffn)),
+        **{
+            name: getattr(family, name)
+            for name in ("layers", "query", "key", "value", "attention_output", "ffn_input", "ffn_output")
+        },
+    )
+
+
+def _auto_class(checkpoint: Checkpoint) -> str:
+    return "AutoModel" if checkpoint.task == "embedding" else "AutoModelForSequenceClassification"
+
+
+def write_modelling(folder: Path, checkpoint: Checkpoint, shape: Shape) -> None:
+    """Write config.json and the modelling file that it names. Our own loader runs neither."""
+    import copy
+
+    config = copy.deepcopy(checkpoint.config)
+    config.subnet = {"head_size": checkpoint.architecture.head_size, "layers": describe_layers(shape)}
+    config.auto_map = {_auto_class(checkpoint): f"{MODULE}.Subnet"}
+    config.save_pretrained(folder)
+    (folder / f"{MODULE}.py").write_text(modelling_file(checkpoint), encoding="utf-8")

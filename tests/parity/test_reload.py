@@ -1,0 +1,111 @@
+"""Saved sub-networks in a process that has no paretoc: transformers, sentence-transformers, and ONNX Runtime alone."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from compiler.export import load_sliced, save_checkpoint
+from compiler.export.reload import describe_layers
+from compiler.slicing import SubnetRunner
+from compiler.spaces import Subnet
+from profilers import LayerSizes
+from tests.cli import texts
+from tests.tiny import HEADS, LAYERS, MODEL_TYPES, UNITS, tiny_checkpoint
+
+SHAPE = (LayerSizes(2, 16), LayerSizes(0, 24), LayerSizes(3, 0))
+SHAPES = {
+    "uneven": SHAPE,
+    "a layer gone": (LayerSizes(0, 0), *SHAPE[1:]),
+    "whole": (LayerSizes(HEADS, UNITS),) * LAYERS,
+}
+
+ALONE = """
+import json, sys
+for name in ("compiler", "profilers", "targets", *{blocked}):
+    sys.modules[name] = None
+sys.path = [p for p in sys.path if p]
+import numpy as np
+folder, texts = json.loads(sys.argv[1])
+"""
+
+LOAD = (
+    ALONE.format(blocked=())
+    + """
+import torch, transformers
+transformers.logging.set_verbosity_error()
+auto = getattr(transformers, sys.argv[2])
+tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+model = auto.from_pretrained(folder, trust_remote_code=True).eval()
+inputs = tokenizer(texts, padding=True, return_tensors="pt")
+with torch.no_grad():
+    outputs = model(**inputs)
+found = outputs.logits if hasattr(outputs, "logits") else outputs.last_hidden_state * inputs["attention_mask"][..., None]
+model.train()
+before = {n: p.clone() for n, p in model.named_parameters()}
+loss = model(**inputs)[0].square().mean()
+loss.backward()
+torch.optim.SGD(model.parameters(), lr=0.1).step()
+moved = sum(not torch.equal(p, before[n]) for n, p in model.named_parameters())
+model.save_pretrained(sys.argv[3])
+again = auto.from_pretrained(sys.argv[3], trust_remote_code=True)
+same = all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True))
+print(json.dumps({"outputs": found.tolist(), "moved": moved, "same": same}))
+"""
+)
+
+
+def alone(script: str, folder, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", script, json.dumps([str(folder), texts(5)]), *map(str, arguments)],
+        check=False, capture_output=True, text=True, cwd=folder, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def saved(folder, model_type, task, shape):
+    checkpoint = tiny_checkpoint(folder / "dense", model_type, task=task)
+    subnet = Subnet.of((range(s.heads) for s in shape), (range(s.ffn_units) for s in shape))
+    runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
+    save_checkpoint(folder / "cut", checkpoint, subnet, runner.parameters(subnet))
+    inputs = checkpoint.tokenizer(texts(5), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        outputs = runner(subnet, {name: inputs[name] for name in checkpoint.input_names})[0]
+    if task == "embedding":
+        outputs = outputs * inputs["attention_mask"][..., None]
+    return folder / "cut", outputs.numpy()
+
+
+@pytest.mark.parametrize("task", ["embedding", "classification"])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_transformers_loads_trains_and_saves_it_without_paretoc(tmp_path, model_type, task):
+    folder, expected = saved(tmp_path, model_type, task, SHAPE)
+    auto = "AutoModel" if task == "embedding" else "AutoModelForSequenceClassification"
+    found = alone(LOAD, folder, auto, tmp_path / "trained")
+    np.testing.assert_allclose(found["outputs"], expected, atol=1e-5)
+    assert found["moved"] > 0
+    assert found["same"]
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_our_own_loader_runs_none_of_the_folders_code(tmp_path, shape):
+    folder, expected = saved(tmp_path, "bert", "embedding", shape)
+    (folder / "modeling_subnet.py").write_text("raise SystemExit('executed')", encoding="utf-8")
+    model, tokenizer, _, subnet = load_sliced(folder)
+    assert subnet.shape == shape
+    inputs = tokenizer(texts(5), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        found = model(**inputs)[0] * inputs["attention_mask"][..., None]
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+def test_layers_are_described_in_the_words_of_transformers():
+    assert describe_layers(SHAPE) == [
+        {"num_attention_heads": 2, "intermediate_size": 16},
+        {"intermediate_size": 24, "skip": ["attention"]},
+        {"num_attention_heads": 3, "skip": ["mlp"]},
+    ]
