@@ -189,7 +189,7 @@ class _Compilation:
         hunt = Hunt(subject, space, costs, device.precisions, bench, weights, yardstick, self.store)
         training = repr(trainer.training_options()) if supernet is not None or subject.train_dense else None
         hunt.about = subject.key(
-            effort=subject.effort, training=training, space=self.options.space, step=step, seed=self.options.seed,
+            examples=len(yardstick.batches), effort=subject.effort, training=training, space=self.options.space, step=step, seed=self.options.seed,
             supernet=supernet is not None, table=key_of(costs["fp32"].latency.table.to_json()["entries"]) if supernet is not None else None,
         )  # fmt: skip
         return hunt, ranking
@@ -235,8 +235,7 @@ class _Compilation:
             dense, *written = self._resources([dense, *written], hunt, device, resources)
         percentile = "p50" if device.demand else options.percentile  # of traffic, the length is the percentile
         verdicts = {w.id: kept.judge(w, dense, options.budgets, percentile) for w in (dense, *written)}
-        likeness = subject.data.train.labels is None
-        keep = kept.KEPT_LIKENESS if likeness else kept.KEPT_METRIC
+        keep = kept.KEPT_METRIC if subject.labelled else kept.KEPT_LIKENESS
         best = kept.best_of(written, dense, verdicts, options.budgets, keep=keep)
         if device.here and device.runtime is not None and device.runtime.source == "measured":
             with self.stages("measure grid"):

@@ -20,6 +20,8 @@ from compiler.pipeline.options import Options
 from targets.errors import InputError
 
 SEARCH_EXAMPLES = 1000
+LIKENESS_SEARCH_EXAMPLES, LIKENESS_EXAMPLES = 400, 1000
+"""Of a split without labels, at most: what likeness to the dense model is read off while searching, and in the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +61,27 @@ class Subject:
         """Give the dense model trained weights."""
         self.checkpoint.model.backbone.load_state_dict(dict(parameters), strict=False)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels; else networks are judged by their likeness to the dense model."""
+        return self.data.train.labels is not None
+
     def yardstick(self, split: Split) -> Yardstick:
-        """The metric on a split."""
-        return make_yardstick(self.checkpoint, split, self.metric, max_tokens=self.max_tokens, dense=self.dense_run())
+        """The metric on a split; where it is likeness, on a thousand examples of it at most."""
+        judged = split if self.labelled else _some(split, LIKENESS_EXAMPLES)
+        return make_yardstick(self.checkpoint, judged, self.metric, max_tokens=self.max_tokens, dense=self.dense_run())
 
     def search_split(self) -> Split:
-        """Validation, or a thousand examples of it."""
-        validation = self.data.validation
-        if len(validation) <= SEARCH_EXAMPLES:
-            return validation
-        rows = np.random.default_rng(0).permutation(len(validation))[:SEARCH_EXAMPLES]
-        return validation.take(np.sort(rows))
+        """Validation, or some examples of it."""
+        return _some(self.data.validation, SEARCH_EXAMPLES if self.labelled else LIKENESS_SEARCH_EXAMPLES)
+
+
+def _some(split: Split, count: int) -> Split:
+    """At most so many examples of a split, always the same ones."""
+    if len(split) <= count:
+        return split
+    rows = np.random.default_rng(0).permutation(len(split))[:count]
+    return split.take(np.sort(rows))
 
 
 def _declared_head(folder: Path) -> str | None:
@@ -182,6 +194,8 @@ def load_subject(options: Options) -> Subject:
     notes = list(data.notes)
     if task != "embedding" and not labelled:
         notes.append("no labels: the metric is agreement with the dense model")
+    if not labelled and max(len(data.validation), len(data.test)) > LIKENESS_EXAMPLES:
+        notes.append(f"likeness to the dense model is taken on {LIKENESS_EXAMPLES:,} examples of a split")
     return Subject(
         checkpoint=checkpoint,
         data=data,

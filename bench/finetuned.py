@@ -1,0 +1,134 @@
+"""Fine-tuned classifiers without training: MiniLM fine-tuned on each task, then compiled at `--effort fast` or `balanced`.
+
+    python bench/finetuned.py mrpc rte cola sst2 trec banking77 --effort fast --seeds 0 1 2 --json bench/results/finetuned.json
+
+The dense model is fine-tuned once a task in the ordinary way and saved; every seed compiles that checkpoint. For each
+minimum speed-up the network with the least validation error among those measured at least as fast is picked. `loss` is what
+it loses of the dense metric on test, relative, with a paired bootstrap over the test examples. Results are written after
+every run; runs that the JSON holds are not made again.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from labelled import METRICS, picks
+from numpy.typing import NDArray
+from output import write_json
+from rich.console import Console
+
+from compiler.cli.console import ConsoleMonitor
+from compiler.evaluation import Yardstick
+from compiler.export import graph_run
+from compiler.families.embedded import embedded_model
+from compiler.pipeline import Options, compile_model
+from compiler.pipeline.subject import load_subject
+from compiler.pipeline.weights import Trainer, fine_tuned
+from compiler.store import Store
+from targets import usable_cpus
+
+DRAWS = 1000
+Array = NDArray[Any]
+
+
+def data_of(task: str) -> str:
+    """The folder of a task."""
+    return str(Path(os.environ.get("PARETOC_DATA", "../shared/data")) / task)
+
+
+def fine_tuned_model(task: str, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> Path:
+    """The folder of MiniLM fine-tuned on a task; made where it is not there."""
+    folder: Path = arguments.models / task
+    if (folder / "model.safetensors").is_file():
+        return folder
+    options = Options(
+        model=str(embedded_model()), data=data_of(task), effort="thorough", epochs=arguments.epochs,
+        metric=METRICS.get(task),
+    )  # fmt: skip
+    subject = load_subject(options)
+    with tempfile.TemporaryDirectory() as root:
+        monitor.stage(f"fine-tune on {task}")
+        trainer = Trainer(subject=subject, store=Store(Path(root)), options=options, monitor=monitor)
+        subject.set_dense(fine_tuned(trainer))
+    subject.checkpoint.model.backbone.save_pretrained(folder)  # type: ignore[operator]
+    subject.checkpoint.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def loss(test: Yardstick, dense: Array, found: Array) -> dict[str, Any]:
+    """What the network's outputs [examples, values] lose of the dense ones' metric, relative, and its 95 % interval."""
+    rng = np.random.default_rng(0)
+
+    def lost(rows: Array) -> float:
+        part = replace(test, reference=test.reference[rows])
+        before, after = (part.score(outputs[rows]).metric for outputs in (dense, found))
+        return 1 - after / before
+
+    everything = np.arange(len(dense))
+    draws = [lost(rng.integers(len(dense), size=len(dense))) for _ in range(DRAWS)]
+    return {"loss": lost(everything), "interval": [float(x) for x in np.percentile(draws, [2.5, 97.5])]}
+
+
+def run(task: str, seed: int, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> dict[str, Any]:
+    """One compilation of one fine-tuned model."""
+    folder = fine_tuned_model(task, arguments, monitor)
+    out: Path = arguments.out / f"{task}-{arguments.effort}-{seed}"
+    options = Options(
+        model=str(folder), data=data_of(task), effort=arguments.effort, metric=METRICS.get(task), seed=seed, out=out,
+        winners=arguments.winners, cache=arguments.cache, accept_noisy_table=True,
+    )  # fmt: skip
+    start = time.monotonic()
+    front = compile_model(options, monitor)
+    seconds = time.monotonic() - start
+    subject = load_subject(options)
+    test = subject.yardstick(subject.data.test)
+
+    def outputs(net: Mapping[str, Any]) -> Array:
+        return test.outputs(graph_run(out / net["artifact"]["path"], usable_cpus()))
+
+    dense, nets = outputs(front["dense"]), {net["id"]: net for net in front["candidates"]}
+    chosen = picks(front)
+    for pick in filter(None, chosen.values()):
+        pick.update(loss(test, dense, outputs(nets[pick["id"]])))
+    return {
+        "task": task, "effort": arguments.effort, "seed": seed, "metric": front["metric"]["name"],
+        "dense": front["dense"]["metric"], "picks": chosen, "seconds": round(seconds, 1),
+        "timings_s": front["timings_s"], "fingerprint": front["target"]["fingerprint"],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Every task and seed that is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tasks", nargs="+")
+    parser.add_argument("--effort", default="fast", choices=["fast", "balanced"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=float, default=3, help="of the dense model's fine-tuning")
+    parser.add_argument("--winners", type=int, default=10)
+    parser.add_argument("--models", type=Path, default=Path("out/finetuned-models"))
+    parser.add_argument("--out", type=Path, default=Path("out/finetuned"))
+    parser.add_argument("--cache", type=Path, default=None)
+    parser.add_argument("--json", type=Path, default=Path("bench/results/finetuned.json"))
+    arguments = parser.parse_args()
+    results = json.loads(arguments.json.read_text(encoding="utf-8")) if arguments.json.is_file() else {}
+    for task in arguments.tasks:
+        for seed in arguments.seeds:
+            name = f"{task} {arguments.effort} {seed}"
+            if name in results:
+                continue
+            with ConsoleMonitor(Console(stderr=True)) as monitor:
+                results[name] = run(task, seed, arguments, monitor)
+            write_json(arguments.json, results)
+            json.dump(results[name], sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
