@@ -63,6 +63,11 @@ class Device:
         return self.runtime is not None
 
     @property
+    def has_clock(self) -> bool:
+        """Whether what is measured are times, not the closed form of the null device."""
+        return self.runtime is not None and self.runtime.source == "measured"
+
+    @property
     def workloads(self) -> tuple[Workload, ...]:
         """What the table must answer for: fp32 and every precision searched, at every length and batch."""
         lengths = self.demand.knots if self.demand else (self.workload.tokens,)

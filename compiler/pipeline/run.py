@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from compiler.costing import Costs
-from compiler.evaluation import Quality
+from compiler.evaluation import Quality, Yardstick
 from compiler.export import ModelWorkbench, compare_with_fresh_export
 from compiler.pipeline import winners as kept
 from compiler.pipeline.costs import Device, find_device, find_table
@@ -204,47 +204,22 @@ class _Compilation:
         resources: Resources,
         limits: Mapping[str, float],
     ) -> dict[str, Any]:
-        out, options, monitor, bench = self.options.out, self.options, self.monitor, hunt.bench
-        full = dense_subnet(hunt.shapes)
-        validation, test = subject.yardstick(subject.data.validation), subject.yardstick(subject.data.test)
-        dense_found = hunt.costed("dense", full, "fp32", Quality(metric=1.0, others={}))
-        candidates = [f for f in front if f.subnet.shape != full.shape]
-        if not candidates:
-            raise InputError("the search found no sub-network beside the dense one\ngive it more --evaluations")
+        options = self.options
+        validation = subject.yardstick(subject.data.validation)
         with self.stages("final weights"):
-            chosen = kept.choose(candidates, limits, options.winners, along=options.objectives[0])
-            finished = kept.finish(hunt, chosen, self.store, validation, test, monitor)
-            dense = kept.scored(hunt, dense_found, hunt.weights.dense, validation, test)
-            finished += [
-                kept.scored(hunt, found, hunt.weights.dense, validation, test)
-                for found in kept.dense_elsewhere(hunt, dense_found)
-            ]
-            finished.sort(key=lambda w: w.found.latency_s)
+            nets = self._finished(hunt, front, limits, validation, subject.yardstick(subject.data.test))
         with self.stages("export and check"):
-            dense = kept.write(dense, out, hunt, validation)
-            written = []
-            for i, winner in enumerate(finished):
-                written.append(kept.write(winner, out, hunt, validation))
-                monitor.progress((i + 1) / (len(finished) + 2))
-            self._fresh_export(bench, written)
+            nets = self._written(nets, hunt, validation)
         if device.here:
-            with self.stages("measure artefacts"):
-                plan = kept.TIMING[subject.effort]
-                written, dense = kept.measure(written, dense, bench, device, self.store, options, monitor, plan)
-        if device.here and device.runtime is not None and device.runtime.source == "measured":
-            dense, *written = self._resources([dense, *written], hunt, device, resources)
+            nets = self._measured(nets, subject.effort, hunt, device, resources)
+        dense, *winners = nets
         percentile = "p50" if device.demand else options.percentile  # of traffic, the length is the percentile
-        verdicts = {w.id: kept.judge(w, dense, options.budgets, percentile) for w in (dense, *written)}
+        verdicts = {w.id: kept.judge(w, dense, options.budgets, percentile) for w in nets}
         keep = kept.KEPT_METRIC if subject.labelled else kept.KEPT_LIKENESS
-        best = kept.best_of(written, dense, verdicts, options.budgets, keep=keep)
-        if device.here and device.runtime is not None and device.runtime.source == "measured":
-            with self.stages("measure grid"):
-                shown = [best] if subject.effort == "fast" else written
-                gridded = {
-                    w.id: w for w in kept.measure_grid(shown, dense, bench, device, self.store, options, monitor)
-                }
-                written = [gridded.get(w.id, w) for w in written]
-                best = gridded[best.id]
+        best = kept.best_of(winners, dense, verdicts, options.budgets, keep=keep)
+        if device.has_clock:
+            shown = [best] if subject.effort == "fast" else winners
+            winners = self._gridded(winners, shown, dense, hunt.bench, device)
         outcome = Outcome(
             options=options,
             subject=subject,
@@ -252,9 +227,9 @@ class _Compilation:
             table=table,
             costs=hunt.costs,
             dense=dense,
-            winners=written,
+            winners=winners,
             verdicts=verdicts,
-            best=best,
+            best=next(w for w in winners if w.id == best.id),
             evaluated=list(hunt.found.values()),
             front=front,
             notes=self._notes(subject, device, table, hunt),
@@ -263,8 +238,56 @@ class _Compilation:
             peak=self._peak(device),
         )
         content = write_run(outcome)
-        write_report(out)
+        write_report(options.out)
         return content
+
+    def _finished(
+        self, hunt: Hunt, front: list[Found], limits: Mapping[str, float], validation: Yardstick, test: Yardstick
+    ) -> list[kept.Winner]:
+        """The dense network, then those that are kept, fastest first, all with final weights and their metrics."""
+        full = dense_subnet(hunt.shapes)
+        candidates = [f for f in front if f.subnet.shape != full.shape]
+        if not candidates:
+            raise InputError("the search found no sub-network beside the dense one\ngive it more --evaluations")
+        chosen = kept.choose(candidates, limits, self.options.winners, along=self.options.objectives[0])
+        finished = kept.finish(hunt, chosen, self.store, validation, test, self.monitor)
+        dense_found = hunt.costed("dense", full, "fp32", Quality(metric=1.0, others={}))
+        dense, *elsewhere = (
+            kept.scored(hunt, found, hunt.weights.dense, validation, test)
+            for found in (dense_found, *kept.dense_elsewhere(hunt, dense_found))
+        )
+        return [dense, *sorted([*finished, *elsewhere], key=lambda w: w.found.latency_s)]
+
+    def _written(self, nets: Sequence[kept.Winner], hunt: Hunt, validation: Yardstick) -> list[kept.Winner]:
+        """The same with their files."""
+        written = []
+        for net in nets:
+            written.append(kept.write(net, self.options.out, hunt, validation))
+            self.monitor.progress(len(written) / (len(nets) + 1))
+        self._fresh_export(hunt.bench, written[1:])
+        return written
+
+    def _measured(
+        self, nets: Sequence[kept.Winner], effort: str, hunt: Hunt, device: Device, resources: Resources
+    ) -> list[kept.Winner]:
+        """The same timed, and whatever else the run asked for."""
+        with self.stages("measure artefacts"):
+            timed = kept.measure(nets, hunt.bench, device, self.store, self.options, self.monitor, kept.TIMING[effort])
+        return self._resources(timed, hunt, device, resources) if device.has_clock else timed
+
+    def _gridded(
+        self,
+        winners: Sequence[kept.Winner],
+        shown: Sequence[kept.Winner],
+        dense: kept.Winner,
+        bench: ModelWorkbench,
+        device: Device,
+    ) -> list[kept.Winner]:
+        """The winners; those to show with their speed-ups at other workloads."""
+        with self.stages("measure grid"):
+            measured = kept.measure_grid(shown, dense, bench, device, self.store, self.options, self.monitor)
+        gridded = {w.id: w for w in measured}
+        return [gridded.get(w.id, w) for w in winners]
 
     def _resources(
         self, winners: list[kept.Winner], hunt: Hunt, device: Device, resources: Resources
@@ -284,7 +307,7 @@ class _Compilation:
 
     def _peak(self, device: Device) -> Peak | None:
         """The device's own best rates, where there is a device and a clock."""
-        if device.runtime is None or device.runtime.source != "measured":
+        if not device.has_clock:
             return None
         with self.stages("measure device peak"):
             return measure_peak(device.target, device.workload.threads)

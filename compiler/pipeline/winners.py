@@ -181,19 +181,18 @@ def _alternate(
 
 
 def measure(
-    winners: Sequence[Winner],
-    dense: Winner,
+    nets: Sequence[Winner],
     bench: ModelWorkbench,
     device: Device,
     store: Store,
     options: Options,
     monitor: Monitor,
     plan: Plan,
-) -> tuple[list[Winner], Winner]:
-    """Time the final files against the dense one, alternating in one run."""
-    timed = [dense, *winners]
-    series = _alternate(timed, dense, bench, device, store, device.served, plan, options.seed, monitor.progress)
-    return [replace(w, series=series[w.id]) for w in winners], replace(dense, series=series[dense.id])
+) -> list[Winner]:
+    """Time the final files against the first of them, the dense one, alternating in one run."""
+    dense = nets[0]
+    series = _alternate(nets, dense, bench, device, store, device.served, plan, options.seed, monitor.progress)
+    return [replace(net, series=series[net.id]) for net in nets]
 
 
 def measure_resources(
