@@ -1,0 +1,119 @@
+"""Where a search starts: allocations spread over the range, and within the limits of a run."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from compiler.costing import CostModel, Costs
+from compiler.oneshot.importance import SubBlock
+from compiler.pipeline.limits import MARGIN, ceilings, check_floor
+from compiler.pipeline.options import Budgets
+from compiler.pipeline.seeds import find_seeds
+from compiler.pipeline.weights import Ranking
+from compiler.spaces import Ordering, make_space
+from profilers import Dimensions, Workload, roofline_table
+from profilers.memory_model import NetworkBytes, Phase, modelled_memory
+from targets import Target, measure_fingerprint
+from targets.errors import BudgetError
+
+DIMS = Dimensions(layers=3, heads=4, ffn_units=64, hidden_size=32, head_size=8, vocabulary=50)
+ASKED = Workload(tokens=32, runtime="null")
+NULL = Target.parse("null")
+HERE = measure_fingerprint(NULL)
+ARCHITECTURE = SimpleNamespace(
+    layers=DIMS.layers, heads=DIMS.heads, ffn_units=DIMS.ffn_units, stem_parameters=1000,
+    attention_parameters=lambda n: 1000 * n, ffn_parameters=lambda n: 60 * n,
+)  # fmt: skip
+LATENCY = CostModel.of(roofline_table(NULL, DIMS, ASKED, HERE), ASKED)
+MEMORY = modelled_memory(NULL, NetworkBytes(dimensions=DIMS, stem_parameters=1000, workload=ASKED), HERE)
+MEMORY = replace(MEMORY, loading=Phase(dense_bytes=9e5, per_weight_byte=2.0, per_activation_byte=0.0),
+                 serving=Phase(dense_bytes=8e5, per_weight_byte=1.0, per_activation_byte=1.5))  # fmt: skip
+SPACE = make_space("medium", ARCHITECTURE, unit_step=8)
+
+
+def ranking(seed: int = 0) -> Ranking:
+    """Losses that fall with what is kept, other ones in every sub-block."""
+    rng = np.random.default_rng(seed)
+    sizes = {"attention": DIMS.heads, "ffn": DIMS.ffn_units}
+    blocks = {
+        (layer, piece): SubBlock(order=np.arange(size), **{
+            name: rng.uniform(0.2, 1) * (1 - (np.arange(size + 1) / size) ** rng.uniform(0.3, 1))
+            for name in ("losses", "local")
+        })
+        for layer in range(DIMS.layers) for piece, size in sizes.items()
+    }  # fmt: skip
+    return Ranking(batches=None, calibration=None, ordering=Ordering(heads=(), units=()), blocks=blocks)
+
+
+def seeds(count=16, **limits):
+    costs = Costs(architecture=ARCHITECTURE, latency=LATENCY, memory=MEMORY)
+    return find_seeds(SPACE, costs, ranking(), count, limits)
+
+
+def latencies(found):
+    return LATENCY.latency_s(SPACE.counts(found.genomes))
+
+
+def peaks(found):
+    counts = SPACE.counts(found.genomes)
+    return MEMORY.peak_bytes(counts.heads, counts.units)
+
+
+DENSE_S = float(LATENCY.latency_s(SPACE.counts(SPACE.largest[None]))[0])
+
+
+def test_without_limits_they_cover_the_range():
+    found = seeds()
+    assert found.gap is None
+    assert found.genomes.shape == (16, 2 * DIMS.layers)
+    seconds = latencies(found)
+    assert (np.diff(seconds) >= 0).all()
+    assert seconds[0] < 0.3 * DENSE_S < 0.8 * DENSE_S < seconds[-1]
+
+
+def test_below_a_latency_they_are_dense_just_below_it():
+    limit = 0.6 * DENSE_S
+    seconds = latencies(seeds(latency=limit))
+    assert (seconds <= limit * MARGIN).all()
+    assert (seconds > 0.8 * limit).sum() >= 6
+    assert seconds[0] < 0.4 * limit
+
+
+def test_a_generous_limit_changes_nothing():
+    assert np.array_equal(seeds(latency=2 * DENSE_S).genomes, seeds().genomes)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_memory_is_kept_in_loading_and_in_serving(share):
+    least, most = (float(MEMORY.peak_bytes(np.full((1, 3), h), np.full((1, 3), u))[0]) for h, u in ((0, 0), (4, 64)))
+    limit = least + share * (most - least)
+    found = seeds(8, memory=limit)
+    assert found.gap == 0.0
+    assert len(found.genomes) == 8
+    assert (peaks(found) <= limit * MARGIN * (1 + 1e-6)).all()
+    assert peaks(found).max() > 0.9 * limit * MARGIN, "what is allowed is used"
+
+
+def test_budgets_that_nothing_meets_are_left_out():
+    found = seeds(8, memory=1.0)
+    assert found.genomes.shape == (0, 2 * DIMS.layers)
+
+
+def test_loss_models_are_shares_of_everything():
+    for local in (0.0, 0.2, 1.0):
+        losses = ranking().losses(local)
+        assert sum(float(loss[0]) for loss in losses.values()) == pytest.approx(1)
+        assert all(loss[-1] == pytest.approx(0) for loss in losses.values())
+
+
+def test_ceilings_and_floor():
+    limits = ceilings(Budgets(max_latency_s=3.0, min_speedup=2.0, max_memory_bytes=7.0, max_drop=0.1), 4.0)
+    assert limits == {"latency": 2.0, "memory": 7.0}
+    assert ceilings(Budgets(), 4.0) == {}
+    check_floor(limits, {"latency": 1.9, "memory": 6.0})
+    with pytest.raises(BudgetError, match="stem and head alone take"):
+        check_floor(limits, {"latency": 2.1, "memory": 6.0})
+    with pytest.raises(BudgetError, match="serves stem and head alone"):
+        check_floor(limits, {"latency": 1.9, "memory": 8.0})
