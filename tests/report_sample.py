@@ -102,6 +102,7 @@ def _candidate(name, heads, units, measured_over_predicted=1.0):
             "opset": 23,
             "attention_nodes": sum(head > 0 for head in heads),
             "parity_max_abs_error": 1.2e-6,
+            "tensorrt": None,
         },
     }
 

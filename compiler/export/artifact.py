@@ -23,7 +23,8 @@ from targets.errors import VerificationError
 class Artifact:
     """What was written for one sub-network. `parity_error` is its largest difference from PyTorch.
 
-    Of a quantised file the difference is part of its error and only told; of the others it is bounded.
+    Of a quantised file the difference is part of its error and only told; of the others it is bounded. `tensorrt` is what
+    a recipe beside the file says of itself; None where there is none.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class Artifact:
     opset: int
     attention_nodes: int
     parity_error: float
+    tensorrt: str | None = None
 
 
 def write_artifact(

@@ -106,6 +106,7 @@ def _artifact(winner: Winner, out: Path) -> dict[str, Any]:
         "opset": artifact.opset,
         "attention_nodes": artifact.attention_nodes,
         "parity_max_abs_error": artifact.parity_error,
+        "tensorrt": artifact.tensorrt,
     }
 
 

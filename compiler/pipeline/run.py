@@ -210,6 +210,8 @@ class _Compilation:
             nets = self._finished(hunt, front, limits, validation, subject.yardstick(subject.data.test))
         with self.stages("export and check"):
             nets = self._written(nets, hunt, validation)
+            if device.target.kind == "gpu":
+                nets = [kept.add_recipe(net, device, subject.max_tokens) for net in nets]
         if device.here:
             nets = self._measured(nets, subject.effort, hunt, device, resources)
         dense, *winners = nets

@@ -10,6 +10,7 @@ import numpy as np
 
 from compiler.export import check_attention, check_graph, compare, load_sliced, odd_inputs, sha256_of
 from compiler.export.parity import TOLERANCES
+from compiler.export.tensorrt import check_coverage
 from compiler.families.checkpoint import input_names
 from compiler.pipeline.monitor import Monitor
 from compiler.report.card import read_base_card, write_cards
@@ -83,6 +84,8 @@ def _file_checks(folder: Path, net: CandidateInfo) -> Iterator[Check]:
         "attention": lambda: f"{check_attention(path, _shape(net))} Attention nodes",
         "parity": lambda: _parity(path, net),
     }
+    if (path.parent / "tensorrt").is_dir():
+        ways = {**ways, "tensorrt": lambda: _covered(path)}
     failed = ""
     for what, way in ways.items():
         if failed:
@@ -107,6 +110,13 @@ def _same_bytes(path: Path, net: CandidateInfo) -> str:
 def _valid(path: Path) -> str:
     check_graph(path)
     return "onnx.checker, with shape inference"
+
+
+def _covered(path: Path) -> str:
+    coverage = check_coverage(path)
+    if coverage.problems:
+        raise VerificationError(f"TensorRT {coverage.version} does not take {', '.join(coverage.problems)}")
+    return f"{coverage.status} (TensorRT {coverage.version})"
 
 
 def _parity(path: Path, net: CandidateInfo) -> str:

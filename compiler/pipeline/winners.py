@@ -10,6 +10,7 @@ from torch import Tensor
 
 from compiler.evaluation import Quality, Yardstick
 from compiler.export import Artifact, ModelWorkbench, write_artifact
+from compiler.export.tensorrt import shape_profile, write_recipe
 from compiler.pipeline.costs import Device, StoreRecorder
 from compiler.pipeline.hunt import Found, Hunt
 from compiler.pipeline.limits import MARGIN
@@ -141,6 +142,15 @@ TIMING = {
     "thorough": Plan(min_rounds=4, max_rounds=8, time_cap_s=45.0),
 }
 """How long the finished files are timed, by effort."""
+
+
+def add_recipe(winner: Winner, device: Device, longest: int) -> Winner:
+    """A winner with a TensorRT recipe beside its file. VerificationError where TensorRT's parser would not take the file."""
+    assert winner.artifact is not None  # noqa: S101  it was written
+    path, asked = winner.artifact.path, device.workload
+    batch = max(asked.batch, *device.batches) if device.batches else asked.batch
+    coverage = write_recipe(path.parent / "tensorrt", path, shape_profile(batch, asked.tokens, longest))
+    return replace(winner, artifact=replace(winner.artifact, tensorrt=coverage.status))
 
 
 def _program(winner: Winner, bench: ModelWorkbench) -> Program:

@@ -172,7 +172,7 @@ class Budget(TypedDict):
 
 
 class ArtifactInfo(TypedDict):
-    """The exported file, its path relative to the run folder."""
+    """The exported file, its path relative to the run folder; `tensorrt` is the status of the recipe beside it."""
 
     path: str
     sha256: str
@@ -180,6 +180,7 @@ class ArtifactInfo(TypedDict):
     opset: int
     attention_nodes: int
     parity_max_abs_error: float | None
+    tensorrt: str | None
 
 
 class PeakInfo(TypedDict):

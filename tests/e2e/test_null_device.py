@@ -283,6 +283,7 @@ def test_an_absent_target_names_both_ways_forward(place):
 @pytest.mark.usefixtures("no_fresh_export")
 def test_a_modelled_target_is_predicted_only(place):
     front = place.front("--accept-modelled", "--max-drop", "50%", target="a10g")
+    assert {c["artifact"]["tensorrt"] for c in front["candidates"]} == {"parser-checked, engine not built"}
     check_predicted(front, "roofline")
     assert best_of(front)["budget"]["status"] == "predicted"
     assert any("predicted (roofline)" in note for note in front["notes"])
