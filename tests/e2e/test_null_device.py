@@ -230,14 +230,14 @@ def test_a_budget_that_can_be_met_is_met(place, first, flags):
 
 @pytest.mark.usefixtures("no_fresh_export")
 def test_no_evaluation_is_spent_above_a_limit(place):
-    _, out = place.run("--min-speedup", "2x")
+    _, out = place.run("--min-speedup", "1.2x")
     dense_ms = read(out)["dense"]["predicted"]["latency_ms"]
     rows = list(csv.DictReader((out / "candidates.csv").open(encoding="utf-8")))
     assert len(rows) > 10
-    assert max(float(row["latency_ms"]) for row in rows) <= 1.1 * dense_ms / 2
+    assert max(float(row["latency_ms"]) for row in rows) <= 1.1 * dense_ms / 1.2
     unlimited = place.run()[1]
     rows = list(csv.DictReader((unlimited / "candidates.csv").open(encoding="utf-8")))
-    assert max(float(row["latency_ms"]) for row in rows) > 0.9 * dense_ms
+    assert max(float(row["latency_ms"]) for row in rows) > 0.95 * dense_ms
 
 
 @pytest.mark.usefixtures("no_fresh_export")

@@ -68,17 +68,18 @@ def test_without_limits_they_cover_the_range():
     found = seeds()
     assert found.gap is None
     assert found.genomes.shape == (16, 2 * DIMS.layers)
-    seconds = latencies(found)
-    assert (np.diff(seconds) >= 0).all()
-    assert seconds[0] < 0.3 * DENSE_S < 0.8 * DENSE_S < seconds[-1]
+    encoder = (latencies(found) - LATENCY.base_s) / (DENSE_S - LATENCY.base_s)
+    assert (np.diff(encoder) >= 0).all()
+    assert encoder[0] < 0.3 < 0.8 < encoder[-1]
 
 
 def test_below_a_latency_they_are_dense_just_below_it():
-    limit = 0.6 * DENSE_S
-    seconds = latencies(seeds(latency=limit))
-    assert (seconds <= limit * MARGIN).all()
-    assert (seconds > 0.8 * limit).sum() >= 6
-    assert seconds[0] < 0.4 * limit
+    limit = (LATENCY.base_s + 0.6 * (DENSE_S - LATENCY.base_s)) / MARGIN
+    most = limit * MARGIN - LATENCY.base_s
+    encoder = (latencies(seeds(latency=limit)) - LATENCY.base_s) / most
+    assert (encoder <= 1 + 1e-9).all()
+    assert (encoder > 0.75).sum() >= 6
+    assert encoder[0] < 0.4
 
 
 def test_a_generous_limit_changes_nothing():
