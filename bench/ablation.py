@@ -10,7 +10,6 @@ stsb/dev is taken. Beside it: how modelled loss ranks fifty random networks, aga
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark_data import data_folder
 from numpy.typing import NDArray
 from output import write_json
 from scipy.stats import spearmanr
@@ -39,8 +39,8 @@ from compiler.oneshot import (
     sensitivities,
 )
 from compiler.oneshot.reconstruction import one_batch, residual_sums
-from compiler.pipeline.seeds import LOCAL_SHARES
-from compiler.pipeline.weights import CALIBRATION_TOKENS, Ranking
+from compiler.pipeline.seeds import LOCAL_SHARES, Groups
+from compiler.pipeline.weights import Ranking
 from compiler.slicing import SubnetRunner, slice_parameters
 from compiler.spaces import Counts, Subnet, make_space, sample_stratified
 from compiler.spaces.space import Medium
@@ -117,7 +117,8 @@ class OneShot:
 
     def allocated(self, cost: CostModel, budget_s: float, share: float) -> Subnet:
         """The sizes that lose least within a latency, by one loss model."""
-        losses, costs = self.groups(cost, share)
+        groups = Groups.of(self.space)
+        losses, costs = groups.losses(self.ranking.losses(share)), groups.seconds(cost)
         budgets = [budget_s - cost.base_s - self.widest(cost)]
         genome = allocate(losses, costs, budgets, charge=cost.mask_s, charged=self.space.layers)[0]
         return self.space.subnet(genome)
@@ -125,14 +126,6 @@ class OneShot:
     def widest(self, cost: CostModel) -> float:
         """The most that scratch space takes."""
         return cost.head_workspace_s * self.space.heads + cost.unit_workspace_s * self.space.units
-
-    def groups(self, cost: CostModel, share: float) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-        """Losses and seconds of every option of every layer's attention, then FFN."""
-        layers = range(self.space.layers)
-        heads, units = np.arange(self.space.heads + 1), self.space.units_of(np.arange(self.space.steps + 1))
-        modelled = self.ranking.losses(share)
-        losses = [modelled[i, "attention"][heads] for i in layers] + [modelled[i, "ffn"][units] for i in layers]
-        return losses, [cost.attention_s[heads]] * len(layers) + [cost.ffn_s[units]] * len(layers)
 
 
 def steps(shot: OneShot, cost: CostModel, budget_s: float, like: Likeness, test: SpearmanOfCosine) -> dict[str, Any]:
@@ -174,16 +167,19 @@ def correlation(shot: OneShot, cost: CostModel, like: Likeness, seed: int) -> di
 def one_seed(checkpoint: Checkpoint, data: TextData, seed: int) -> dict[str, Any]:
     """Everything that one seed gives."""
     train, dev = ([(text,) for pair in split.texts for text in pair] for split in (data.train, data.validation))
-    cost = cost_model()
-    dense = tuple(LayerSizes(checkpoint.architecture.heads, checkpoint.architecture.ffn_units) for _ in range(6))
+    cost, a = cost_model(), checkpoint.architecture
+    dense = tuple(LayerSizes(a.heads, a.ffn_units) for _ in range(a.layers))
     dense_s = float(cost.latency_s(Counts.of([dense]))[0])
     shot, test = OneShot(checkpoint, list(dict.fromkeys(train)), seed), SpearmanOfCosine(checkpoint, data.test)
     like = Likeness(checkpoint, list(dict.fromkeys(dev))[:400])
+    groups = Groups.of(shot.space)
     start = time.monotonic()
-    exact_front(*shot.groups(cost, 0.0), charge=cost.mask_s, charged=shot.space.layers)
+    exact_front(
+        groups.losses(shot.ranking.losses(0.0)), groups.seconds(cost), charge=cost.mask_s, charged=shot.space.layers
+    )
     allocation_s = time.monotonic() - start
     return {
-        "seed": seed, "calibration_tokens": min(CALIBRATION_TOKENS, shot.ranking.batches.tokens),
+        "seed": seed, "calibration_tokens": shot.ranking.batches.tokens,
         "dense": test(shot.space.subnet(shot.space.largest), shot.reconstructor.dense),
         "allocation_s": round(allocation_s, 3), "rank_correlation": correlation(shot, cost, like, seed),
         "speedups": {f"{s}x": steps(shot, cost, dense_s / s, like, test) for s in SPEEDUPS},
@@ -196,7 +192,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
-    data = read_data(str(Path(os.environ.get("PARETOC_DATA", "../shared/data")) / "stsb"))
+    data = read_data(data_folder("stsb"))
     checkpoint = load_checkpoint(str(embedded_model()), task="embedding")
     results = []
     for seed in arguments.seeds:

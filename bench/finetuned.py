@@ -10,7 +10,6 @@ every run; runs that the JSON holds are not made again.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark_data import data_folder
 from labelled import METRICS, picks
 from numpy.typing import NDArray
 from output import write_json
@@ -39,18 +39,13 @@ DRAWS = 1000
 Array = NDArray[Any]
 
 
-def data_of(task: str) -> str:
-    """The folder of a task."""
-    return str(Path(os.environ.get("PARETOC_DATA", "../shared/data")) / task)
-
-
 def fine_tuned_model(task: str, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> Path:
     """The folder of MiniLM fine-tuned on a task; made where it is not there."""
     folder: Path = arguments.models / task
     if (folder / "model.safetensors").is_file():
         return folder
     options = Options(
-        model=str(embedded_model()), data=data_of(task), effort="thorough", epochs=arguments.epochs,
+        model=str(embedded_model()), data=data_folder(task), effort="thorough", epochs=arguments.epochs,
         metric=METRICS.get(task),
     )  # fmt: skip
     subject = load_subject(options)
@@ -82,7 +77,7 @@ def run(task: str, seed: int, arguments: argparse.Namespace, monitor: ConsoleMon
     folder = fine_tuned_model(task, arguments, monitor)
     out: Path = arguments.out / f"{task}-{arguments.effort}-{seed}"
     options = Options(
-        model=str(folder), data=data_of(task), effort=arguments.effort, metric=METRICS.get(task), seed=seed, out=out,
+        model=str(folder), data=data_folder(task), effort=arguments.effort, metric=METRICS.get(task), seed=seed, out=out,
         winners=arguments.winners, cache=arguments.cache, accept_noisy_table=True,
     )  # fmt: skip
     start = time.monotonic()

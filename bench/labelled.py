@@ -8,13 +8,13 @@ ordinary fine-tuning for the same epochs. Test is only reported, never chosen on
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmark_data import data_folder
 from output import write_json
 from rich.console import Console
 
@@ -46,10 +46,10 @@ def picks(front: Mapping[str, Any]) -> dict[str, Any]:
 
 def run(task: str, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> dict[str, Any]:
     """Compile for one data set and sum up."""
-    data = Path(os.environ.get("PARETOC_DATA", "../shared/data")) / task
+    data = data_folder(task)
     start = time.monotonic()
     options = Options(
-        model=str(embedded_model()), data=str(data), effort="thorough", epochs=arguments.epochs,
+        model=str(embedded_model()), data=data, effort="thorough", epochs=arguments.epochs,
         metric=METRICS.get(task), winners=arguments.winners, out=arguments.out / task, cache=arguments.cache,
         evaluations=arguments.evaluations, accept_noisy_table=True, seed=arguments.seed,
     )  # fmt: skip

@@ -9,7 +9,6 @@ pick's share of the dense figure is a paired bootstrap over the test pairs.
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark_data import data_folder
 from numpy.typing import NDArray
 from output import write_json
 from rich.console import Console
@@ -83,7 +83,7 @@ def _row(candidate: Mapping[str, Any], out: Path, test: PairTest, dense: Array) 
 
 def run(seed: int, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> dict[str, Any]:
     """Compile once, then open the test split."""
-    data = str(Path(os.environ.get("PARETOC_DATA", "../shared/data")) / "stsb")
+    data = data_folder("stsb")
     out = arguments.out / f"{arguments.effort}-{seed}"
     start = time.monotonic()
     front = compile_model(

@@ -9,13 +9,13 @@ re-solved layer after layer on the network's own activations (what `--effort fas
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+from benchmark_data import data_folder
 from output import write_json
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
-    data = read_data(str(Path(os.environ.get("PARETOC_DATA", "../shared/data")) / "stsb"))
+    data = read_data(data_folder("stsb"))
     checkpoint = load_checkpoint(str(embedded_model()), task="embedding")
     sentences = [(text,) for pair in data.train.texts for text in pair]
     rows = np.random.default_rng(arguments.seed).permutation(len(sentences))[: arguments.sentences]

@@ -9,7 +9,6 @@ for the traffic, in turn. Latencies are held against each other as ratios to the
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark_data import data_folder
 from output import write_json
 from rich.console import Console
 from scipy.stats import spearmanr
@@ -28,7 +28,7 @@ from compiler.pipeline import Options, compile_model
 
 def replay(percentile: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One compilation under traffic: how far predictions were from the replay."""
-    data = str(Path(os.environ.get("PARETOC_DATA", "../shared/data")) / "stsb")
+    data = data_folder("stsb")
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as out, ConsoleMonitor(Console(stderr=True)) as monitor:
         front = compile_model(

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from compiler.export.reload import write_modelling
-from compiler.families import Architecture, Checkpoint, TaskModel
+from compiler.families import Architecture, Checkpoint, TaskModel, auto_class
 from compiler.families.architecture import architecture_of
 from compiler.families.checkpoint import SIDE_FILES
 from compiler.families.embedding import read_recipe
@@ -64,7 +64,7 @@ def load_sliced(folder: Path) -> Sliced:
     subnet = Subnet.from_json(about)
     config = transformers.AutoConfig.from_pretrained(folder)
     embedding = about["task"] == "embedding"
-    auto: Any = transformers.AutoModel if embedding else transformers.AutoModelForSequenceClassification
+    auto: Any = getattr(transformers, auto_class(about["task"]))
     with torch.random.fork_rng(devices=[]):
         dense = auto.from_config(config, attn_implementation="sdpa").eval()
     if embedding and getattr(dense, "pooler", None) is not None:

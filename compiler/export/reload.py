@@ -1,11 +1,12 @@
 """What transformers needs to load a sub-network without paretoc: a modelling file, and the layers' sizes in config.json."""
 
+import copy
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from compiler.families import Checkpoint
+from compiler.families import Checkpoint, auto_class
 from compiler.spaces import Shape
 
 MODULE = "modeling_subnet"
@@ -28,7 +29,7 @@ def modelling_file(checkpoint: Checkpoint) -> str:
     template = Template(files("compiler.export").joinpath(f"{MODULE}.py.txt").read_text(encoding="utf-8"))
     return template.substitute(
         model_type=checkpoint.config.model_type,
-        auto_class=_auto_class(checkpoint),
+        auto_class=auto_class(checkpoint.task),
         base_class=type(backbone).__name__,
         extra=repr({"add_pooling_layer": False} if unpooled else {}),
         without_attention=repr(dict(family.without_attention)),
@@ -40,16 +41,10 @@ def modelling_file(checkpoint: Checkpoint) -> str:
     )
 
 
-def _auto_class(checkpoint: Checkpoint) -> str:
-    return "AutoModel" if checkpoint.task == "embedding" else "AutoModelForSequenceClassification"
-
-
 def write_modelling(folder: Path, checkpoint: Checkpoint, shape: Shape) -> None:
     """Write config.json and the modelling file that it names. Our own loader runs neither."""
-    import copy
-
     config = copy.deepcopy(checkpoint.config)
     config.subnet = {"head_size": checkpoint.architecture.head_size, "layers": describe_layers(shape)}
-    config.auto_map = {_auto_class(checkpoint): f"{MODULE}.Subnet"}
+    config.auto_map = {auto_class(checkpoint.task): f"{MODULE}.Subnet"}
     config.save_pretrained(folder)
     (folder / f"{MODULE}.py").write_text(modelling_file(checkpoint), encoding="utf-8")

@@ -48,6 +48,16 @@ def check_coverage(path: Path) -> Coverage:
     return Coverage(version=_table()["version"], problems=tuple(dict.fromkeys(_problems(model))))
 
 
+def require_coverage(path: Path) -> Coverage:
+    """The same. VerificationError where the table lacks something: there would be no engine."""
+    coverage = check_coverage(path)
+    if coverage.problems:
+        raise VerificationError(
+            f"{path.name}: TensorRT {coverage.version} does not take {', '.join(coverage.problems)}"
+        )
+    return coverage
+
+
 def _problems(model: onnx.ModelProto) -> Iterator[str]:
     table = _table()
     low, high = table["opsets"]
@@ -69,8 +79,8 @@ def _problems(model: onnx.ModelProto) -> Iterator[str]:
                     yield f"{node.op_type} of {types[name]}"
 
 
-_SIZES = {"Gather": 1, "GatherND": 1, "GatherElements": 1, "Clip": 1, "Where": 0}
-"""Operators whose table speaks of their data: from this input on (or, of Where, at it) others have types of their own."""
+_INDEXED = ("Gather", "GatherND", "GatherElements", "Clip")
+"""The table speaks of their first input, the data; what follows has types of its own."""
 
 
 def _is_size(node: onnx.NodeProto, name: str) -> bool:
@@ -78,7 +88,7 @@ def _is_size(node: onnx.NodeProto, name: str) -> bool:
     position = list(node.input).index(name)
     if node.op_type == "Where":
         return position == 0
-    return position > 0 and (node.op_type in _SIZES or node.op_type.startswith("Reduce"))
+    return position > 0 and (node.op_type in _INDEXED or node.op_type.startswith("Reduce"))
 
 
 def _types(model: onnx.ModelProto) -> dict[str, str]:
@@ -98,13 +108,9 @@ def shape_profile(batch: int, tokens: int, longest: int) -> Profile:
 def write_recipe(folder: Path, path: Path, profile: Profile) -> Coverage:
     """`folder`: a trtexec line, a builder script for Python, and what the parser's table says of the file.
 
-    VerificationError where the table lacks something: there would be no engine.
+    VerificationError as in `require_coverage`.
     """
-    coverage = check_coverage(path)
-    if coverage.problems:
-        raise VerificationError(
-            f"{path.name}: TensorRT {coverage.version} does not take " + ", ".join(coverage.problems)
-        )
+    coverage = require_coverage(path)
     folder.mkdir(parents=True, exist_ok=True)
     script = Template(files("compiler.export").joinpath("build_engine.py.txt").read_text(encoding="utf-8"))
     values = {"file": path.name, "version": coverage.version, "shapes": repr(profile)}

@@ -4,7 +4,7 @@ from compiler.families.architecture import Architecture, LayerNames
 from compiler.families.checkpoint import Checkpoint, load_checkpoint
 from compiler.families.embedding import EmbeddingRecipe
 from compiler.families.table import FAMILIES, Family, family_of, supported_model_types
-from compiler.families.task_model import TaskModel
+from compiler.families.task_model import TaskModel, auto_class
 
 __all__ = [
     "FAMILIES",
@@ -14,6 +14,7 @@ __all__ = [
     "Family",
     "LayerNames",
     "TaskModel",
+    "auto_class",
     "family_of",
     "load_checkpoint",
     "supported_model_types",

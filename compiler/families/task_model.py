@@ -8,6 +8,11 @@ from torch import Tensor, nn
 from compiler.families.embedding import EmbeddingRecipe
 
 
+def auto_class(task: str) -> str:
+    """The name of transformers' class that loads a model for a task."""
+    return "AutoModel" if task == "embedding" else "AutoModelForSequenceClassification"
+
+
 def pool(token_embeddings: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
     """[batch, tokens, hidden] and [batch, tokens] to [batch, hidden]; padding never counts."""
     if pooling == "cls":

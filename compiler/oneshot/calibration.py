@@ -56,6 +56,25 @@ def output_modules(checkpoint: Checkpoint, layer: int) -> dict[str, tuple[str, s
     return {"attention": (names.attention_output, names.attention_norm), "ffn": (names.ffn_output, names.ffn_norm)}
 
 
+@contextmanager
+def residual_inputs(
+    checkpoint: Checkpoint, keep: Callable[[Tensor], Tensor]
+) -> Iterator[dict[tuple[int, str], Tensor]]:
+    """What every sub-block's norm reads in the last pass of the dense model, each as `keep` has it."""
+    sums: dict[tuple[int, str], Tensor] = {}
+
+    def reader(key: tuple[int, str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, args: sums.__setitem__(key, keep(args[0]))
+
+    handles = [
+        checkpoint.model.backbone.get_submodule(norm).register_forward_pre_hook(reader((layer, piece)))
+        for layer in range(checkpoint.architecture.layers)
+        for piece, (_, norm) in output_modules(checkpoint, layer).items()
+    ]
+    with hooked(*handles):
+        yield sums
+
+
 class _Accumulator:
     """Sums over batches for one sub-block; `mask` is set before every batch."""
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from compiler.evaluation import Batches
 from compiler.families import Checkpoint
-from compiler.oneshot.calibration import PIECES, Calibration, hooked, output_modules, with_constant
+from compiler.oneshot.calibration import PIECES, Calibration, hooked, output_modules, residual_inputs, with_constant
 from compiler.oneshot.importance import damped
 from compiler.slicing import build_skeleton, slice_parameters
 from compiler.spaces import Subnet
@@ -81,18 +81,7 @@ def _fit(row: Tensor, length: int, pad: int) -> Tensor:
 def residual_sums(checkpoint: Checkpoint, batch: Mapping[str, Tensor]) -> dict[tuple[int, str], Tensor]:
     """What the dense model feeds each norm, float32 [real tokens, hidden]: the targets of `reconstruct`."""
     mask = batch["attention_mask"].bool()
-    sums: dict[tuple[int, str], Tensor] = {}
-    find = checkpoint.model.backbone.get_submodule
-
-    def keep(key: tuple[int, str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, args: sums.__setitem__(key, args[0][mask].float())
-
-    handles = [
-        find(output_modules(checkpoint, layer)[piece][1]).register_forward_pre_hook(keep((layer, piece)))
-        for layer in range(checkpoint.architecture.layers)
-        for piece in PIECES
-    ]
-    with hooked(*handles), torch.inference_mode():
+    with residual_inputs(checkpoint, lambda read: read[mask].float()) as sums, torch.inference_mode():
         checkpoint.model(**batch)
     return sums
 

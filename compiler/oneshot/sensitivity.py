@@ -6,14 +6,14 @@ own predictions (Martens, "New insights and perspectives on the natural gradient
 needed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from compiler.evaluation import Batches
 from compiler.families import Checkpoint
-from compiler.oneshot.calibration import PIECES, hooked, output_modules
+from compiler.oneshot.calibration import PIECES, residual_inputs
 
 SENSITIVITY_TOKENS = 4_000
 
@@ -42,20 +42,11 @@ def sensitivities(
     unit length or of scores, twice the Kullback-Leibler divergence of a classifier's predictions.
     """
     generator = torch.Generator().manual_seed(seed)
-    find = checkpoint.model.backbone.get_submodule
     keys = [(layer, piece) for layer in range(checkpoint.architecture.layers) for piece in PIECES]
-    sums: dict[tuple[int, str], Tensor] = {}
     found = {key: torch.zeros((), dtype=torch.float64) for key in keys}
 
-    def keep(key: tuple[int, str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, args: sums.__setitem__(key, args[0])
-
-    handles = [
-        find(output_modules(checkpoint, layer)[piece][1]).register_forward_pre_hook(keep((layer, piece)))
-        for layer, piece in keys
-    ]
     count = 0
-    with hooked(*handles), torch.enable_grad():
+    with residual_inputs(checkpoint, lambda read: read) as sums, torch.enable_grad():
         for batch in _spread(batches, tokens):
             outputs = checkpoint.model(**batch)[-1]
             if checkpoint.task == "embedding":

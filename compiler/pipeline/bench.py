@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -14,7 +13,7 @@ import numpy as np
 from compiler.export.files import sha256_of
 from compiler.pipeline.monitor import Monitor
 from compiler.report.benchmark import SCHEMA_VERSION, AskedInfo, BenchFile, Benchmark, OperationsInfo, Verdict
-from compiler.report.schema import PeakInfo
+from compiler.report.schema import PeakInfo, percentiles_ms, this_tool
 from profilers import Plan, Runtime, Series, Workload, interleave, make_runtime
 from profilers.energy import open_meter
 from profilers.energy_model import measure_joules
@@ -102,7 +101,7 @@ def bench(options: BenchOptions, monitor: Monitor) -> Benchmark:
     taken, missing = _take_stock(files, runtime, workload, target, monitor)
     return {
         "schema": SCHEMA_VERSION,
-        "tool": {"name": "paretoc", "version": metadata.version("paretoc")},
+        "tool": this_tool(),
         "target": {"name": target.name, "fingerprint": measure_fingerprint(target, workload.threads).to_json()},
         "workload": cast("AskedInfo", {name: getattr(workload, name) for name in AskedInfo.__annotations__}),
         "seconds": round(spent, 2),
@@ -262,11 +261,7 @@ def _result(
         "name": file.name,
         "sha256": sha256_of(file.path),
         "bytes": file.size_bytes,
-        "latency_ms": {
-            "p50": median_s * 1e3,
-            "p90": pooled.percentile_s(90) * 1e3,
-            "p99": pooled.percentile_s(99) * 1e3,
-        },
+        "latency_ms": percentiles_ms(pooled),
         "samples": len(pooled.samples_s),
         "blocks": len(series.blocks),
         "throughput_per_s": workload.batch / median_s,

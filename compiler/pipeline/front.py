@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ from compiler.pipeline.options import Options
 from compiler.pipeline.subject import Subject
 from compiler.pipeline.winners import Verdict, Winner
 from compiler.report.card import read_base_card, write_cards
-from compiler.report.schema import SCHEMA_VERSION, Front
+from compiler.report.schema import SCHEMA_VERSION, Front, percentiles_ms, this_tool, write_front
 from compiler.spaces import Counts, Shape
 from compiler.store.store import write_atomically
 from profilers import CostTable
@@ -59,9 +58,8 @@ def _measured(winner: Winner) -> dict[str, Any] | None:
     if winner.series is None:
         return None
     pooled = winner.series.pooled
-    percentiles = {f"p{q}": pooled.percentile_s(q) * 1e3 for q in (50, 90, 99)}
     return {
-        "latency_ms": percentiles,
+        "latency_ms": percentiles_ms(pooled),
         "samples": len(pooled.samples_s),
         "memory_bytes": winner.memory_bytes,
         "energy_j": winner.energy_j,
@@ -176,7 +174,7 @@ def front_json(outcome: Outcome) -> dict[str, Any]:
     error = None if table.error is None else asdict(table.error)
     return {
         "schema": SCHEMA_VERSION,
-        "tool": {"name": "paretoc", "version": metadata.version("paretoc")},
+        "tool": this_tool(),
         "model": _model(subject, outcome.dense),
         "task": subject.checkpoint.task,
         "metric": {"name": subject.metric.name, "higher_is_better": True, "description": subject.metric.description},
@@ -257,7 +255,7 @@ def write_run(outcome: Outcome) -> dict[str, Any]:
     front = front_json(outcome)
     write_atomically(out / "candidates.csv", _rows(outcome).encode())
     write_atomically(out / "run.json", (json.dumps(_run_json(outcome, front), indent=1) + "\n").encode())
-    write_atomically(out / "front.json", (json.dumps(front, indent=1) + "\n").encode())
+    write_front(out, cast("Front", front))
     write_cards(out, cast("Front", front), read_base_card(outcome.subject.checkpoint.folder))
     _link(out / "best", outcome.best.id)
     return front

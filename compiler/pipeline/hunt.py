@@ -147,6 +147,8 @@ class Hunt:
 
     def _within(self, genomes: IntArray, limits: Mapping[str, float]) -> IntArray:
         """Rows of the genomes that are not predicted far above a limit; while nothing was found, the fastest at least."""
+        if not limits:
+            return np.arange(len(genomes))
         precisions = [self.precisions[self.space.precision(genome)] for genome in genomes]
         costs = [
             self.costs[precision].of(self.space.counts(genome[None]))

@@ -31,7 +31,7 @@ class Seeds(NamedTuple):
     gap: float | None
 
 
-class _Groups(NamedTuple):
+class Groups(NamedTuple):
     """The options of every layer's attention, then of every layer's FFN."""
 
     space: Medium
@@ -39,12 +39,17 @@ class _Groups(NamedTuple):
     units: IntArray
 
     @classmethod
-    def of(cls, space: Medium) -> "_Groups":
+    def of(cls, space: Medium) -> "Groups":
+        """All sizes that the space has."""
         return cls(space, np.arange(space.heads + 1), space.units_of(np.arange(space.steps + 1)))
 
     def each(self, attention: Floats, ffn: Floats) -> list[Floats]:
         """The same values [options] in every layer."""
         return [attention] * self.space.layers + [ffn] * self.space.layers
+
+    def seconds(self, cost: CostModel) -> list[Floats]:
+        """What the options [options] of every group take."""
+        return self.each(cost.attention_s[self.heads], cost.ffn_s[self.units])
 
     def losses(self, modelled: Mapping[tuple[int, str], Floats]) -> list[Floats]:
         """The modelled losses [options] of every group."""
@@ -52,7 +57,7 @@ class _Groups(NamedTuple):
         return [modelled[layer, piece][kept[piece]] for piece in kept for layer in range(self.space.layers)]
 
 
-def _budgets_s(cost: CostModel, groups: _Groups, count: int, limit_s: float | None) -> Floats:
+def _budgets_s(cost: CostModel, groups: Groups, count: int, limit_s: float | None) -> Floats:
     """What the encoder may take [count], rising: spread over the range, or below a limit and more of them just below it."""
     full = cost.mask_s + sum(float(seconds[-1]) for seconds in groups.each(cost.attention_s, cost.ffn_s))
     least, most = (share * full for share in _SHARES_OF_FULL)
@@ -63,13 +68,13 @@ def _budgets_s(cost: CostModel, groups: _Groups, count: int, limit_s: float | No
     return np.concatenate([np.linspace(least, 0.8 * most, far), np.linspace(0.85 * most, most, count - far)])
 
 
-def _latency(cost: CostModel, groups: _Groups, limit_s: float) -> Constraint:
+def _latency(cost: CostModel, groups: Groups, limit_s: float) -> Constraint:
     """The encoder's latency: look-ups, and what grows with the widest sub-block."""
     nothing = groups.each(np.zeros(len(groups.heads)), np.zeros(len(groups.units)))
     layers = groups.space.layers
     return Constraint(
         name="latency_s",
-        costs=groups.each(cost.attention_s[groups.heads], cost.ffn_s[groups.units]),
+        costs=groups.seconds(cost),
         limit=limit_s - cost.mask_s,
         peaks=(
             [cost.head_workspace_s * groups.heads.astype(np.float64)] * layers + nothing[layers:],
@@ -78,7 +83,7 @@ def _latency(cost: CostModel, groups: _Groups, limit_s: float) -> Constraint:
     )
 
 
-def _memory(model: MemoryModel, groups: _Groups, limit_bytes: float) -> Iterator[Constraint]:
+def _memory(model: MemoryModel, groups: Groups, limit_bytes: float) -> Iterator[Constraint]:
     """The peak of a process while it loads and while it serves, each a sum of weights and the dearest activation."""
     network, none = model.network, np.zeros((1, 1), dtype=np.int64)
     stem = network.weights(none, none)
@@ -101,7 +106,7 @@ def _memory(model: MemoryModel, groups: _Groups, limit_bytes: float) -> Iterator
 
 
 def _constrained(
-    losses: Sequence[Floats], cost: CostModel, memory: Sequence[Constraint], groups: _Groups, budgets: Floats
+    losses: Sequence[Floats], cost: CostModel, memory: Sequence[Constraint], groups: Groups, budgets: Floats
 ) -> tuple[list[Sequence[int]], float]:
     """The best options within each budget and the memory; budgets that nothing meets are left out."""
     found = []
@@ -121,7 +126,7 @@ def find_seeds(space: Medium, costs: Costs, ranking: Ranking, count: int, limits
     Without a limit on memory the whole front of each loss model is exact (dynamic programming); with one each budget is a
     mixed-integer program.
     """
-    groups, cost = _Groups.of(space), costs.latency
+    groups, cost = Groups.of(space), costs.latency
     budgets = _budgets_s(cost, groups, count, limits.get("latency"))
     memory: list[Constraint] = []
     if "memory" in limits and costs.memory is not None:
@@ -133,8 +138,7 @@ def find_seeds(space: Medium, costs: Costs, ranking: Ranking, count: int, limits
             found, gap = _constrained(losses, cost, memory, groups, own)
             gaps.append(gap)
         else:
-            seconds = groups.each(cost.attention_s[groups.heads], cost.ffn_s[groups.units])
-            found = list(allocate(losses, seconds, own.tolist(), charge=cost.mask_s, charged=space.layers))
+            found = list(allocate(losses, groups.seconds(cost), own.tolist(), charge=cost.mask_s, charged=space.layers))
         genomes += found
     rows = np.array(genomes, dtype=np.int64).reshape(len(genomes), 2 * space.layers)
     seconds_s = cost.latency_s(space.counts(rows)) if len(rows) else np.zeros(0)

@@ -1,24 +1,23 @@
 """`compile verify`: what a run says of its files, checked again, and measured again where its target is here."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from compiler.export import check_attention, check_graph, compare, load_sliced, odd_inputs, sha256_of
 from compiler.export.parity import TOLERANCES
-from compiler.export.tensorrt import check_coverage
+from compiler.export.tensorrt import require_coverage
 from compiler.families.checkpoint import input_names
+from compiler.pipeline.bench import RUNTIMES
 from compiler.pipeline.monitor import Monitor
+from compiler.pipeline.resources import PROCESSES
 from compiler.report.card import read_base_card, write_cards
 from compiler.report.html import write_report
-from compiler.report.schema import CandidateInfo, Front, read_front
+from compiler.report.schema import CandidateInfo, Front, percentiles_ms, read_front, this_tool, write_front
 from compiler.report.verification import SCHEMA_VERSION, Check, Timing, Verification
 from compiler.spaces import Shape
-from compiler.store.store import write_atomically
 from profilers import LayerSizes, Plan, Runtime, Series, Workload, interleave, make_runtime
 from profilers.interval import median_interval
 from profilers.memory import measure_taken_bytes
@@ -27,7 +26,6 @@ from targets import Target, present
 from targets.errors import ParetocError, VerificationError
 
 _PLAN = Plan(min_rounds=4, max_rounds=8, time_cap_s=30.0)
-_PROCESSES = 2
 
 
 def verify(folder: Path, *, timing: bool, monitor: Monitor) -> Verification:
@@ -56,7 +54,7 @@ def verify(folder: Path, *, timing: bool, monitor: Monitor) -> Verification:
         _upgrade(folder, front, timings, budget)
     return {
         "schema": SCHEMA_VERSION,
-        "tool": {"name": "paretoc", "version": metadata.version("paretoc")},
+        "tool": this_tool(),
         "passed": all(check["passed"] is not False for check in checks),
         "checks": checks,
         "timings": timings,
@@ -113,9 +111,7 @@ def _valid(path: Path) -> str:
 
 
 def _covered(path: Path) -> str:
-    coverage = check_coverage(path)
-    if coverage.problems:
-        raise VerificationError(f"TensorRT {coverage.version} does not take {', '.join(coverage.problems)}")
+    coverage = require_coverage(path)
     return f"{coverage.status} (TensorRT {coverage.version})"
 
 
@@ -138,7 +134,7 @@ def _why_not(front: Front, *, timing: bool, intact: bool) -> str:
         return "not timed: the dense model, the baseline of every ratio, is not intact"
     if front["workload"]["runtime"] == "null":
         return "not timed: the null device has no clock"
-    if front["workload"]["runtime"] not in {"onnxruntime", "tensorrt"}:
+    if front["workload"]["runtime"] not in RUNTIMES:
         return f"not timed: {front['workload']['runtime']} does not run ONNX files"
     presence = present(Target.parse(name))
     return "" if presence else f"not timed: {name} is not here ({presence.reason.splitlines()[0]})"
@@ -185,8 +181,7 @@ def _timing(net: CandidateInfo, series: Series) -> Timing:
     ratios, pooled = series.ratio_to_reference(), series.pooled
     return {
         "net": net["id"],
-        "latency_ms": {"p50": pooled.percentile_s(50) * 1e3, "p90": pooled.percentile_s(90) * 1e3,
-                       "p99": pooled.percentile_s(99) * 1e3},
+        "latency_ms": percentiles_ms(pooled),
         "samples": len(pooled.samples_s),
         "speedup": float(np.median(ratios)),
         "speedup_interval": median_interval(ratios),
@@ -196,7 +191,7 @@ def _timing(net: CandidateInfo, series: Series) -> Timing:
 
 def _memory(file: OnnxFile, runtime: Runtime, workload: Workload, target: Target) -> int | None:
     inputs = file.arrays(workload.batch, max(workload.lengths, default=workload.tokens))
-    return measure_taken_bytes(file.path, file.program(), inputs, runtime, workload, target, processes=_PROCESSES)
+    return measure_taken_bytes(file.path, file.program(), inputs, runtime, workload, target, processes=PROCESSES)
 
 
 def _broken(
@@ -235,6 +230,6 @@ def _upgrade(folder: Path, front: Front, timings: Sequence[Timing], budget: Sequ
         if net["id"] in judged:
             net["budget"]["status"] = "met" if judged[net["id"]] else "missed"
     front["notes"].append("measured by compile verify, after the run")
-    write_atomically(folder / "front.json", (json.dumps(front, indent=1) + "\n").encode())
+    write_front(folder, front)
     write_cards(folder, front, read_base_card(folder / "dense"))
     write_report(folder)

@@ -148,7 +148,7 @@ def add_recipe(winner: Winner, device: Device, longest: int) -> Winner:
     """A winner with a TensorRT recipe beside its file. VerificationError where TensorRT's parser would not take the file."""
     assert winner.artifact is not None  # noqa: S101  it was written
     path, asked = winner.artifact.path, device.workload
-    batch = max(asked.batch, *device.batches) if device.batches else asked.batch
+    batch = max((asked.batch, *device.batches))
     coverage = write_recipe(path.parent / "tensorrt", path, shape_profile(batch, asked.tokens, longest))
     return replace(winner, artifact=replace(winner.artifact, tensorrt=coverage.status))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from compiler.families import auto_class
 from compiler.report import text
 from compiler.report.schema import CandidateInfo, Front
 from compiler.store.store import write_atomically
@@ -43,7 +44,7 @@ def render_card(front: Front, net: CandidateInfo, base: Mapping[str, Any]) -> st
         else "The base model's card names no licence: ask its authors before you pass this on.",
         library="sentence-transformers" if embedding else "transformers",
         pipeline="sentence-similarity" if embedding else "text-classification",
-        auto="AutoModel" if embedding else "AutoModelForSequenceClassification",
+        auto=auto_class(front["task"]),
         file=Path(net["artifact"]["path"]).name,
         headline=_headline(front, net),
         interval=_interval(net),

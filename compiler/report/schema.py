@@ -5,9 +5,12 @@ Latencies are milliseconds because this file holds printed units; sizes are byte
 
 import json
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
+from compiler.store.store import write_atomically
+from profilers.measurement import Measurement
 from targets.errors import InputError
 
 SCHEMA_VERSION = 1
@@ -250,6 +253,22 @@ def known_front(content: Mapping[str, Any]) -> Front:
             "Compile again, or use the version of paretoc that wrote it."
         )
     return cast("Front", content)
+
+
+def percentiles_ms(measurement: Measurement) -> Percentiles:
+    """Latencies as every report has them."""
+    p50, p90, p99 = (measurement.percentile_s(q) * 1e3 for q in (50, 90, 99))
+    return {"p50": p50, "p90": p90, "p99": p99}
+
+
+def this_tool() -> Tool:
+    """This program, as a file says what wrote it."""
+    return {"name": "paretoc", "version": metadata.version("paretoc")}
+
+
+def write_front(run_dir: Path, front: Front) -> None:
+    """Write the `front.json` of a run, whole or not at all."""
+    write_atomically(run_dir / "front.json", (json.dumps(front, indent=1) + "\n").encode())
 
 
 def read_front(run_dir: Path) -> Front:
