@@ -12,21 +12,20 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmark_data import data_folder
-from numpy.typing import NDArray
 from output import write_json
 from scipy.stats import spearmanr
 from stsb_embeddings import SpearmanOfCosine
 from torch import Tensor
 
 from compiler.costing import CostModel
-from compiler.data import TextData, read_data
-from compiler.evaluation import encode
+from compiler.data import Split, TextData, read_data
+from compiler.evaluation import default_metric, encode, make_yardstick
 from compiler.families import Checkpoint, load_checkpoint
 from compiler.families.embedded import embedded_model
 from compiler.oneshot import (
@@ -60,23 +59,18 @@ def cost_model() -> CostModel:
     return CostModel.of(table.under([workload]), workload)
 
 
-class Likeness:
-    """Mean cosine to the dense embeddings, on sentences."""
+Likeness = Callable[[Subnet, Parameters], float]
+"""Mean cosine of a sub-network's embeddings to the dense ones."""
 
-    def __init__(self, checkpoint: Checkpoint, sentences: Sequence[tuple[str, ...]]) -> None:
-        self.runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
-        self.batches = encode(checkpoint, sentences, max_tokens=128)
-        self.dense = self._unit(lambda inputs: checkpoint.model(**inputs)[-1])
 
-    def _unit(self, run: Any) -> NDArray[Any]:
-        outputs = self.batches.outputs(run)
-        return np.asarray(outputs / np.linalg.norm(outputs, axis=1, keepdims=True))
-
-    def __call__(self, subnet: Subnet, parameters: Parameters) -> float:
-        """Of a sub-network."""
-        return float(
-            (self._unit(lambda inputs: self.runner(subnet, inputs, parameters)[-1]) * self.dense).sum(1).mean()
-        )
+def likeness(checkpoint: Checkpoint, sentences: Sequence[tuple[str, ...]]) -> Likeness:
+    """On some sentences, as a run judges networks without labels."""
+    runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
+    yardstick = make_yardstick(
+        checkpoint, Split(texts=tuple(sentences), labels=None), default_metric("embedding", None), max_tokens=128,
+        dense=lambda inputs: checkpoint.model(**inputs)[-1],
+    )  # fmt: skip
+    return lambda subnet, weights: yardstick.quality(lambda inputs: runner(subnet, inputs, weights)[-1]).metric
 
 
 class OneShot:
@@ -171,7 +165,7 @@ def one_seed(checkpoint: Checkpoint, data: TextData, seed: int) -> dict[str, Any
     dense = tuple(LayerSizes(a.heads, a.ffn_units) for _ in range(a.layers))
     dense_s = float(cost.latency_s(Counts.of([dense]))[0])
     shot, test = OneShot(checkpoint, list(dict.fromkeys(train)), seed), SpearmanOfCosine(checkpoint, data.test)
-    like = Likeness(checkpoint, list(dict.fromkeys(dev))[:400])
+    like = likeness(checkpoint, list(dict.fromkeys(dev))[:400])
     groups = Groups.of(shot.space)
     start = time.monotonic()
     exact_front(

@@ -1,7 +1,6 @@
 """`compile bench`: flags, the table on the terminal, the exit code of a file that is too slow."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,9 +56,10 @@ def bench_command(
 
 
 def _show(found: "Benchmark", output: Path | None) -> None:
+    from compiler.cli.console import answer_console
     from compiler.report.benchmark import asked, summary
 
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = answer_console()
     console.print(bench_table(found))
     lines = [summary(found), asked(found), *found["notes"]]
     if output is not None:

@@ -1,5 +1,6 @@
 """What a run looks like on a terminal: stages with a time left on stderr, the table of candidates at the end."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -7,6 +8,11 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+
+def answer_console() -> Console:
+    """Where answers go: stdout, wide enough for a table where it is no terminal."""
+    return Console(width=None if sys.stdout.isatty() else 140)
 
 
 class ConsoleMonitor:

@@ -1,12 +1,10 @@
 """`compile diff`: flags, the table on the terminal, the exit code of a run that is worse."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -27,6 +25,7 @@ def diff_command(
 ) -> None:
     """Hold the networks that two runs chose against each other, from their data alone."""
     from compiler.cli import quantities
+    from compiler.cli.console import answer_console
     from compiler.report.difference import check_difference, compare_runs
     from compiler.report.schema import read_front
 
@@ -39,7 +38,7 @@ def diff_command(
     if as_json:
         print(json.dumps(found))  # noqa: T201  this is the answer
     else:
-        console = Console(width=None if sys.stdout.isatty() else 140)
+        console = answer_console()
         console.print(figures_table(found))
         for line in found["unlike"]:
             console.print(f"not alike: {line}", highlight=False, markup=False, soft_wrap=True)

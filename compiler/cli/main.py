@@ -124,7 +124,7 @@ def compile_command(
 
 
 def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
-    from compiler.cli.console import ConsoleMonitor, result_table
+    from compiler.cli.console import ConsoleMonitor, answer_console, result_table
     from compiler.pipeline import SilentMonitor, compile_model
 
     errors = Console(stderr=True)
@@ -136,7 +136,7 @@ def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
     if as_json:
         print(json.dumps(front))  # noqa: T201  this is the answer
         return
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = answer_console()
     console.print(result_table(front))
     out = options.out
     best = next(c for c in (front["dense"], *front["candidates"]) if c["id"] == front["best"])
@@ -211,9 +211,10 @@ def _error_line(part: Any) -> str:
 def targets_command(name: Annotated[str | None, typer.Argument(help="one target in full")] = None) -> None:
     """List the catalogue: what is on this machine, which measured tables ship."""
     from compiler.cli.catalogue import describe, overview, tables_of
+    from compiler.cli.console import answer_console
     from targets import Target
 
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = answer_console()
     if name is None:
         console.print(overview())
         return

@@ -1,7 +1,6 @@
 """`compile verify`: flags, the table on the terminal, the exit code of a run that does not hold."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +21,7 @@ def verify_command(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """Check a run again: hashes, graphs, what the files compute, and budgets by measurement on the target."""
-    from compiler.cli.console import ConsoleMonitor
+    from compiler.cli.console import ConsoleMonitor, answer_console
     from compiler.pipeline.verify import check_passed, verify
 
     with ConsoleMonitor(Console(stderr=True)) as monitor:
@@ -30,7 +29,7 @@ def verify_command(
     if as_json:
         print(json.dumps(found))  # noqa: T201  this is the answer
     else:
-        console = Console(width=None if sys.stdout.isatty() else 140)
+        console = answer_console()
         console.print(checks_table(found))
         if found["timings"]:
             console.print(timings_table(found))
