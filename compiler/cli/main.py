@@ -64,7 +64,7 @@ def compile_command(
     effort: Annotated[
         str, typer.Option(help="fast: no training; balanced: + polish; thorough: super-network")
     ] = "auto",
-    space: Annotated[str, typer.Option(help="small, medium, layer or large")] = "medium",
+    space: Annotated[str, typer.Option(help="small, medium, layer, sublayer or large")] = "medium",
     search: Annotated[str, typer.Option(help="nsga2, local, random or exact")] = "nsga2",
     strategy: Annotated[str, typer.Option(help="super-network training: full, sandwich, kd, random, …")] = "full",
     objectives: Annotated[

@@ -1,4 +1,4 @@
-"""Sub-networks and the spaces they are searched in: SMALL, MEDIUM, LAYER and LARGE of the paper."""
+"""Sub-networks and the spaces they are searched in: SMALL, MEDIUM, LAYER and LARGE of the paper, and SUBLAYER."""
 
 from compiler.spaces.mixed import MixedPrecision
 from compiler.spaces.sampling import sample_stratified, sample_uniform

@@ -140,6 +140,25 @@ class Layer(Space):
         return self.lower
 
 
+class Sublayer(Space):
+    """One bit per attention sub-block, then one per FFN sub-block: each stays whole or goes whole.
+
+    Beyond the paper: He et al., "What Matters in Transformers? Not All Attention is Needed", arXiv 2406.15786, drop them apart.
+    """
+
+    def _bounds(self) -> tuple[list[int], list[int]]:
+        return [0] * (2 * self.layers), [1] * (2 * self.layers)
+
+    def counts(self, genomes: IntArray) -> Counts:
+        """All heads, all units where the bits are set."""
+        return Counts(genomes[:, : self.layers] * self.heads, genomes[:, self.layers :] * self.units)
+
+    @property
+    def smallest(self) -> IntArray:
+        """No sub-block at all."""
+        return self.lower
+
+
 class Large(Space):
     """One bit per head, then one bit per unit: L(H + U) bits, layer after layer within each part."""
 
@@ -171,7 +190,13 @@ class Large(Space):
         return genome
 
 
-SPACES: dict[str, Callable[..., Space]] = {"small": Small, "medium": Medium, "layer": Layer, "large": Large}
+SPACES: dict[str, Callable[..., Space]] = {
+    "small": Small,
+    "medium": Medium,
+    "layer": Layer,
+    "sublayer": Sublayer,
+    "large": Large,
+}
 
 
 def make_space(name: str, architecture: Architecture, *, ordering: Ordering | None = None, unit_step: int = 1) -> Space:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from compiler.export import load_sliced
+from compiler.spaces import SPACES
 from tests.cli import call, classes, scores, texts, write_rows, write_texts
 from tests.tiny import save_tiny
 
@@ -188,7 +189,7 @@ def test_a_trained_head_with_labels_needs_no_training(place):
 
 
 @pytest.mark.usefixtures("no_fresh_export")
-@pytest.mark.parametrize("space", ["small", "medium", "layer", "large"])
+@pytest.mark.parametrize("space", SPACES)
 def test_every_space(place, space):
     front = place.front("--space", space)
     assert front["space"] == space

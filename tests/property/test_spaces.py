@@ -218,6 +218,8 @@ def test_genomes_by_hand():
     assert medium.shape(np.array([0, 4, 1, 10, 0, 3])) == ((0, 10), (4, 0), (1, 3))
     layer = make_space("layer", sizes, ordering=order)
     assert layer.shape(np.array([1, 0, 1])) == ((4, 10), (0, 0), (4, 10))
+    sublayer = make_space("sublayer", sizes, ordering=order)
+    assert sublayer.shape(np.array([1, 0, 1, 0, 0, 1])) == ((4, 0), (0, 0), (4, 10))
     large = make_space("large", sizes, ordering=order)
     assert len(large.lower) == 3 * (4 + 10)
     assert sum(sum(sizes) for sizes in large.shape(large.smallest)) == 2
@@ -266,7 +268,7 @@ def test_stratified_follows_the_cost_it_is_given():
 
 
 def test_unknown_space_lists_the_names():
-    with pytest.raises(InputError, match="known: small, medium, layer, large"):
+    with pytest.raises(InputError, match="known: small, medium, layer, sublayer, large"):
         make_space("huge", MINILM)
 
 
