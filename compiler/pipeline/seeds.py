@@ -58,11 +58,11 @@ class Groups(NamedTuple):
 
 
 def _budgets_s(cost: CostModel, groups: Groups, count: int, limit_s: float | None) -> Floats:
-    """What the encoder may take [count], rising: spread over the range, or below a limit and more of them just below it."""
+    """What the encoder may take [count], rising in even ratios, or below a limit and more of them just below it."""
     full = cost.mask_s + sum(float(seconds[-1]) for seconds in groups.each(cost.attention_s, cost.ffn_s))
     least, most = (share * full for share in _SHARES_OF_FULL)
     if limit_s is None or limit_s * MARGIN - cost.base_s >= most:
-        return np.linspace(least, most, count)
+        return np.geomspace(least, most, count)
     most = max(limit_s * MARGIN - cost.base_s, least)
     far = count // 2
     return np.concatenate([np.linspace(least, 0.8 * most, far), np.linspace(0.85 * most, most, count - far)])

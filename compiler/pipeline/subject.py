@@ -20,8 +20,8 @@ from compiler.pipeline.options import Options
 from targets.errors import InputError
 
 SEARCH_EXAMPLES = 1000
-LIKENESS_SEARCH_EXAMPLES, LIKENESS_EXAMPLES = 400, 1000
-"""Of a split without labels, at most: what likeness to the dense model is read off while searching, and in the end."""
+LIKENESS_EXAMPLES = 400
+"""Of a split without labels, at most: what likeness to the dense model is read off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Subject:
 
     def search_split(self) -> Split:
         """Validation, or some examples of it."""
-        return _some(self.data.validation, SEARCH_EXAMPLES if self.labelled else LIKENESS_SEARCH_EXAMPLES)
+        return _some(self.data.validation, SEARCH_EXAMPLES if self.labelled else LIKENESS_EXAMPLES)
 
 
 def _some(split: Split, count: int) -> Split:

@@ -74,14 +74,14 @@ class Winner:
 
 
 def choose(front: Sequence[Found], limits: Mapping[str, float], count: int, along: str = "latency") -> list[Found]:
-    """At most `count` networks of a front, spread over one of its objectives; below the limits where there are some.
+    """At most `count` networks of a front, in even ratios of one of its objectives; below the limits where there are some.
 
     The best few just below the limits are always among them.
     """
     within = [f for f in front if all(f.costs[name] <= limit * MARGIN for name, limit in limits.items())]
     pool = sorted(within or front[:1], key=lambda f: f.costs[along])
     must = sorted(pool, key=lambda f: f.quality.error)[:3] if limits else []
-    spread = [pool[i] for i in spread_out(np.array([f.costs[along] for f in pool]), count)]
+    spread = [pool[i] for i in spread_out(np.log([f.costs[along] for f in pool]), count)]
     chosen = {f.id: f for f in (*must, *spread)}
     return sorted(list(chosen.values())[:count], key=lambda f: f.latency_s)
 
