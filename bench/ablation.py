@@ -38,8 +38,8 @@ from compiler.oneshot import (
     sensitivities,
 )
 from compiler.oneshot.reconstruction import one_batch, residual_sums
+from compiler.pipeline.ranking import Ranking
 from compiler.pipeline.seeds import LOCAL_SHARES, Groups
-from compiler.pipeline.weights import Ranking
 from compiler.slicing import SubnetRunner, slice_parameters
 from compiler.spaces import Counts, Subnet, make_space, sample_stratified
 from compiler.spaces.space import Medium

@@ -31,7 +31,7 @@ from compiler.export import graph_run
 from compiler.families.embedded import embedded_model
 from compiler.pipeline import Options, compile_model
 from compiler.pipeline.subject import load_subject
-from compiler.pipeline.weights import Trainer, fine_tuned
+from compiler.pipeline.training import Trainer, fine_tuned
 from compiler.store import Store
 from targets import usable_cpus
 

@@ -1,18 +1,34 @@
 """What a run looks like on a terminal: stages with a time left on stderr, the table of candidates at the end."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from compiler.pipeline import Monitor
+
 
 def answer_console() -> Console:
     """Where answers go: stdout, wide enough for a table where it is no terminal."""
     return Console(width=None if sys.stdout.isatty() else 140)
+
+
+@contextlib.contextmanager
+def progress(*, quiet: bool) -> "Iterator[Monitor]":
+    """Tells stderr how far a run is, or nobody."""
+    from compiler.pipeline import SilentMonitor
+
+    if quiet:
+        yield SilentMonitor()
+        return
+    with ConsoleMonitor(Console(stderr=True)) as monitor:
+        yield monitor
 
 
 class ConsoleMonitor:
@@ -84,10 +100,13 @@ def _row(c: Mapping[str, Any], best: str | None) -> list[str]:
         f"{latency['p90']:.2f}" if measured else "-",
         speedup,
         *_resources(c),
-        f"{metric['validation']:.4f}",
-        f"{metric['test']:.4f}",
+        *(f"{metric[split]:.4f}{_noise(metric['standard_error'][split])}" for split in ("validation", "test")),
         *others,
     ]
+
+
+def _noise(standard_error: float | None) -> str:
+    return "" if standard_error is None else f" ±{standard_error:.4f}"
 
 
 _RESOURCES: Mapping[str, tuple[str, Callable[[float], str]]] = {

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from compiler.cli.bench import bench_command
 from compiler.cli.diff import diff_command
+from compiler.cli.targets import run_targets
 from compiler.cli.verify import verify_command
 from targets.errors import InputError, ParetocError
 
@@ -40,7 +42,10 @@ def _split(text: str | None) -> tuple[str, ...] | None:
 @app.command("compile", help="Compile MODEL (a folder or hub name). The verb may be left out: compile MODEL …")
 def compile_command(
     model: Annotated[str | None, typer.Argument(help="model folder or hub name")] = None,
-    target: Annotated[str, typer.Option(help="device of the catalogue, NAME[:PRECISION]")] = "cpu",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="device of the catalogue, NAME[:PRECISION] (cpu); several: out/NAME/ for each"),
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help="fp32,int8: searched together with the structure (wins over the target's suffix)")
     ] = None,
@@ -82,7 +87,9 @@ def compile_command(
         str | None, typer.Option(help="lengths really asked, instead of --seq-len: a JSON file, or the word data")
     ] = None,
     percentile: Annotated[str, typer.Option(help="what a latency budget is held against: p50, p90, p99")] = "p50",
-    table: Annotated[Path | None, typer.Option(help="cost table measured elsewhere")] = None,
+    table: Annotated[
+        list[Path] | None, typer.Option(help="cost table measured elsewhere; of several targets, one for each")
+    ] = None,
     accept_modelled: Annotated[bool, typer.Option("--accept-modelled", help="accept a datasheet estimate")] = False,
     accept_noisy_table: Annotated[
         bool, typer.Option("--accept-noisy-table", help="accept a table above its bound")
@@ -105,6 +112,7 @@ def compile_command(
         raise InputError("no model: give a folder or hub name\nor try the built-in example: compile --demo")
     if model is not None and demo:
         raise InputError(f"--demo compiles its own model; leave out {model!r} or --demo")
+    targets, tables = target or ["cpu"], table or []
     budgets = Budgets(
         max_latency_s=None if max_latency is None else quantities.seconds(max_latency, "--max-latency"),
         min_speedup=None if min_speedup is None else quantities.ratio(min_speedup, "--min-speedup"),
@@ -112,27 +120,28 @@ def compile_command(
         max_drop=None if max_drop is None else quantities.share(max_drop, "--max-drop"),
     )
     options = Options(
-        model=model or "", target=target, precisions=_split(precision), data=data, demo=demo, out=out, task=task,
+        model=model or "", target=targets[0], precisions=_split(precision), data=data, demo=demo, out=out, task=task,
         text_columns=_split(text_columns), label_column=label_column, encoding=encoding, header=header,
         metric=metric, pooling=pooling, prompt=prompt, effort=effort, space=space, search=search, strategy=strategy,
         objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
-        runtime=runtime, percentile=percentile, traffic=traffic, table=table, accept_modelled=accept_modelled,
+        runtime=runtime, percentile=percentile, traffic=traffic, accept_modelled=accept_modelled,
         accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, winners=winners, seed=seed,
         fresh=fresh, cache=cache, trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    _run(options, as_json=as_json, quiet=quiet)
+    if len(targets) > 1:
+        run_targets(options, targets, tables, as_json=as_json, quiet=quiet)
+    elif len(tables) > 1:
+        raise InputError(f"--table is given {len(tables)} times for one target\ngive one table a target at most")
+    else:
+        _run(replace(options, table=tables[0] if tables else None), as_json=as_json, quiet=quiet)
 
 
 def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
-    from compiler.cli.console import ConsoleMonitor, answer_console, result_table
-    from compiler.pipeline import SilentMonitor, compile_model
+    from compiler.cli.console import answer_console, progress, result_table
+    from compiler.pipeline import compile_model
 
-    errors = Console(stderr=True)
-    if quiet:
-        front = compile_model(options, SilentMonitor())
-    else:
-        with ConsoleMonitor(errors) as monitor:
-            front = compile_model(options, monitor)
+    with progress(quiet=quiet) as monitor:
+        front = compile_model(options, monitor)
     if as_json:
         print(json.dumps(front))  # noqa: T201  this is the answer
         return
@@ -249,10 +258,12 @@ def cache_command(
 
 @app.command("report")
 def report_command(folder: Annotated[Path, typer.Argument(help="run directory")]) -> None:
-    """Rebuild report.html from a run's data."""
+    """Rebuild report.html from a run's data; of several targets, the page that compares them."""
+    from compiler.report.comparison import FILE, rewrite_comparison
     from compiler.report.html import write_report
 
-    print(write_report(folder))  # noqa: T201
+    rebuild = rewrite_comparison if (folder / FILE).is_file() else write_report
+    print(rebuild(folder))  # noqa: T201
 
 
 app.command("bench")(bench_command)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.evaluation.noise import Score, by_kind, pearson_values, spearman_values
 from targets.errors import InputError
 
 Array = NDArray[Any]
@@ -17,18 +18,24 @@ class Metric:
     """A figure of quality, higher is better; the error that is minimised is 1 - score.
 
     `score(outputs, reference)` takes logits [N, classes] and class ids [N], scores [N, 1] and scores [N], or embeddings
-    [N, hidden] and the dense model's [N, hidden].
+    [N, hidden] and the dense model's [N, hidden]. `values` gives each example's part in it [N]: their mean is the score, to
+    first order, and their spread says how uncertain it is (`compiler.evaluation.noise`).
     """
 
     name: str
     task: str
     description: str
     score: Callable[[Array, Array], float]
+    values: Callable[[Array, Array], Array]
+
+
+def _hits(logits: Array, labels: Array) -> Array:
+    return np.asarray(logits.argmax(axis=1) == labels, dtype=np.float64)
 
 
 def accuracy(logits: Array, labels: Array) -> float:
     """Share of examples whose largest logit is the label's."""
-    return float((logits.argmax(axis=1) == labels).mean())
+    return float(_hits(logits, labels).mean())
 
 
 def f1(logits: Array, labels: Array) -> float:
@@ -44,6 +51,11 @@ def matthews(logits: Array, labels: Array) -> float:
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(labels, logits.argmax(axis=1)))
+
+
+def _by_confusion(score: Score) -> Callable[[Array, Array], Array]:
+    """Values of what depends on the counts of (class, prediction) alone."""
+    return lambda logits, labels: by_kind(score, logits, labels, labels * logits.shape[1] + logits.argmax(axis=1))
 
 
 def _correlation(name: str, outputs: Array, scores: Array) -> float:
@@ -68,9 +80,13 @@ def _unit(embeddings: Array) -> Array:
     return np.asarray(embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12))
 
 
+def _cosines(embeddings: Array, dense: Array) -> Array:
+    return np.asarray((_unit(embeddings) * _unit(dense)).sum(axis=1))
+
+
 def mean_cosine(embeddings: Array, dense: Array) -> float:
     """Mean cosine between each embedding and the dense model's of the same text."""
-    return float((_unit(embeddings) * _unit(dense)).sum(axis=1).mean())
+    return float(_cosines(embeddings, dense).mean())
 
 
 def _nearest(embeddings: Array, k: int) -> Array:
@@ -79,34 +95,66 @@ def _nearest(embeddings: Array, k: int) -> Array:
     return np.argpartition(-similarity, k - 1, axis=1)[:, :k]
 
 
-def neighbour_overlap(embeddings: Array, dense: Array, k: int = 10) -> float:
-    """Share of each text's k nearest neighbours (cosine, among the other texts) that both models agree on."""
+def _overlaps(embeddings: Array, dense: Array, k: int = 10) -> Array:
     k = min(k, len(dense) - 1)
     if k < 1:
-        return 1.0
+        return np.ones(len(dense))
     ours, theirs = _nearest(embeddings, k), _nearest(dense, k)
-    return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(ours, theirs, strict=True)]))
+    return np.array([len(set(a) & set(b)) / k for a, b in zip(ours, theirs, strict=True)])
+
+
+def neighbour_overlap(embeddings: Array, dense: Array, k: int = 10) -> float:
+    """Share of each text's k nearest neighbours (cosine, among the other texts) that both models agree on."""
+    return float(_overlaps(embeddings, dense, k).mean())
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric(name="accuracy", task="classification", description="share of correct classes", score=accuracy),
-        Metric(name="f1", task="classification", description="F1 (of class 1, or macro)", score=f1),
-        Metric(name="matthews", task="classification", description="Matthews correlation", score=matthews),
-        Metric(name="spearman", task="regression", description="Spearman rank correlation", score=spearman),
-        Metric(name="pearson", task="regression", description="Pearson correlation", score=pearson),
+        Metric(
+            name="accuracy", task="classification", description="share of correct classes", score=accuracy, values=_hits
+        ),
+        Metric(
+            name="f1",
+            task="classification",
+            description="F1 (of class 1, or macro)",
+            score=f1,
+            values=_by_confusion(f1),
+        ),
+        Metric(
+            name="matthews",
+            task="classification",
+            description="Matthews correlation",
+            score=matthews,
+            values=_by_confusion(matthews),
+        ),
+        Metric(
+            name="spearman",
+            task="regression",
+            description="Spearman rank correlation",
+            score=spearman,
+            values=lambda outputs, scores: spearman_values(outputs[:, 0], scores),
+        ),
+        Metric(
+            name="pearson",
+            task="regression",
+            description="Pearson correlation",
+            score=pearson,
+            values=lambda outputs, scores: pearson_values(outputs[:, 0], scores),
+        ),
         Metric(
             name="mean_cosine",
             task="embedding",
             description="mean cosine to the dense model's embeddings",
             score=mean_cosine,
+            values=_cosines,
         ),
         Metric(
             name="neighbour_overlap_at_10",
             task="embedding",
             description="share of the 10 nearest neighbours kept",
             score=neighbour_overlap,
+            values=_overlaps,
         ),
     )
 }

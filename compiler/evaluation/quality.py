@@ -1,7 +1,7 @@
 """The yardstick of one run: which metric, on which examples, against what."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from compiler.data import Split
 from compiler.evaluation.batches import Batches, Run, encode
 from compiler.evaluation.metrics import METRICS, Metric
+from compiler.evaluation.noise import SURE, standard_error
 from compiler.families import Checkpoint
 
 Array = NDArray[Any]
@@ -17,15 +18,38 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """One network on one split: the metric, and the task's other metrics by name."""
+    """One network on one split: the metric, and the task's other metrics by name.
+
+    `values` [N] are the examples' parts in the metric (`compiler.evaluation.metrics.Metric`), empty where nothing was judged.
+    """
 
     metric: float
     others: Mapping[str, float]
+    values: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
 
     @property
     def error(self) -> float:
         """What the search minimises: 1 - metric."""
         return 1.0 - self.metric
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the metric, over examples; None where it is not known."""
+        return standard_error(self.values)
+
+    def differs(self, other: "Quality") -> bool:
+        """Whether the metrics of two networks on the same examples are further apart than the examples' chance explains."""
+        noise = standard_error(self.values - other.values)
+        return abs(self.metric - other.metric) > SURE * (noise or 0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values that `from_json` turns back into the very same."""
+        return {"metric": self.metric, "others": dict(self.others), "values": self.values.tolist()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Quality":
+        """The inverse of `to_json`."""
+        return cls(metric=data["metric"], others=data["others"], values=np.array(data["values"], dtype=np.float64))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +68,11 @@ class Yardstick:
     def score(self, outputs: Array) -> Quality:
         """The metrics of outputs [examples, values]; outputs that are not finite score as the worst possible."""
         if not np.isfinite(outputs).all():
-            return Quality(metric=0.0, others={m.name: 0.0 for m in self.others})
+            return Quality(metric=0.0, others={m.name: 0.0 for m in self.others}, values=np.zeros(len(outputs)))
         return Quality(
             metric=self.metric.score(outputs, self.reference),
             others={m.name: m.score(outputs, self.reference) for m in self.others},
+            values=np.asarray(self.metric.values(outputs, self.reference), dtype=np.float64),
         )
 
     def quality(self, run: Run) -> Quality:

@@ -51,7 +51,19 @@ def _shape(shape: Shape) -> dict[str, list[int]]:
 
 def _metric(name: str, validation: Quality, test: Quality) -> dict[str, Any]:
     others = {n: {"validation": validation.others[n], "test": test.others[n]} for n in validation.others}
-    return {"name": name, "validation": validation.metric, "test": test.metric, "others": others}
+    return {
+        "name": name,
+        "validation": validation.metric,
+        "test": test.metric,
+        "standard_error": {"validation": validation.standard_error, "test": test.standard_error},
+        "others": others,
+    }
+
+
+def _same_as(winner: Winner, outcome: Outcome) -> list[str]:
+    """The candidates whose metric on validation cannot be told from this one's, example by example."""
+    others = (w for w in (outcome.dense, *outcome.winners) if w.id != winner.id)
+    return [w.id for w in others if not w.validation.differs(winner.validation)]
 
 
 def _measured(winner: Winner) -> dict[str, Any] | None:
@@ -122,6 +134,7 @@ def candidate(winner: Winner, outcome: Outcome) -> dict[str, Any]:
         "shape": _shape(winner.found.subnet.shape),
         "error": winner.validation.error,
         "metric": _metric(outcome.subject.metric.name, winner.validation, winner.test),
+        "same_as": _same_as(winner, outcome),
         "predicted": _predicted(winner, outcome),
         "measured": _measured(winner),
         "roofline_share": _roofline_share(winner, outcome),
@@ -212,7 +225,7 @@ def _rows(outcome: Outcome) -> str:
     writer = csv.writer(text, lineterminator="\n")
     others = [name for name in ("memory", "energy", "throughput") if name in outcome.dense.found.costs]
     writer.writerow([
-        "id", "error", "latency_ms", "latency_source", "precision", "parameters", *map(_COLUMNS.get, others),
+        "id", "error", "standard_error", "latency_ms", "latency_source", "precision", "parameters", *map(_COLUMNS.get, others),
         "heads", "ffn_units", "on_front",
     ])  # fmt: skip
     for found in outcome.evaluated:
@@ -220,6 +233,7 @@ def _rows(outcome: Outcome) -> str:
         writer.writerow([
             found.id,
             f"{found.quality.error:.6f}",
+            "" if found.quality.standard_error is None else f"{found.quality.standard_error:.6f}",
             f"{found.latency_s * 1e3:.6f}",
             outcome.costs[found.precision].estimate(found.subnet.shape).source,
             found.precision,

@@ -2,20 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.costing import Costs
-from compiler.evaluation import Quality, Run, Yardstick
+from compiler.evaluation import Quality, Run
 from compiler.export import ModelWorkbench, graph_run
+from compiler.pipeline.learned import Learned
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
 from compiler.pipeline.seeds import find_seeds
-from compiler.pipeline.subject import Subject
-from compiler.pipeline.weights import Ranking, Weights
 from compiler.search import is_nondominated, make_method
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Counts, MixedPrecision, Space, Subnet, sample_stratified
@@ -24,6 +22,9 @@ from compiler.spaces.subnet import IntArray
 from compiler.store import Store, key_of
 from profilers import LayerSizes
 from targets import usable_cpus
+
+AS_SERVED = ("int8",)
+"""Precisions whose networks are judged as the files that ship; the others follow fp32 closely and are judged in it."""
 
 EVALUATIONS = {"fast": 40, "balanced": 80, "thorough": 100}
 SEEDS = 16
@@ -59,26 +60,24 @@ class Hunt:
 
     def __init__(
         self,
-        subject: Subject,
+        learned: Learned,
         shapes: Space,
         costs: Mapping[str, Costs],
         precisions: tuple[str, ...],
         bench: ModelWorkbench,
-        weights: Weights,
-        yardstick: Yardstick,
         store: Store,
     ) -> None:
-        self.subject, self.shapes, self.costs, self.precisions = subject, shapes, costs, precisions
+        self.learned, self.shapes, self.costs, self.precisions = learned, shapes, costs, precisions
         self.space = MixedPrecision.of(shapes, precisions)
-        self.bench, self.weights, self.yardstick, self.store = bench, weights, yardstick, store
-        self.runner = SubnetRunner(subject.checkpoint.model, subject.checkpoint.architecture)
+        self.subject, self.bench, self.store = learned.subject, bench, store
+        self.about = learned.about
+        self.runner = SubnetRunner(self.subject.checkpoint.model, self.subject.checkpoint.architecture)
         self.found: dict[tuple[str, str], Found] = {}
-        self.about: dict[str, Any] = {}
         self.gap: float | None = None
 
     def run(self, subnet: Subnet, parameters: Mapping[str, Tensor], precision: str) -> Run:
         """What the yardstick runs: a sub-network with given weights; a quantised one as it will be served."""
-        if precision == "int8":
+        if precision in AS_SERVED:
             return graph_run(self.bench.graph(subnet, parameters, precision), usable_cpus())
         return lambda inputs: self.runner(subnet, inputs, parameters)[-1]
 
@@ -86,9 +85,7 @@ class Hunt:
         """Quality on the search split, and predicted costs."""
         key = (subnet.digest, precision)
         if key not in self.found:
-            self.found[key] = self.costed(
-                f"n{len(self.found):03d}", subnet, precision, self._quality(subnet, precision)
-            )
+            self.found[key] = self.costed(f"n{len(self.found):03d}", subnet, precision, self.quality(subnet, precision))
         return self.found[key]
 
     def costed(self, name: str, subnet: Subnet, precision: str, quality: Quality) -> Found:
@@ -108,26 +105,28 @@ class Hunt:
         assert throughput is not None  # noqa: S101  the caller asked
         return int(throughput.best(Counts.of([found.subnet.shape]))[0][0])
 
-    def _quality(self, subnet: Subnet, precision: str) -> Quality:
-        key = key_of([self.about, subnet.digest, precision])
+    def quality(self, subnet: Subnet, precision: str) -> Quality:
+        """How good a sub-network is while searching, from the store where it was evaluated before, for whatever target."""
+        key = key_of([self.about, subnet.digest, judged_in(precision)])
         stored = self.store.get("evaluated", key)
         if stored is not None:
-            return Quality(**stored)
-        quality = self.yardstick.quality(self.run(subnet, self.weights.searched(subnet), precision))
-        self.store.put("evaluated", key, {"metric": quality.metric, "others": dict(quality.others)})
+            return Quality.from_json(stored)
+        parameters = self.learned.weights.searched(subnet)
+        quality = self.learned.search.quality(self.run(subnet, parameters, precision))
+        self.store.put("evaluated", key, quality.to_json())
         return quality
 
     def objectives(self, found: list[Found], names: tuple[str, ...]) -> Floats:
         """[n, 1 + objectives]: error first, all minimised."""
         return np.array([[f.quality.error, *(f.costs[name] for name in names)] for f in found])
 
-    def search(self, options: Options, ranking: Ranking, limits: Mapping[str, float], monitor: Monitor) -> list[Found]:
+    def search(self, options: Options, limits: Mapping[str, float], monitor: Monitor) -> list[Found]:
         """Ask, evaluate, tell, until the evaluations are spent; the non-dominated ones, fastest first.
 
         What is predicted above a limit (`compiler.pipeline.limits.ceilings`) is told as failed and costs no evaluation.
         """
         total = options.evaluations or EVALUATIONS[self.subject.effort]
-        seeds = self._seeds(ranking, total // 2 if options.search == "exact" else SEEDS, limits)
+        seeds = self._seeds(total // 2 if options.search == "exact" else SEEDS, limits)
         method = make_method(options.search, self.space, self._draw, seed=options.seed, seeds=seeds)
         asked = refused = 0
         while asked < total and refused < _REFUSALS * total:
@@ -166,19 +165,25 @@ class Hunt:
             return genomes
         return np.column_stack([genomes, rng.integers(len(self.precisions), size=n)])
 
-    def _seeds(self, ranking: Ranking, count: int, limits: Mapping[str, float]) -> IntArray | None:
+    def _seeds(self, count: int, limits: Mapping[str, float]) -> IntArray | None:
         """As many allocations in every precision. Only MEDIUM can hold them; other spaces start without."""
         shapes = self.shapes
         if not isinstance(shapes, Medium):
             return None
         genomes = []
         for i, precision in enumerate(self.precisions):
-            seeds = find_seeds(shapes, self.costs[precision], ranking, count // len(self.precisions), limits)
+            costs, ranking = self.costs[precision], self.learned.ranking
+            seeds = find_seeds(shapes, costs, ranking, count // len(self.precisions), limits)
             if seeds.gap is not None:
                 self.gap = max(self.gap or 0.0, seeds.gap)
             mixed = self.space is not shapes
             genomes.append(np.pad(seeds.genomes, ((0, 0), (0, int(mixed))), constant_values=i))
         return np.concatenate(genomes)
+
+
+def judged_in(precision: str) -> str:
+    """The precision that a network's quality is taken in: of those that are judged alike, all find it in the store."""
+    return precision if precision in AS_SERVED else "fp32"
 
 
 def dense_subnet(space: Space) -> Subnet:

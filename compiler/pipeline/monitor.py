@@ -1,5 +1,8 @@
 """What a run tells whoever watches it."""
 
+import contextlib
+import time
+from collections.abc import Iterator
 from typing import Protocol
 
 
@@ -27,3 +30,19 @@ class SilentMonitor:
 
     def note(self, text: str) -> None:
         """Ignored."""
+
+
+class Stages:
+    """Names each stage to a monitor and takes its time; `of` is said with the name where there are several of a kind."""
+
+    def __init__(self, monitor: Monitor, of: str = "") -> None:
+        self.monitor, self.of = monitor, of
+        self.timings_s: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Run a stage."""
+        self.monitor.stage(f"{name}, {self.of}" if self.of else name)
+        start = time.monotonic()
+        yield
+        self.timings_s[name] = time.monotonic() - start

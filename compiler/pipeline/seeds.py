@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from compiler.costing import CostModel, Costs
 from compiler.oneshot import Constraint, allocate, allocate_constrained
 from compiler.pipeline.limits import MARGIN
-from compiler.pipeline.weights import Ranking
+from compiler.pipeline.ranking import Ranking
 from compiler.spaces.space import Medium
 from compiler.spaces.subnet import IntArray
 from profilers.memory_model import MemoryModel

@@ -1,135 +1,23 @@
-"""Weights worth searching: the dense model, and how a sub-network gets its weights at each effort."""
+"""How a sub-network gets its weights at each effort."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from compiler.costing import CostModel
-from compiler.evaluation import Batches, encode
-from compiler.oneshot import (
-    Calibration,
-    Reconstructor,
-    SubBlock,
-    calibrate,
-    rank_sub_blocks,
-    reconstruct,
-    sensitivities,
-)
+from compiler.oneshot import Reconstructor, reconstruct
 from compiler.oneshot.reconstruction import one_batch, residual_sums
-from compiler.pipeline.monitor import Monitor
-from compiler.pipeline.options import Options
-from compiler.pipeline.subject import Subject, as_arrays, as_tensors, detached
+from compiler.pipeline.ranking import Ranking, ranking_about
+from compiler.pipeline.subject import as_arrays, as_tensors, detached
+from compiler.pipeline.training import Parameters, Trainer, supernet_about
 from compiler.slicing import slice_parameters
-from compiler.spaces import Ordering, Subnet, make_space
-from compiler.store import Store, key_of
-from compiler.supernet import TrainingOptions, fine_tune, polish, train_supernet
+from compiler.spaces import Subnet
+from compiler.store import key_of
+from compiler.supernet import TrainingOptions, polish
 
 PARAMETERS_AT_ONCE = 200_000_000
 """Polished in one job at most: each takes sixteen bytes, with its gradient and the optimiser's two moments."""
-
-CALIBRATION_TEXTS = 1000
-CALIBRATION_TOKENS = 16_000
-Parameters = Mapping[str, Tensor]
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trainer:
-    """Runs training stages of one run: stored results first, working folders in the store otherwise."""
-
-    subject: Subject
-    store: Store
-    options: Options
-    monitor: Monitor
-
-    def training_options(self, **changes: Any) -> TrainingOptions:
-        """The run's training options."""
-        epochs = self.options.epochs
-        values: dict[str, Any] = {"seed": self.options.seed, "strategy": self.options.strategy}
-        return TrainingOptions(**{**values, **({} if epochs is None else {"epochs": epochs}), **changes})
-
-    def stage(self, name: str, about: dict[str, Any], train: Callable[[Path], Parameters]) -> dict[str, Tensor]:
-        """Trained parameters, from the store where this very training was finished before."""
-        key = key_of(about)
-        stored = self.store.get_arrays(name, key)
-        if stored is not None:
-            return as_tensors(stored)
-        parameters = train(self.store.folder(name, key))
-        self.store.put_arrays(name, key, as_arrays(parameters))
-        return dict(parameters)
-
-    def progress(self, fraction: float, _: str) -> None:
-        """Pass a trainer's progress on."""
-        self.monitor.progress(fraction)
-
-
-def fine_tuned(trainer: Trainer) -> dict[str, Tensor]:
-    """The dense baseline: ordinary fine-tuning on the train split."""
-    subject, options = trainer.subject, trainer.training_options()
-    return trainer.stage(
-        "fine-tuned",
-        subject.key(training=repr(options)),
-        lambda folder: fine_tune(
-            subject.checkpoint,
-            subject.data.train.texts,
-            subject.data.train.labels,
-            options=options,
-            max_tokens=subject.max_tokens,
-            work_dir=folder,
-            progress=trainer.progress,
-        ),
-    )
-
-
-def calibration_batches(subject: Subject, seed: int) -> Batches:
-    """A few texts of the train split, about sixteen thousand tokens at most."""
-    texts = subject.data.train.texts
-    rows = np.random.default_rng(seed).permutation(len(texts))[:CALIBRATION_TEXTS]
-    chosen = [texts[row] for row in rows]
-    length = encode(subject.checkpoint, chosen[:64], max_tokens=subject.max_tokens).tokens / min(64, len(chosen))
-    count = max(16, int(CALIBRATION_TOKENS / length))
-    return encode(subject.checkpoint, chosen[:count], max_tokens=subject.max_tokens)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranking:
-    """What calibration text gave: Grams, importance order, and the loss of every size."""
-
-    batches: Batches
-    calibration: Calibration
-    ordering: Ordering
-    blocks: Mapping[tuple[int, str], SubBlock]
-
-    def losses(self, local: float) -> dict[tuple[int, str], Floats]:
-        """What each size of each sub-block loses, as a share of what all lose together when they are gone.
-
-        `local` is how much of it is counted where it arises; the rest at the network's output, to first order. That is
-        the better guide while little is cut, and blind to what later layers make of large errors.
-        """
-        whole = [
-            sum(float(b.losses[0]) for b in self.blocks.values()),
-            sum(float(b.local[0]) for b in self.blocks.values()),
-        ]
-        return {
-            key: (1 - local) * block.losses / whole[0] + local * block.local / whole[1]
-            for key, block in self.blocks.items()
-        }
-
-
-def rank(subject: Subject, monitor: Monitor, seed: int) -> Ranking:
-    """Calibrate on the (trained) dense model and rank heads and units."""
-    batches = calibration_batches(subject, seed)
-    calibration = calibrate(subject.checkpoint, batches, lambda f: monitor.progress(f / 2))
-    sensitivity = sensitivities(subject.checkpoint, batches, seed=seed)
-    monitor.progress(0.7)
-    ordering, blocks = rank_sub_blocks(subject.checkpoint, calibration, sensitivity)
-    monitor.progress(1.0)
-    return Ranking(batches=batches, calibration=calibration, ordering=ordering, blocks=blocks)
 
 
 class Weights:
@@ -141,6 +29,13 @@ class Weights:
         self.dense = detached(dict(self.subject.checkpoint.model.backbone.named_parameters()))
         self._reconstructor = Reconstructor(self.subject.checkpoint, ranking.calibration)
         self._targets: Any = None
+
+    @property
+    def about(self) -> str:
+        """What the weights of any sub-network depend on."""
+        if self.supernet is None:
+            return key_of(["re-solved", ranking_about(self.trainer)])
+        return key_of(["super-network", supernet_about(self.trainer, self.ranking.ordering)])
 
     def searched(self, subnet: Subnet) -> dict[str, Tensor]:
         """Weights to judge a candidate with."""
@@ -161,40 +56,46 @@ class Weights:
         return reconstruct(checkpoint, subnet, parameters, *self._targets)
 
     def polished(self, starts: Mapping[Subnet, Parameters]) -> dict[Subnet, Parameters]:
-        """Weights to ship: sub-networks distilled from the dense one, as many in one job as memory allows."""
-        finished: dict[Subnet, Parameters] = {}
-        for job in _jobs(starts):
-            finished |= self._distilled(job)
+        """Weights to ship: sub-networks distilled from the dense one, as many in one job as memory allows.
+
+        They learn side by side and apart: each is stored alone, and what was polished before in other company is not
+        polished again.
+        """
+        store, keys = self.trainer.store, self._polish_keys(starts)
+        stored = {subnet: store.get_arrays("polished", key) for subnet, key in keys.items()}
+        finished: dict[Subnet, Parameters] = {
+            s: as_tensors(arrays) for s, arrays in stored.items() if arrays is not None
+        }
+        for job in _jobs({subnet: start for subnet, start in starts.items() if subnet not in finished}):
+            folder = store.folder("polished", key_of([keys[subnet] for subnet in job]))
+            for subnet, trained in zip(job, self._distilled(job, folder), strict=True):
+                store.put_arrays("polished", keys[subnet], as_arrays(trained))
+                finished[subnet] = trained
         return finished
 
-    def _distilled(self, starts: Mapping[Subnet, Parameters]) -> dict[Subnet, Parameters]:
-        subject, trainer = self.subject, self.trainer
-        epochs = 0.5 * trainer.training_options().epochs
-        options = trainer.training_options(epochs=epochs, dropout=0.0, temperature=2.0)
-        digests = [[subnet.digest, _digest(parameters)] for subnet, parameters in starts.items()]
-        about = subject.key(training=repr(options), subnets=digests, dense=_digest(self.dense))
-        train = subject.data.train
+    def _polish_options(self) -> TrainingOptions:
+        epochs = 0.5 * self.trainer.training_options().epochs
+        return self.trainer.training_options(epochs=epochs, dropout=0.0, temperature=2.0)
 
-        def job(folder: Path) -> Parameters:
-            trained = polish(
-                subject.checkpoint,
-                self.dense,
-                list(starts),
-                list(starts.values()),
-                texts=train.texts,
-                labels=train.labels,
-                options=options,
-                max_tokens=subject.max_tokens,
-                work_dir=folder,
-                progress=trainer.progress,
-            )
-            return {f"{row}/{name}": tensor for row, own in enumerate(trained) for name, tensor in own.items()}
+    def _polish_keys(self, starts: Mapping[Subnet, Parameters]) -> dict[Subnet, str]:
+        about = self.subject.key(training=repr(self._polish_options()), dense=digest_of(self.dense))
+        return {subnet: key_of([about, subnet.digest, digest_of(start)]) for subnet, start in starts.items()}
 
-        stored = trainer.stage("polished", about, job)
-        return {
-            subnet: {name: stored[f"{row}/{name}"] for name in parameters}
-            for row, (subnet, parameters) in enumerate(starts.items())
-        }
+    def _distilled(self, starts: Mapping[Subnet, Parameters], folder: Path) -> list[dict[str, Tensor]]:
+        """One job, from its last checkpoint where it was killed."""
+        subject, train = self.subject, self.subject.data.train
+        return polish(
+            subject.checkpoint,
+            self.dense,
+            list(starts),
+            list(starts.values()),
+            texts=train.texts,
+            labels=train.labels,
+            options=self._polish_options(),
+            max_tokens=subject.max_tokens,
+            work_dir=folder,
+            progress=self.trainer.progress,
+        )
 
 
 def _jobs(starts: Mapping[Subnet, Parameters]) -> Iterator[dict[Subnet, Parameters]]:
@@ -212,7 +113,8 @@ def _jobs(starts: Mapping[Subnet, Parameters]) -> Iterator[dict[Subnet, Paramete
         yield group
 
 
-def _digest(parameters: Parameters) -> str:
+def digest_of(parameters: Parameters) -> str:
+    """Sha-256 of parameters, names and values."""
     import hashlib
 
     digest = hashlib.sha256()
@@ -220,33 +122,3 @@ def _digest(parameters: Parameters) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def supernet_weights(
-    trainer: Trainer, ordering: Ordering, unit_step: int, cost: CostModel, start: Parameters
-) -> dict[str, Tensor]:
-    """Train the super-network from the weights the run began with, in the importance order of the dense model."""
-    subject, options = trainer.subject, trainer.training_options()
-    space = make_space(trainer.options.space, subject.checkpoint.architecture, ordering=ordering, unit_step=unit_step)
-    orders = [[int(i) for i in order] for order in (*ordering.heads, *ordering.units)]
-    trained = {n: p.detach().clone() for n, p in subject.checkpoint.model.backbone.named_parameters()}
-    about = subject.key(training=repr(options), space=trainer.options.space, unit_step=unit_step, order=key_of(orders))
-
-    def train(folder: Path) -> Parameters:
-        subject.set_dense(start)
-        try:
-            return train_supernet(
-                subject.checkpoint,
-                subject.data.train.texts,
-                subject.data.train.labels,
-                space=space,
-                cost=cost.latency_s,
-                options=options,
-                max_tokens=subject.max_tokens,
-                work_dir=folder,
-                progress=trainer.progress,
-            )
-        finally:
-            subject.set_dense(trained)
-
-    return trainer.stage("supernet", about, train)

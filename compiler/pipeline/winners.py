@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from compiler.evaluation import Quality, Yardstick
+from compiler.evaluation import Quality
 from compiler.export import Artifact, ModelWorkbench, write_artifact
 from compiler.export.tensorrt import shape_profile, write_recipe
 from compiler.pipeline.costs import Device, StoreRecorder
-from compiler.pipeline.hunt import Found, Hunt
+from compiler.pipeline.hunt import Found, Hunt, judged_in
 from compiler.pipeline.limits import MARGIN
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Budgets, Options
 from compiler.pipeline.resources import Resources
 from compiler.pipeline.subject import as_arrays, as_tensors
+from compiler.pipeline.weights import digest_of
 from compiler.search import spread_out
 from compiler.spaces import Subnet
 from compiler.store import Store, key_of
@@ -92,33 +93,38 @@ def dense_elsewhere(hunt: Hunt, dense: Found) -> list[Found]:
     return [hunt.costed(f"dense-{p}", dense.subnet, p, dense.quality) for p in others]
 
 
-def finish(
-    hunt: Hunt, chosen: Sequence[Found], store: Store, validation: Yardstick, test: Yardstick, monitor: Monitor
-) -> list[Winner]:
+def finish(hunt: Hunt, chosen: Sequence[Found], monitor: Monitor) -> list[Winner]:
     """Final weights of the chosen networks and their metrics on validation and test."""
+    store, weights = hunt.store, hunt.learned.weights
     subnets = {found.subnet.digest: found.subnet for found in chosen}
     final: dict[Subnet, Any] = {}
     for subnet in subnets.values():
         key = key_of([hunt.about, "corrected", subnet.digest])
         stored = store.get_arrays("final", key)
-        final[subnet] = as_tensors(stored) if stored is not None else hunt.weights.corrected(subnet)
+        final[subnet] = as_tensors(stored) if stored is not None else weights.corrected(subnet)
         if stored is None:
             store.put_arrays("final", key, as_arrays(final[subnet]))
         monitor.progress(len(final) / len(subnets))
     if hunt.subject.effort != "fast":
-        final = hunt.weights.polished(final)
-    return [scored(hunt, found, final[subnets[found.subnet.digest]], validation, test) for found in chosen]
+        final = weights.polished(final)
+    return [scored(hunt, found, final[subnets[found.subnet.digest]]) for found in chosen]
 
 
-def scored(
-    hunt: Hunt, found: Found, parameters: Mapping[str, Tensor], validation: Yardstick, test: Yardstick
-) -> Winner:
-    """A winner with its metrics on both splits."""
-    run = hunt.run(found.subnet, parameters, found.precision)
-    return Winner(found=found, parameters=parameters, validation=validation.quality(run), test=test.quality(run))
+def scored(hunt: Hunt, found: Found, parameters: Mapping[str, Tensor]) -> Winner:
+    """A winner with its metrics on both splits, from the store where these very weights were scored before."""
+    splits = (hunt.learned.validation, hunt.learned.test)
+    about = hunt.subject.key(examples=[len(split.batches) for split in splits])
+    key = key_of([about, found.subnet.digest, digest_of(parameters), judged_in(found.precision)])
+    stored = hunt.store.get("scored", key)
+    if stored is None:
+        run = hunt.run(found.subnet, parameters, found.precision)
+        stored = [split.quality(run).to_json() for split in splits]
+        hunt.store.put("scored", key, stored)
+    validation, test = map(Quality.from_json, stored)
+    return Winner(found=found, parameters=parameters, validation=validation, test=test)
 
 
-def write(winner: Winner, out: Path, hunt: Hunt, validation: Yardstick) -> Winner:
+def write(winner: Winner, out: Path, hunt: Hunt) -> Winner:
     """Write a winner's files and check them."""
     checkpoint = hunt.subject.checkpoint
     metadata = {
@@ -130,7 +136,7 @@ def write(winner: Winner, out: Path, hunt: Hunt, validation: Yardstick) -> Winne
         f"validation_{hunt.subject.metric.name}": f"{winner.validation.metric:.6f}",
     }
     artifact = write_artifact(
-        out / winner.id, hunt.bench, winner.found.subnet, winner.parameters, validation.batches, metadata,
+        out / winner.id, hunt.bench, winner.found.subnet, winner.parameters, hunt.learned.validation.batches, metadata,
         winner.found.precision,
     )  # fmt: skip
     return replace(winner, artifact=artifact)
@@ -319,16 +325,24 @@ def best_of(
 ) -> Winner:
     """What the budgets select: the least error under a budget of latency or memory, the fastest under a bound on the error.
 
-    Without budgets: the fastest that keeps the share `keep` of the dense metric, else the most accurate. BudgetError naming the nearest candidate where none meets them.
+    Without budgets: the fastest that keeps the share `keep` of the dense metric, else that of least error. Of those which
+    validation cannot tell from the least error it is the fastest. BudgetError naming the nearest candidate where none
+    meets the budgets.
     """
     allowed = [w for w in winners if verdicts[w.id].status != "missed"]
     if not allowed:
         raise BudgetError(_nearest(winners, dense))
     if any(limit is not None for limit in (budgets.max_latency_s, budgets.min_speedup, budgets.max_memory_bytes)):
-        return min(allowed, key=lambda w: w.validation.error)
+        return _most_accurate(allowed)
     share = keep if budgets.max_drop is None else 1 - budgets.max_drop
     keeping = [w for w in allowed if w.validation.metric >= share * dense.validation.metric]
-    return min(keeping, key=_cost) if keeping else min(allowed, key=lambda w: w.validation.error)
+    return min(keeping, key=_cost) if keeping else _most_accurate(allowed)
+
+
+def _most_accurate(winners: Sequence[Winner]) -> Winner:
+    """The fastest of those that are not known to be worse than the one of least error."""
+    least = min(winners, key=lambda w: w.validation.error)
+    return min((w for w in winners if not w.validation.differs(least.validation)), key=_cost)
 
 
 def _cost(winner: Winner) -> float:

@@ -118,12 +118,20 @@ class Split(TypedDict):
     test: float | None
 
 
+class StandardError(TypedDict):
+    """Of one figure on both splits, over examples (jackknife)."""
+
+    validation: float | None
+    test: float | None
+
+
 class CandidateMetric(TypedDict):
-    """The metric of one candidate, and further figures by name."""
+    """The metric of one candidate, how uncertain it is, and further figures by name."""
 
     name: str
     validation: float
     test: float | None
+    standard_error: StandardError
     others: Mapping[str, Split]
 
 
@@ -198,6 +206,7 @@ class PeakInfo(TypedDict):
 class CandidateInfo(TypedDict):
     """One sub-network; the dense baseline has the same form and the id `dense`. `error` is on validation.
 
+    `same_as` names the candidates whose metric on validation is within the noise of this one's, paired over examples.
     `roofline_share` is the least time that the device's own peak allows, over the measured one.
     """
 
@@ -205,6 +214,7 @@ class CandidateInfo(TypedDict):
     shape: Shape
     error: float
     metric: CandidateMetric
+    same_as: list[str]
     predicted: Predicted
     measured: Measured | None
     roofline_share: float | None
@@ -271,13 +281,21 @@ def write_front(run_dir: Path, front: Front) -> None:
     write_atomically(run_dir / "front.json", (json.dumps(front, indent=1) + "\n").encode())
 
 
+def _below(folder: Path) -> str:
+    """The runs that a folder holds, one for each target, as a hint."""
+    runs = sorted(path.parent.name for path in folder.glob("*/front.json"))
+    return f" Name one of those in it: {', '.join(runs)}" if runs else ""
+
+
 def read_front(run_dir: Path) -> Front:
     """The `front.json` of a run. InputError where the folder has none, or none that this code reads."""
     path = run_dir / "front.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise InputError(f"{path} is missing: {run_dir} is not the folder of a finished run.") from None
+        raise InputError(
+            f"{path} is missing: {run_dir} is not the folder of a finished run.{_below(run_dir)}"
+        ) from None
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}. Compile again to rebuild it.") from None
     if not isinstance(content, dict):

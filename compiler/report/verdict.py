@@ -74,6 +74,10 @@ def _quality(front: Front, best: CandidateInfo) -> Markup:
     value = best["metric"]["test"] if best["metric"]["test"] is not None else best["metric"]["validation"]
     dense = front["dense"]["metric"]["test" if split == "test" else "validation"]
     name = words(front["metric"]["name"])
+    if front["dense"]["id"] in best["same_as"]:
+        return Markup(
+            "Its {} cannot be told from that of the dense model on the validation examples; on {} it is <strong>{}</strong>, dense {}."
+        ).format(name, split, score(value), score(dense))
     if dense is None or dense <= 0 or not front["metric"]["higher_is_better"]:
         return Markup("Its {} on {} is <strong>{}</strong>, dense {}.").format(name, split, score(value), score(dense))
     return Markup("It keeps <strong>{}</strong> of the {} of the dense model on {} ({} against {}).").format(

@@ -11,6 +11,7 @@ from compiler.families.table import family_of
 from compiler.oneshot import allocate, exact_front
 from compiler.search import METHODS, bisected, hypervolume, is_nondominated, make_method, spread_out
 from compiler.spaces import SPACES, MixedPrecision, Ordering, make_space, sample_stratified, sample_uniform
+from compiler.spaces.space import Medium
 from targets.errors import InputError
 
 SIZES = Architecture(
@@ -164,6 +165,21 @@ def coarse(space, genomes):
 def three(space, genomes):
     values = objectives(space, genomes)
     return np.column_stack([values, values.sum(axis=1)])
+
+
+class Point(Medium):
+    """One network and no choice."""
+
+    def _bounds(self):
+        return [1] * (2 * self.layers), [1] * (2 * self.layers)
+
+
+def test_search_of_a_space_with_a_single_point_ends(name):
+    order = Ordering.by_index(SIZES.layers, SIZES.heads, SIZES.ffn_units)
+    space = Point(layers=SIZES.layers, heads=SIZES.heads, units=SIZES.ffn_units, ordering=order)
+    genomes, _ = search(make(name, space), space, evaluations=20)
+    assert (genomes == 1).all()
+    assert len(genomes) == 20
 
 
 @pytest.mark.parametrize("judge", [constant, failed, half_failed, coarse, three])

@@ -289,6 +289,10 @@ def test_an_option_that_makes_no_sense(refused, flags):
     refused(*flags)
 
 
+def test_so_few_evaluations_that_only_the_dense_network_is_seen(refused):
+    assert "more --evaluations" in refused("--evaluations", 1)
+
+
 def test_an_unknown_flag(desk, tmp_path):
     done = call(*desk.arguments("--no-such-flag", out=tmp_path / "out"))
     assert done.code == 2

@@ -84,6 +84,7 @@ def test_killed_at_every_stage_of_a_search(data, tmp_path):
         "cache:template/*.json",
         "cache:blocks/*.json",
         "cache:table/*.json",
+        "cache:ranking/*.json",
         "cache:evaluated/*.json",
         "cache:final/*.safetensors",
         "out:*/model.onnx",
@@ -112,7 +113,7 @@ def test_killed_at_every_stage_of_training(data, tmp_path):
 def test_entries_that_were_spoilt_are_made_again(data, tmp_path):
     runs = Runs(tmp_path, data / "encoder", "--data", write_texts(data / "texts.txt"))
     expected = runs.finish()
-    for stage in ("blocks", "evaluated", "final"):
+    for stage in ("blocks", "ranking", "evaluated", "final", "scored"):
         for path in (runs.cache / stage).iterdir():
             os.truncate(path, path.stat().st_size // 2)
     assert runs.finish() == expected

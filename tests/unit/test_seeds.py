@@ -10,8 +10,8 @@ from compiler.costing import CostModel, Costs
 from compiler.oneshot.importance import SubBlock
 from compiler.pipeline.limits import MARGIN, ceilings, check_floor
 from compiler.pipeline.options import Budgets
+from compiler.pipeline.ranking import Ranking
 from compiler.pipeline.seeds import find_seeds
-from compiler.pipeline.weights import Ranking
 from compiler.spaces import Ordering, make_space
 from profilers import Dimensions, Workload, roofline_table
 from profilers.memory_model import NetworkBytes, Phase, modelled_memory

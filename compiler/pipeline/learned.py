@@ -1,0 +1,57 @@
+"""What a run learns of a model on its data before any device has a say: weights to search with, and yardsticks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from compiler.evaluation import Yardstick
+from compiler.pipeline.monitor import Stages
+from compiler.pipeline.options import Options
+from compiler.pipeline.ranking import Ranking, rank
+from compiler.pipeline.subject import Subject, detached
+from compiler.pipeline.training import Trainer, fine_tuned, supernet_weights
+from compiler.pipeline.weights import Weights
+from compiler.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """One for all targets. `search` scores candidates on validation or a part of it, the others finished networks."""
+
+    subject: Subject
+    weights: Weights
+    search: Yardstick
+    validation: Yardstick
+    test: Yardstick
+
+    @property
+    def ranking(self) -> Ranking:
+        """Importance order, and the loss of every size."""
+        return self.weights.ranking
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the quality of a candidate depends on, beside its heads, units and precision."""
+        return self.subject.key(examples=len(self.search.batches), weights=self.weights.about)
+
+
+def learn(subject: Subject, store: Store, options: Options, stages: Stages) -> Learned:
+    """Fine-tune, rank and train a super-network, as far as the effort goes; what was done before comes from the store."""
+    trainer = Trainer(subject=subject, store=store, options=options, monitor=stages.monitor)
+    start = {n: p.clone() for n, p in detached(dict(subject.checkpoint.model.backbone.named_parameters())).items()}
+    if subject.train_dense:
+        with stages("fine-tune dense model"):
+            subject.set_dense(fine_tuned(trainer))
+    with stages("rank heads and units"):
+        ranking = rank(trainer)
+    supernet = None
+    if subject.effort == "thorough":
+        with stages("train super-network"):
+            supernet = supernet_weights(trainer, ranking.ordering, start)
+    with stages("score dense model"):
+        return Learned(
+            subject=subject,
+            weights=Weights(trainer, ranking, supernet),
+            search=subject.yardstick(subject.search_split()),
+            validation=subject.yardstick(subject.data.validation),
+            test=subject.yardstick(subject.data.test),
+        )

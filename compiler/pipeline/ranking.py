@@ -1,0 +1,115 @@
+"""Which heads and units matter, by one look at calibration text; stored, since nothing of it depends on a device."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compiler.evaluation import Batches, encode
+from compiler.oneshot import Calibration, SubBlock, calibrate, rank_sub_blocks, sensitivities
+from compiler.oneshot.calibration import Gram
+from compiler.pipeline.subject import Subject
+from compiler.pipeline.training import Trainer
+from compiler.spaces import Ordering
+
+CALIBRATION_TEXTS = 1000
+CALIBRATION_TOKENS = 16_000
+Floats = NDArray[np.float64]
+Key = tuple[int, str]
+"""A sub-block: its layer, and "attention" or "ffn"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """What calibration text gave: Grams, importance order, and the loss of every size."""
+
+    batches: Batches
+    calibration: Calibration
+    ordering: Ordering
+    blocks: Mapping[Key, SubBlock]
+
+    def losses(self, local: float) -> dict[Key, Floats]:
+        """What each size of each sub-block loses, as a share of what all lose together when they are gone.
+
+        `local` is how much of it is counted where it arises; the rest at the network's output, to first order. That is
+        the better guide while little is cut, and blind to what later layers make of large errors.
+        """
+        whole = [
+            sum(float(b.losses[0]) for b in self.blocks.values()),
+            sum(float(b.local[0]) for b in self.blocks.values()),
+        ]
+        return {
+            key: (1 - local) * block.losses / whole[0] + local * block.local / whole[1]
+            for key, block in self.blocks.items()
+        }
+
+
+def calibration_batches(subject: Subject, seed: int) -> Batches:
+    """A few texts of the train split, about sixteen thousand tokens at most."""
+    texts = subject.data.train.texts
+    rows = np.random.default_rng(seed).permutation(len(texts))[:CALIBRATION_TEXTS]
+    chosen = [texts[row] for row in rows]
+    length = encode(subject.checkpoint, chosen[:64], max_tokens=subject.max_tokens).tokens / min(64, len(chosen))
+    count = max(16, int(CALIBRATION_TOKENS / length))
+    return encode(subject.checkpoint, chosen[:count], max_tokens=subject.max_tokens)
+
+
+def ranking_about(trainer: Trainer) -> dict[str, Any]:
+    """What a ranking depends on."""
+    return trainer.subject.key(
+        texts=CALIBRATION_TEXTS, tokens=CALIBRATION_TOKENS, seed=trainer.options.seed, dense=trainer.dense_about
+    )
+
+
+def rank(trainer: Trainer) -> Ranking:
+    """Calibrate on the (trained) dense model and rank heads and units; read from the store where that was done before."""
+    subject, seed, monitor = trainer.subject, trainer.options.seed, trainer.monitor
+    batches = calibration_batches(subject, seed)
+
+    def ranked() -> dict[str, Tensor]:
+        calibration = calibrate(subject.checkpoint, batches, lambda f: monitor.progress(f / 2))
+        sensitivity = sensitivities(subject.checkpoint, batches, seed=seed)
+        monitor.progress(0.7)
+        _, blocks = rank_sub_blocks(subject.checkpoint, calibration, sensitivity)
+        return _packed(calibration, blocks)
+
+    packed = trainer.stored("ranking", ranking_about(trainer), ranked)
+    return _unpacked(packed, batches, subject.checkpoint.architecture.layers)
+
+
+def _packed(calibration: Calibration, blocks: Mapping[Key, SubBlock]) -> dict[str, Tensor]:
+    """Everything by name. Grams in single precision: they are damped by far more when they are solved."""
+    packed: dict[str, Tensor] = {}
+    for (layer, piece), gram in calibration.grams.items():
+        block, name = blocks[layer, piece], f"{layer}/{piece}"
+        packed |= {
+            f"{name}/gram": gram.matrix.float(),
+            f"{name}/variance": torch.tensor(gram.variance, dtype=torch.float64),
+            f"{name}/order": torch.from_numpy(block.order),
+            f"{name}/losses": torch.from_numpy(block.losses),
+            f"{name}/local": torch.from_numpy(block.local),
+        }
+    return packed
+
+
+def _unpacked(packed: Mapping[str, Tensor], batches: Batches, layers: int) -> Ranking:
+    names = {(layer, piece): f"{layer}/{piece}" for layer in range(layers) for piece in ("attention", "ffn")}
+    grams = {
+        key: Gram(matrix=packed[f"{name}/gram"], variance=float(packed[f"{name}/variance"]))
+        for key, name in names.items()
+    }
+    blocks = {
+        key: SubBlock(**{field: packed[f"{name}/{field}"].numpy() for field in ("order", "losses", "local")})
+        for key, name in names.items()
+    }
+    orders = {piece: tuple(blocks[layer, piece].order for layer in range(layers)) for piece in ("attention", "ffn")}
+    return Ranking(
+        batches=batches,
+        calibration=Calibration(grams=grams, tokens=batches.tokens),
+        ordering=Ordering(heads=orders["attention"], units=orders["ffn"]),
+        blocks=blocks,
+    )

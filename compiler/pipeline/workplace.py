@@ -1,0 +1,86 @@
+"""Where a run works: its store, its output folder claimed, its threads, and what a full disk is to the user."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from compiler.pipeline.options import Options
+from compiler.store import Store, default_root
+from compiler.store.store import check_writable
+from targets import usable_cpus
+from targets.errors import InputError
+
+
+@contextlib.contextmanager
+def workplace(options: Options) -> Iterator[Store]:
+    """The store of a run, while its output folder is its own.
+
+    InputError where a folder cannot be written, another run has it, or the disk is full.
+    """
+    with _store(options) as store, _claimed(options.out), _threads(), _disk_errors():
+        yield store
+
+
+@contextlib.contextmanager
+def _store(options: Options) -> Iterator[Store]:
+    """That of the options; of a fresh run one of its own, which goes with it."""
+    if not options.fresh:
+        yield Store(options.cache or default_root())
+        return
+    root = Path(tempfile.mkdtemp(prefix="paretoc-"))
+    try:
+        yield Store(root)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    """The output folder, ours alone while the run lasts. InputError where it cannot be written or another run has it."""
+    from filelock import FileLock, Timeout
+
+    check_writable(out, "--out")
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another run is writing to {out}\nwait for it, or choose another folder with --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        (out / ".lock").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or (error.filename is None and error.strerror is None):
+            raise
+        raise InputError(
+            f"writing failed: {error.strerror}\nwhat was computed is kept; start again when there is room"
+        ) from None
+    except (SafetensorError, RuntimeError) as error:  # what safetensors and torch.save make of a full disk
+        reason = str(error).splitlines()[0] if str(error) else ""
+        if "I/O error" not in reason and "PytorchStreamWriter" not in reason:
+            raise
+        raise InputError(
+            f"writing failed: {reason}\nwhat was computed is kept; start again when there is room"
+        ) from None
+
+
+@contextlib.contextmanager
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(usable_cpus())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

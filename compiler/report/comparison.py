@@ -1,0 +1,138 @@
+"""What several targets got, for people: the schema of `targets.json` and the page built from it.
+
+Latencies are milliseconds, as in `front.json`. What a network costs on a target it was not made for is always predicted.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from compiler.report import text
+from compiler.report.schema import CandidateInfo, Tool
+from compiler.store.store import write_atomically
+from targets.errors import InputError
+
+SCHEMA_VERSION = 1
+FILE = "targets.json"
+
+
+class Outcome(TypedDict):
+    """One target: its run's folder and the best network there, or why nothing met the budget."""
+
+    target: str
+    folder: str
+    missed: str | None
+    best: CandidateInfo | None
+
+
+class Point(TypedDict):
+    """A network as the search of a target saw it: latency by the target's table, metric on the search's examples."""
+
+    id: str
+    predicted_ms: float
+    metric: float
+
+
+class Misplaced(TypedDict):
+    """The best network of the target `of`, deployed `on` another, with what that target's own search found beside it.
+
+    `slower` is its extra time, as a share, over the fastest network that is as good (`as_good`); `worse` what its metric
+    lacks of the best network that is as fast (`as_fast`). Negative where the other target's search found the better one.
+    """
+
+    on: str
+    of: str
+    same_shape: bool
+    precision: str
+    source: str
+    stranger: Point
+    own_best: Point
+    as_good: Point
+    as_fast: Point
+    slower: float
+    worse: float
+    over_budget: bool
+
+
+class Comparison(TypedDict):
+    """The whole of `targets.json`."""
+
+    schema: int
+    tool: Tool
+    model: str
+    metric: str
+    targets: list[Outcome]
+    misplaced: list[Misplaced]
+
+
+def write_comparison(folder: Path, found: Comparison) -> None:
+    """Write targets.json and report.html, each whole or not at all."""
+    write_atomically(folder / FILE, (json.dumps(found, indent=1) + "\n").encode())
+    write_atomically(folder / "report.html", render_comparison(found).encode())
+
+
+def rewrite_comparison(folder: Path) -> Path:
+    """Rebuild report.html from targets.json and return its path. InputError where that cannot be read."""
+    path = folder / "report.html"
+    write_atomically(path, render_comparison(_read(folder)).encode())
+    return path
+
+
+def _read(folder: Path) -> Comparison:
+    try:
+        content: Mapping[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        schema = content["schema"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / FILE} cannot be read: {error}. Compile again to rebuild it.") from None
+    if schema != SCHEMA_VERSION:
+        raise InputError(f"{FILE} has schema {schema!r}, this version reads {SCHEMA_VERSION}. Compile again.")
+    return cast("Comparison", content)
+
+
+def render_comparison(found: Comparison) -> str:
+    """One self-contained page: no network, no second file, no script."""
+    loader = PackageLoader("compiler.report", package_path="")
+    env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    for name in ("number", "score", "milliseconds", "ratio", "percent", "count", "words"):
+        env.filters[name] = getattr(text, name)
+    style = Markup(files("compiler.report").joinpath("style.css").read_text(encoding="utf-8"))  # noqa: S704  our own file
+    return env.get_template("comparison.html").render(
+        found=found, style=style, summary=summary(found), extra=extra, lost=lost, UNKNOWN=text.UNKNOWN
+    )
+
+
+def summary(found: Comparison) -> str:
+    """The finding in one or two sentences."""
+    best = [outcome["best"] for outcome in found["targets"] if outcome["best"] is not None]
+    if not best:
+        return "No target has a network that meets the budget."
+    if len(best) == 1:
+        return "One target alone has a network that meets the budget."
+    if all(c["shape"] == best[0]["shape"] for c in best):
+        return "One network is the best on every target."
+    dearest = max(found["misplaced"], key=lambda m: m["slower"])
+    return (
+        f"The best networks differ. The dearest to misplace is that of {dearest['of']}: on {dearest['on']} it is predicted "
+        f"to take {extra(dearest)} than a network of {dearest['on']}'s own search that is as good."
+    )
+
+
+def extra(misplaced: Misplaced) -> str:
+    """Its time beside that of what is as good, in words."""
+    share = misplaced["slower"]
+    if abs(share) < 5e-4:
+        return "no more time"
+    return f"{text.percent(abs(share))} {'more' if share > 0 else 'less'} time"
+
+
+def lost(misplaced: Misplaced) -> str:
+    """Its metric beside that of what is as fast, in words."""
+    difference = misplaced["worse"]
+    if abs(difference) < 5e-4:
+        return "the same"
+    return f"{text.score(abs(difference))} {'lower' if difference > 0 else 'higher'}"

@@ -1,0 +1,63 @@
+"""Which network `best` names: by budgets, and never by a difference that the examples do not show."""
+
+import numpy as np
+import pytest
+
+from compiler.evaluation import Quality
+from compiler.pipeline.hunt import Found
+from compiler.pipeline.options import Budgets
+from compiler.pipeline.winners import Verdict, Winner, best_of
+from compiler.spaces import Subnet
+from targets.errors import BudgetError
+
+RNG = np.random.default_rng(0)
+RIGHT = (RNG.random(200) < 0.8).astype(float)
+BUDGET = Budgets(max_latency_s=1.0)
+
+
+def winner(name, ms, values):
+    quality = Quality(metric=float(values.mean()), others={}, values=values)
+    found = Found(
+        id=name, subnet=Subnet(heads=(), units=()), precision="fp32", quality=quality,
+        costs={"latency": ms / 1e3, "params": 1.0},
+    )  # fmt: skip
+    return Winner(found=found, parameters={}, validation=quality, test=quality)
+
+
+def wrong_on(count, also_right=0):
+    """The values of a network that errs on so many more examples, and is right on a few others instead."""
+    values = RIGHT.copy()
+    values[np.flatnonzero(RIGHT == 1)[:count]] = 0.0
+    values[np.flatnonzero(RIGHT == 0)[:also_right]] = 1.0
+    return values
+
+
+DENSE = winner("dense", 10, RIGHT)
+ACCURATE = winner("accurate", 8, RIGHT)
+LIKE = winner("like", 5, wrong_on(12, also_right=10))
+WORSE = winner("worse", 3, wrong_on(12))
+
+
+def chosen(winners, budgets=BUDGET, missed=(), keep=0.99):
+    verdicts = {w.id: Verdict(status="missed" if w.id in missed else "predicted", limits={}) for w in winners}
+    return best_of(winners, DENSE, verdicts, budgets, keep=keep).id
+
+
+def test_within_the_noise_of_the_least_error_the_fastest_is_best():
+    assert chosen([ACCURATE, LIKE, WORSE]) == "like"
+    assert chosen([ACCURATE, WORSE]) == "accurate"
+
+
+def test_a_network_over_its_budget_is_not_chosen_and_none_is_an_error():
+    assert chosen([ACCURATE, LIKE, WORSE], missed=["like"]) == "accurate"
+    with pytest.raises(BudgetError, match="none of 2 candidates"):
+        chosen([ACCURATE, LIKE], missed=["accurate", "like"])
+
+
+def test_under_a_bound_on_the_drop_the_fastest_that_keeps_enough_is_best():
+    assert chosen([ACCURATE, LIKE, WORSE], Budgets(max_drop=0.2)) == "worse"
+    assert chosen([ACCURATE, LIKE, WORSE], Budgets(max_drop=0.02)) == "like"
+
+
+def test_without_budgets_where_none_keeps_enough_the_most_accurate_is_best():
+    assert chosen([LIKE, WORSE], Budgets(), keep=0.999) == "like"
