@@ -17,7 +17,7 @@ from targets.errors import InputError, ParetocError
 
 VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff")
 INTERRUPTED = 130
-_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "MKL_CBWR": "AUTO", "MKL_DYNAMIC": "FALSE"}
+ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "MKL_CBWR": "AUTO", "MKL_DYNAMIC": "FALSE"}
 """Read when torch is loaded: the same products bit for bit in every process, so that a resumed run ends the same."""
 
 _USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -67,6 +67,14 @@ def compile_command(
     space: Annotated[str, typer.Option(help="small, medium, layer or large")] = "medium",
     search: Annotated[str, typer.Option(help="nsga2, local, random or exact")] = "nsga2",
     strategy: Annotated[str, typer.Option(help="super-network training: full, sandwich, kd, random, …")] = "full",
+    sampling: Annotated[
+        str, typer.Option(help="of random sub-networks: stratified by cost, or uniform as in the paper")
+    ] = "stratified",
+    order: Annotated[
+        str, typer.Option(help="which heads and units a count keeps: by importance, or the first by index")
+    ] = "importance",
+    temperature: Annotated[float, typer.Option(help="of distillation while the super-network trains")] = 10.0,
+    random_subnets: Annotated[int, typer.Option(help="sub-networks drawn in each sandwich step")] = 2,
     objectives: Annotated[
         str, typer.Option(help="latency, params, memory, energy, throughput (error is always one)")
     ] = "latency",
@@ -115,6 +123,7 @@ def compile_command(
         model=model or "", target=target, precisions=_split(precision), data=data, demo=demo, out=out, task=task,
         text_columns=_split(text_columns), label_column=label_column, encoding=encoding, header=header,
         metric=metric, pooling=pooling, prompt=prompt, effort=effort, space=space, search=search, strategy=strategy,
+        sampling=sampling, order=order, temperature=temperature, random_subnets=random_subnets,
         objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
         runtime=runtime, percentile=percentile, traffic=traffic, table=table, accept_modelled=accept_modelled,
         accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, winners=winners, seed=seed,
@@ -126,7 +135,11 @@ def compile_command(
 def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
     from compiler.cli.console import ConsoleMonitor, answer_console, result_table
     from compiler.pipeline import SilentMonitor, compile_model
+    from compiler.supernet import follow, follows
 
+    if follows():
+        follow()
+        return
     errors = Console(stderr=True)
     if quiet:
         front = compile_model(options, SilentMonitor())
@@ -275,7 +288,7 @@ def _complain(error: ParetocError) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a user's mistake is one or two lines, never a traceback."""
-    for name, value in _ENVIRONMENT.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     words = _with_verb(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from compiler.pipeline.subject import Subject
 from compiler.pipeline.weights import Ranking, Weights
 from compiler.search import is_nondominated, make_method
 from compiler.slicing import SubnetRunner
-from compiler.spaces import Counts, MixedPrecision, Space, Subnet, sample_stratified
+from compiler.spaces import Counts, MixedPrecision, Space, Subnet, sample_stratified, sample_uniform
 from compiler.spaces.space import Medium
 from compiler.spaces.subnet import IntArray
 from compiler.store import Store, key_of
@@ -121,14 +122,18 @@ class Hunt:
         """[n, 1 + objectives]: error first, all minimised."""
         return np.array([[f.quality.error, *(f.costs[name] for name in names)] for f in found])
 
-    def search(self, options: Options, ranking: Ranking, limits: Mapping[str, float], monitor: Monitor) -> list[Found]:
+    def search(
+        self, options: Options, ranking: Ranking | None, limits: Mapping[str, float], monitor: Monitor
+    ) -> list[Found]:
         """Ask, evaluate, tell, until the evaluations are spent; the non-dominated ones, fastest first.
 
+        Without a ranking, whose losses hold for its own order of importance, there are no allocations to start from.
         What is predicted above a limit (`compiler.pipeline.limits.ceilings`) is told as failed and costs no evaluation.
         """
         total = options.evaluations or EVALUATIONS[self.subject.effort]
         seeds = self._seeds(ranking, total // 2 if options.search == "exact" else SEEDS, limits)
-        method = make_method(options.search, self.space, self._draw, seed=options.seed, seeds=seeds)
+        draw = partial(self._draw, sampling=options.sampling)
+        method = make_method(options.search, self.space, draw, seed=options.seed, seeds=seeds)
         asked = refused = 0
         while asked < total and refused < _REFUSALS * total:
             genomes = method.ask()[: total - asked]
@@ -159,17 +164,19 @@ class Hunt:
             return np.array([np.argmin([cost["latency"][0] for cost in costs])])
         return np.flatnonzero(allowed)
 
-    def _draw(self, rng: np.random.Generator, n: int) -> IntArray:
-        """Small networks as often as large ones, every precision as often as the others."""
+    def _draw(self, rng: np.random.Generator, n: int, *, sampling: str) -> IntArray:
+        """Stratified, small networks as often as large ones; every precision as often as the others."""
+        if sampling == "uniform":
+            return sample_uniform(self.space, rng, n)
         genomes = sample_stratified(self.shapes, rng, n, self.costs[self.precisions[0]].latency.latency_s)
         if self.space is self.shapes:
             return genomes
         return np.column_stack([genomes, rng.integers(len(self.precisions), size=n)])
 
-    def _seeds(self, ranking: Ranking, count: int, limits: Mapping[str, float]) -> IntArray | None:
+    def _seeds(self, ranking: Ranking | None, count: int, limits: Mapping[str, float]) -> IntArray | None:
         """As many allocations in every precision. Only MEDIUM can hold them; other spaces start without."""
         shapes = self.shapes
-        if not isinstance(shapes, Medium):
+        if ranking is None or not isinstance(shapes, Medium):
             return None
         genomes = []
         for i, precision in enumerate(self.precisions):

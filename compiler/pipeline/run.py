@@ -31,6 +31,7 @@ from compiler.report.html import write_report
 from compiler.spaces import Counts, make_space
 from compiler.store import Store, default_root, key_of
 from compiler.store.store import check_writable
+from compiler.supernet import leading
 from profilers import CostTable, LayerSizes
 from profilers.peak import Peak, measure_peak
 from targets import usable_cpus
@@ -78,11 +79,14 @@ def _open_store(options: Options) -> Store:
 
 
 def compile_model(options: Options, monitor: Monitor | None = None) -> dict[str, Any]:
-    """Run the whole way and return the content of `front.json`. Raises a ParetocError for what a user can cause."""
+    """Run the whole way and return the content of `front.json`. Raises a ParetocError for what a user can cause.
+
+    Under torchrun the first process calls this, the others `compiler.supernet.follow`.
+    """
     monitor = monitor or SilentMonitor()
     store = _open_store(options)
     try:
-        with _claimed(options.out), _threads(), _disk_errors():
+        with leading(), _claimed(options.out), _threads(), _disk_errors():
             return _Compilation(options, monitor, store).run()
     finally:
         if options.fresh:
@@ -143,7 +147,8 @@ class _Compilation:
         limits = self._limits(subject, costs, device)
         hunt, ranking = self._weights(subject, costs, bench, device)
         with self.stages("search"):
-            front = hunt.search(self.options, ranking, limits, self.monitor)
+            guide = ranking if self.options.order == "importance" else None
+            front = hunt.search(self.options, guide, limits, self.monitor)
         return self._emit(subject, device, table, hunt, front, resources, limits)
 
     def _costs(self, resources: Resources, table: CostTable) -> dict[str, Costs]:
@@ -175,21 +180,20 @@ class _Compilation:
                 subject.set_dense(fine_tuned(trainer))
         with self.stages("rank heads and units"):
             ranking = rank(subject, self.monitor, self.options.seed)
-        step = device.target.size_alignment
+        step, ordering = device.target.size_alignment, ranking.ordered(self.options.order)
         supernet = None
         if subject.effort == "thorough":
             with self.stages("train super-network"):
-                supernet = supernet_weights(trainer, ranking.ordering, step, costs["fp32"].latency, start)
-        space = make_space(
-            self.options.space, subject.checkpoint.architecture, ordering=ranking.ordering, unit_step=step
-        )
+                supernet = supernet_weights(trainer, ordering, step, costs["fp32"].latency, start)
+        space = make_space(self.options.space, subject.checkpoint.architecture, ordering=ordering, unit_step=step)
         weights = Weights(trainer, ranking, supernet)
         with self.stages("score dense model"):
             yardstick = subject.yardstick(subject.search_split())
         hunt = Hunt(subject, space, costs, device.precisions, bench, weights, yardstick, self.store)
-        training = repr(trainer.training_options()) if supernet is not None or subject.train_dense else None
+        options = trainer.supernet_options() if supernet is not None else trainer.training_options()
+        training = repr(options) if supernet is not None or subject.train_dense else None
         hunt.about = subject.key(
-            examples=len(yardstick.batches), effort=subject.effort, training=training, space=self.options.space, step=step, seed=self.options.seed,
+            examples=len(yardstick.batches), effort=subject.effort, training=training, space=self.options.space, step=step, order=self.options.order, seed=self.options.seed,
             supernet=supernet is not None, table=key_of(costs["fp32"].latency.table.to_json()["entries"]) if supernet is not None else None,
         )  # fmt: skip
         return hunt, ranking
@@ -238,6 +242,7 @@ class _Compilation:
             timings_s=self.stages.timings_s,
             model_errors=model_errors(hunt.costs),
             peak=self._peak(device),
+            training=hunt.weights.trainer.log,
         )
         content = write_run(outcome)
         write_report(options.out)

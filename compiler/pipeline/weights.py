@@ -1,7 +1,8 @@
 """Weights worth searching: the dense model, and how a sub-network gets its weights at each effort."""
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from compiler.pipeline.subject import Subject, as_arrays, as_tensors, detached
 from compiler.slicing import slice_parameters
 from compiler.spaces import Ordering, Subnet, make_space
 from compiler.store import Store, key_of
-from compiler.supernet import TrainingOptions, fine_tune, polish, train_supernet
+from compiler.supernet import TrainingOptions, fine_tune, polish, together, train_supernet
 
 PARAMETERS_AT_ONCE = 200_000_000
 """Polished in one job at most: each takes sixteen bytes, with its gradient and the optimiser's two moments."""
@@ -40,28 +41,47 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainer:
-    """Runs training stages of one run: stored results first, working folders in the store otherwise."""
+    """Runs training stages of one run: stored results first, working folders in the store otherwise.
+
+    `log` has a row for about every hundredth of each training: stage, step, loss, learning rate, norm of the gradient.
+    """
 
     subject: Subject
     store: Store
     options: Options
     monitor: Monitor
+    log: list[dict[str, Any]] = field(default_factory=list)
 
     def training_options(self, **changes: Any) -> TrainingOptions:
-        """The run's training options."""
+        """The run's options of any training: nothing that only a super-network knows."""
         epochs = self.options.epochs
-        values: dict[str, Any] = {"seed": self.options.seed, "strategy": self.options.strategy}
+        values: dict[str, Any] = {"seed": self.options.seed}
         return TrainingOptions(**{**values, **({} if epochs is None else {"epochs": epochs}), **changes})
 
+    def supernet_options(self) -> TrainingOptions:
+        """The run's options of super-network training."""
+        names = ("strategy", "sampling", "temperature", "random_subnets")
+        return self.training_options(**{name: getattr(self.options, name) for name in names})
+
     def stage(self, name: str, about: dict[str, Any], train: Callable[[Path], Parameters]) -> dict[str, Tensor]:
-        """Trained parameters, from the store where this very training was finished before."""
+        """Trained parameters, from the store where this very training was finished before; `log` gets its rows."""
         key = key_of(about)
         stored = self.store.get_arrays(name, key)
-        if stored is not None:
-            return as_tensors(stored)
-        parameters = train(self.store.folder(name, key))
-        self.store.put_arrays(name, key, as_arrays(parameters))
-        return dict(parameters)
+        if stored is None:
+            stored = self._trained(name, key, train)
+        self.log.extend({"stage": name, **row} for row in self.store.get(f"{name}-log", key) or ())
+        return as_tensors(stored)
+
+    def _trained(self, name: str, key: str, train: Callable[[Path], Parameters]) -> dict[str, Any]:
+        """Train and store; the working folder, with the optimiser's state, has then served."""
+        from compiler.supernet.trainer import training_log
+
+        folder = self.store.folder(name, key)
+        arrays = as_arrays(train(folder))
+        self.store.put(f"{name}-log", key, training_log(folder))
+        self.store.put_arrays(name, key, arrays)
+        shutil.rmtree(folder, ignore_errors=True)
+        return arrays
 
     def progress(self, fraction: float, _: str) -> None:
         """Pass a trainer's progress on."""
@@ -74,7 +94,8 @@ def fine_tuned(trainer: Trainer) -> dict[str, Tensor]:
     return trainer.stage(
         "fine-tuned",
         subject.key(training=repr(options)),
-        lambda folder: fine_tune(
+        lambda folder: together(
+            fine_tune,
             subject.checkpoint,
             subject.data.train.texts,
             subject.data.train.labels,
@@ -104,6 +125,13 @@ class Ranking:
     calibration: Calibration
     ordering: Ordering
     blocks: Mapping[tuple[int, str], SubBlock]
+
+    def ordered(self, order: str) -> Ordering:
+        """Heads and units by "importance", or by "index" as in the paper's published code."""
+        if order == "importance":
+            return self.ordering
+        heads, units = self.ordering.heads, self.ordering.units
+        return Ordering.by_index(len(heads), len(heads[0]), len(units[0]))
 
     def losses(self, local: float) -> dict[tuple[int, str], Floats]:
         """What each size of each sub-block loses, as a share of what all lose together when they are gone.
@@ -176,7 +204,8 @@ class Weights:
         train = subject.data.train
 
         def job(folder: Path) -> Parameters:
-            trained = polish(
+            trained = together(
+                polish,
                 subject.checkpoint,
                 self.dense,
                 list(starts),
@@ -225,8 +254,8 @@ def _digest(parameters: Parameters) -> str:
 def supernet_weights(
     trainer: Trainer, ordering: Ordering, unit_step: int, cost: CostModel, start: Parameters
 ) -> dict[str, Tensor]:
-    """Train the super-network from the weights the run began with, in the importance order of the dense model."""
-    subject, options = trainer.subject, trainer.training_options()
+    """Train the super-network from the weights the run began with, its heads and units in this order."""
+    subject, options = trainer.subject, trainer.supernet_options()
     space = make_space(trainer.options.space, subject.checkpoint.architecture, ordering=ordering, unit_step=unit_step)
     orders = [[int(i) for i in order] for order in (*ordering.heads, *ordering.units)]
     trained = {n: p.detach().clone() for n, p in subject.checkpoint.model.backbone.named_parameters()}
@@ -235,7 +264,8 @@ def supernet_weights(
     def train(folder: Path) -> Parameters:
         subject.set_dense(start)
         try:
-            return train_supernet(
+            return together(
+                train_supernet,
                 subject.checkpoint,
                 subject.data.train.texts,
                 subject.data.train.labels,
