@@ -19,7 +19,7 @@ from targets.errors import InputError, ParetocError
 
 VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff")
 INTERRUPTED = 130
-_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "MKL_CBWR": "AUTO", "MKL_DYNAMIC": "FALSE"}
+ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "MKL_CBWR": "AUTO", "MKL_DYNAMIC": "FALSE"}
 """Read when torch is loaded: the same products bit for bit in every process, so that a resumed run ends the same."""
 
 _USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -72,6 +72,14 @@ def compile_command(
     space: Annotated[str, typer.Option(help="small, medium, layer, sublayer or large")] = "medium",
     search: Annotated[str, typer.Option(help="nsga2, local, random or exact")] = "nsga2",
     strategy: Annotated[str, typer.Option(help="super-network training: full, sandwich, kd, random, …")] = "full",
+    sampling: Annotated[
+        str, typer.Option(help="of random sub-networks: stratified by cost, or uniform as in the paper")
+    ] = "stratified",
+    order: Annotated[
+        str, typer.Option(help="which heads and units a count keeps: by importance, or the first by index")
+    ] = "importance",
+    temperature: Annotated[float, typer.Option(help="of distillation while the super-network trains")] = 10.0,
+    random_subnets: Annotated[int, typer.Option(help="sub-networks drawn in each sandwich step")] = 2,
     objectives: Annotated[
         str, typer.Option(help="latency, params, memory, energy, throughput (error is always one)")
     ] = "latency",
@@ -107,6 +115,7 @@ def compile_command(
     """Read the flags and run."""
     from compiler.cli import quantities
     from compiler.pipeline import Budgets, Options
+    from compiler.supernet import follow, follows
 
     if model is None and not demo:
         raise InputError("no model: give a folder or hub name\nor try the built-in example: compile --demo")
@@ -123,12 +132,15 @@ def compile_command(
         model=model or "", target=targets[0], precisions=_split(precision), data=data, demo=demo, out=out, task=task,
         text_columns=_split(text_columns), label_column=label_column, encoding=encoding, header=header,
         metric=metric, pooling=pooling, prompt=prompt, effort=effort, space=space, search=search, strategy=strategy,
+        sampling=sampling, order=order, temperature=temperature, random_subnets=random_subnets,
         objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
         runtime=runtime, percentile=percentile, traffic=traffic, accept_modelled=accept_modelled,
         accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, winners=winners, seed=seed,
         fresh=fresh, cache=cache, trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    if len(targets) > 1:
+    if follows():
+        follow()
+    elif len(targets) > 1:
         run_targets(options, targets, tables, as_json=as_json, quiet=quiet)
     elif len(tables) > 1:
         raise InputError(f"--table is given {len(tables)} times for one target\ngive one table a target at most")
@@ -286,7 +298,7 @@ def _complain(error: ParetocError) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a user's mistake is one or two lines, never a traceback."""
-    for name, value in _ENVIRONMENT.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     words = _with_verb(sys.argv[1:] if arguments is None else arguments)
     try:

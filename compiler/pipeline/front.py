@@ -1,4 +1,4 @@
-"""The run directory's data: front.json, candidates.csv, run.json, and a model card for each network."""
+"""The run directory's data: front.json, candidates.csv, training.csv, run.json, and a model card for each network."""
 
 import csv
 import io
@@ -43,6 +43,7 @@ class Outcome:
     timings_s: Mapping[str, float]
     model_errors: Mapping[str, Any]
     peak: Peak | None
+    training: Sequence[Mapping[str, Any]]
 
 
 def _shape(shape: Shape) -> dict[str, list[int]]:
@@ -246,6 +247,14 @@ def _rows(outcome: Outcome) -> str:
     return text.getvalue()
 
 
+def _training_rows(outcome: Outcome) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(outcome.training[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(outcome.training)
+    return text.getvalue()
+
+
 def _run_json(outcome: Outcome, front: Mapping[str, Any]) -> dict[str, Any]:
     options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(outcome.options).items()}
     for private in ("out", "cache", "table", "model", "data"):
@@ -264,10 +273,15 @@ def _run_json(outcome: Outcome, front: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_run(outcome: Outcome) -> dict[str, Any]:
-    """Write front.json, candidates.csv, run.json, the model cards and the `best` link; the content of front.json."""
+    """Write front.json, candidates.csv, run.json, the model cards and the `best` link; the content of front.json.
+
+    Where something was trained, training.csv has its losses.
+    """
     out = outcome.options.out
     front = front_json(outcome)
     write_atomically(out / "candidates.csv", _rows(outcome).encode())
+    if outcome.training:
+        write_atomically(out / "training.csv", _training_rows(outcome).encode())
     write_atomically(out / "run.json", (json.dumps(_run_json(outcome, front), indent=1) + "\n").encode())
     write_front(out, cast("Front", front))
     write_cards(out, cast("Front", front), read_base_card(outcome.subject.checkpoint.folder))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from compiler.pipeline.options import Options
 from compiler.pipeline.seeds import find_seeds
 from compiler.search import is_nondominated, make_method
 from compiler.slicing import SubnetRunner
-from compiler.spaces import Counts, MixedPrecision, Space, Subnet, sample_stratified
+from compiler.spaces import Counts, MixedPrecision, Space, Subnet, sample_stratified, sample_uniform
 from compiler.spaces.space import Medium
 from compiler.spaces.subnet import IntArray
 from compiler.store import Store, key_of
@@ -123,11 +124,14 @@ class Hunt:
     def search(self, options: Options, limits: Mapping[str, float], monitor: Monitor) -> list[Found]:
         """Ask, evaluate, tell, until the evaluations are spent; the non-dominated ones, fastest first.
 
+        The losses of the ranking hold for its own order of importance: in another there are no allocations to start from.
         What is predicted above a limit (`compiler.pipeline.limits.ceilings`) is told as failed and costs no evaluation.
         """
         total = options.evaluations or EVALUATIONS[self.subject.effort]
-        seeds = self._seeds(total // 2 if options.search == "exact" else SEEDS, limits)
-        method = make_method(options.search, self.space, self._draw, seed=options.seed, seeds=seeds)
+        count = total // 2 if options.search == "exact" else SEEDS
+        seeds = self._seeds(count, limits) if options.order == "importance" else None
+        draw = partial(self._draw, sampling=options.sampling)
+        method = make_method(options.search, self.space, draw, seed=options.seed, seeds=seeds)
         asked = refused = 0
         while asked < total and refused < _REFUSALS * total:
             genomes = method.ask()[: total - asked]
@@ -158,8 +162,10 @@ class Hunt:
             return np.array([np.argmin([cost["latency"][0] for cost in costs])])
         return np.flatnonzero(allowed)
 
-    def _draw(self, rng: np.random.Generator, n: int) -> IntArray:
-        """Small networks as often as large ones, every precision as often as the others."""
+    def _draw(self, rng: np.random.Generator, n: int, *, sampling: str) -> IntArray:
+        """Stratified, small networks as often as large ones; every precision as often as the others."""
+        if sampling == "uniform":
+            return sample_uniform(self.space, rng, n)
         genomes = sample_stratified(self.shapes, rng, n, self.costs[self.precisions[0]].latency.latency_s)
         if self.space is self.shapes:
             return genomes

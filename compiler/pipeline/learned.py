@@ -46,7 +46,7 @@ def learn(subject: Subject, store: Store, options: Options, stages: Stages) -> L
     supernet = None
     if subject.effort == "thorough":
         with stages("train super-network"):
-            supernet = supernet_weights(trainer, ranking.ordering, start)
+            supernet = supernet_weights(trainer, ranking.ordered(options.order), start)
     with stages("score dense model"):
         return Learned(
             subject=subject,

@@ -6,10 +6,11 @@ from pathlib import Path
 from compiler.costing import OBJECTIVES
 from compiler.search import METHODS
 from compiler.spaces import SPACES
-from compiler.supernet import STRATEGIES
+from compiler.supernet import SAMPLINGS, STRATEGIES
 from targets.errors import InputError
 
 EFFORTS = ("auto", "fast", "balanced", "thorough")
+ORDERS = ("importance", "index")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,10 @@ class Options:
     space: str = "medium"
     search: str = "nsga2"
     strategy: str = "full"
+    sampling: str = "stratified"
+    order: str = "importance"
+    temperature: float = 10.0
+    random_subnets: int = 2
     objectives: tuple[str, ...] = ("latency",)
     budgets: Budgets = field(default_factory=Budgets)
     batch: int = 1
@@ -83,15 +88,24 @@ class Options:
         return tuple(dict.fromkeys((*self.objectives, *held)))
 
     def __post_init__(self) -> None:
+        self._check_choices()
+        self._check_combinations()
+        self._check_numbers()
+
+    def _check_choices(self) -> None:
         _choice("--effort", self.effort, EFFORTS)
         _choice("--space", self.space, tuple(SPACES))
         _choice("--search", self.search, tuple(METHODS))
         _choice("--strategy", self.strategy, tuple(STRATEGIES))
+        _choice("--sampling", self.sampling, SAMPLINGS)
+        _choice("--order", self.order, ORDERS)
         _choice("--percentile", self.percentile, ("p50", "p90", "p99"))
         for objective in self.objectives:
             _choice("--objectives", objective, OBJECTIVES)
         if not self.objectives:
             raise InputError(f"--objectives names none; known: {', '.join(OBJECTIVES)}")
+
+    def _check_combinations(self) -> None:
         if "throughput" in self.objectives and self.traffic is not None:
             raise InputError(
                 "throughput is that of one length so far: --traffic cannot be had with --objectives throughput\n"
@@ -102,6 +116,13 @@ class Options:
                 f"--search exact needs --space medium, got {self.space}\n"
                 "in the other spaces the sizes of a layer cannot be chosen alone; use another --search there"
             )
+        if self.search == "exact" and self.order != "importance":
+            raise InputError(
+                f"--search exact needs --order importance, got {self.order}\n"
+                "the losses that it adds up are those of the most important heads and units"
+            )
+
+    def _check_numbers(self) -> None:
         if self.precisions is not None and len(set(self.precisions)) != max(len(self.precisions), 1):
             raise InputError(f"--precision must name each precision once, got {','.join(self.precisions) or 'none'}")
         for name in ("batch", "seq_len", "threads", "winners"):
@@ -109,8 +130,11 @@ class Options:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
         if self.evaluations is not None and self.evaluations < 1:
             raise InputError(f"--evaluations must be at least 1, got {self.evaluations}")
-        if self.epochs is not None and not 0 < self.epochs < float("inf"):
-            raise InputError(f"--epochs must be above 0, got {self.epochs}")
+        for flag, value in (("epochs", self.epochs), ("temperature", self.temperature)):
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"--{flag} must be above 0, got {value}")
+        if self.random_subnets < 0:
+            raise InputError(f"--random-subnets must not be negative, got {self.random_subnets}")
 
 
 def _choice(flag: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -32,6 +32,13 @@ class Ranking:
     ordering: Ordering
     blocks: Mapping[Key, SubBlock]
 
+    def ordered(self, order: str) -> Ordering:
+        """Heads and units by "importance", or by "index" as in the paper's published code."""
+        if order == "importance":
+            return self.ordering
+        heads, units = self.ordering.heads, self.ordering.units
+        return Ordering.by_index(len(heads), len(heads[0]), len(units[0]))
+
     def losses(self, local: float) -> dict[Key, Floats]:
         """What each size of each sub-block loses, as a share of what all lose together when they are gone.
 

@@ -30,7 +30,10 @@ from targets.errors import BudgetError, InputError
 
 
 def compile_model(options: Options, monitor: Monitor | None = None) -> dict[str, Any]:
-    """Run the whole way and return the content of `front.json`. Raises a ParetocError for what a user can cause."""
+    """Run the whole way and return the content of `front.json`. Raises a ParetocError for what a user can cause.
+
+    Under torchrun the first process calls this, the others `compiler.supernet.follow`.
+    """
     with workplace(options) as store:
         (run,) = compile_each([options], store, monitor or SilentMonitor())
     if run.missed is not None:
@@ -105,7 +108,7 @@ class Compilation:
     def finish(self, learned: Learned, timings_s: Mapping[str, float]) -> None:
         """Search, and write what was found; `timings_s` are those of the stages before."""
         space = make_space(
-            self.options.space, learned.subject.checkpoint.architecture, ordering=learned.ranking.ordering,
+            self.options.space, learned.subject.checkpoint.architecture, ordering=learned.ranking.ordered(self.options.order),
             unit_step=self.device.target.size_alignment,
         )  # fmt: skip
         self.hunt = Hunt(learned, space, self.costs, self.device.precisions, self.bench, self.store)
@@ -167,6 +170,7 @@ class Compilation:
             timings_s={**timings_s, **self.stages.timings_s},
             model_errors=model_errors(self.costs),
             peak=peak,
+            training=self.hunt.learned.weights.trainer.log,
         )
         content = write_run(outcome)
         write_report(options.out)

@@ -1,7 +1,10 @@
 """Training stages of a run: their options, what they depend on, and their results in the store."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from compiler.pipeline.options import Options
 from compiler.pipeline.subject import Subject, as_arrays, as_tensors
 from compiler.spaces import Ordering, make_space
 from compiler.store import Store, key_of
-from compiler.supernet import TrainingOptions, fine_tune, train_supernet
+from compiler.supernet import TrainingOptions, fine_tune, together, train_supernet
 
 UNIT_STEP = 8
 """FFN units between two sizes a super-network is trained at: every device's own alignment is a multiple of it."""
@@ -23,18 +26,27 @@ Parameters = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainer:
-    """Runs training stages of one run: stored results first, working folders in the store otherwise."""
+    """Runs training stages of one run: stored results first, working folders in the store otherwise.
+
+    `log` has a row for about every hundredth of each training: stage, step, loss, learning rate, norm of the gradient.
+    """
 
     subject: Subject
     store: Store
     options: Options
     monitor: Monitor
+    log: list[dict[str, Any]] = field(default_factory=list)
 
     def training_options(self, **changes: Any) -> TrainingOptions:
-        """The run's training options."""
+        """The run's options of any training: nothing that only a super-network knows."""
         epochs = self.options.epochs
-        values: dict[str, Any] = {"seed": self.options.seed, "strategy": self.options.strategy}
+        values: dict[str, Any] = {"seed": self.options.seed}
         return TrainingOptions(**{**values, **({} if epochs is None else {"epochs": epochs}), **changes})
+
+    def supernet_options(self) -> TrainingOptions:
+        """The run's options of super-network training."""
+        names = ("strategy", "sampling", "temperature", "random_subnets")
+        return self.training_options(**{name: getattr(self.options, name) for name in names})
 
     @property
     def dense_about(self) -> str | None:
@@ -52,8 +64,26 @@ class Trainer:
         return dict(made)
 
     def stage(self, name: str, about: dict[str, Any], train: Callable[[Path], Parameters]) -> dict[str, Tensor]:
-        """The same of a training, which keeps its checkpoints in a folder of its own."""
-        return self.stored(name, about, lambda: train(self.store.folder(name, key_of(about))))
+        """The same of a training, which keeps its checkpoints in a folder of its own; `log` gets its rows."""
+        key = key_of(about)
+        with self.logged(name, key) as folder:
+            return self.stored(name, about, lambda: train(folder))
+
+    @contextmanager
+    def logged(self, name: str, key: str) -> Iterator[Path]:
+        """The working folder of a training whose result is stored inside; then its rows go to `log`, and the folder goes.
+
+        Where nothing had to be trained the rows are those stored before.
+        """
+        from compiler.supernet.trainer import training_log
+
+        folder = self.store.folder(name, key)
+        yield folder
+        rows = training_log(folder)
+        if rows:
+            self.store.put(f"{name}-log", key, rows)
+        self.log.extend({"stage": name, **row} for row in self.store.get(f"{name}-log", key) or ())
+        shutil.rmtree(folder, ignore_errors=True)
 
     def progress(self, fraction: float, _: str) -> None:
         """Pass a trainer's progress on."""
@@ -66,7 +96,8 @@ def fine_tuned(trainer: Trainer) -> dict[str, Tensor]:
     return trainer.stage(
         "fine-tuned",
         subject.key(training=repr(options)),
-        lambda folder: fine_tune(
+        lambda folder: together(
+            fine_tune,
             subject.checkpoint,
             subject.data.train.texts,
             subject.data.train.labels,
@@ -82,17 +113,17 @@ def supernet_about(trainer: Trainer, ordering: Ordering) -> dict[str, Any]:
     """What a super-network depends on. No target is in it: one serves all of them."""
     orders = [[int(i) for i in order] for order in (*ordering.heads, *ordering.units)]
     return trainer.subject.key(
-        training=repr(trainer.training_options()), space=trainer.options.space, unit_step=UNIT_STEP, cost="parameters",
+        training=repr(trainer.supernet_options()), space=trainer.options.space, unit_step=UNIT_STEP, cost="parameters",
         order=key_of(orders),
     )  # fmt: skip
 
 
 def supernet_weights(trainer: Trainer, ordering: Ordering, start: Parameters) -> dict[str, Tensor]:
-    """Train the super-network from the weights the run began with, in the importance order of the dense model.
+    """Train the super-network from the weights the run began with, its heads and units in this order.
 
     Sub-networks are drawn evenly over parameters: a latency would tie the weights to one device.
     """
-    subject, options = trainer.subject, trainer.training_options()
+    subject, options = trainer.subject, trainer.supernet_options()
     architecture = subject.checkpoint.architecture
     space = make_space(trainer.options.space, architecture, ordering=ordering, unit_step=UNIT_STEP)
     trained = {n: p.detach().clone() for n, p in subject.checkpoint.model.backbone.named_parameters()}
@@ -100,12 +131,13 @@ def supernet_weights(trainer: Trainer, ordering: Ordering, start: Parameters) ->
     def train(folder: Path) -> Parameters:
         subject.set_dense(start)
         try:
-            return train_supernet(
+            return together(
+                train_supernet,
                 subject.checkpoint,
                 subject.data.train.texts,
                 subject.data.train.labels,
                 space=space,
-                cost=lambda counts: parameter_counts(architecture, counts),
+                cost=partial(parameter_counts, architecture),
                 options=options,
                 max_tokens=subject.max_tokens,
                 work_dir=folder,

@@ -14,7 +14,7 @@ from compiler.pipeline.training import Parameters, Trainer, supernet_about
 from compiler.slicing import slice_parameters
 from compiler.spaces import Subnet
 from compiler.store import key_of
-from compiler.supernet import TrainingOptions, polish
+from compiler.supernet import TrainingOptions, polish, together
 
 PARAMETERS_AT_ONCE = 200_000_000
 """Polished in one job at most: each takes sixteen bytes, with its gradient and the optimiser's two moments."""
@@ -35,7 +35,7 @@ class Weights:
         """What the weights of any sub-network depend on."""
         if self.supernet is None:
             return key_of(["re-solved", ranking_about(self.trainer)])
-        return key_of(["super-network", supernet_about(self.trainer, self.ranking.ordering)])
+        return key_of(["super-network", supernet_about(self.trainer, self.ranking.ordered(self.trainer.options.order))])
 
     def searched(self, subnet: Subnet) -> dict[str, Tensor]:
         """Weights to judge a candidate with."""
@@ -67,10 +67,10 @@ class Weights:
             s: as_tensors(arrays) for s, arrays in stored.items() if arrays is not None
         }
         for job in _jobs({subnet: start for subnet, start in starts.items() if subnet not in finished}):
-            folder = store.folder("polished", key_of([keys[subnet] for subnet in job]))
-            for subnet, trained in zip(job, self._distilled(job, folder), strict=True):
-                store.put_arrays("polished", keys[subnet], as_arrays(trained))
-                finished[subnet] = trained
+            with self.trainer.logged("polished", key_of([keys[subnet] for subnet in job])) as folder:
+                for subnet, trained in zip(job, self._distilled(job, folder), strict=True):
+                    store.put_arrays("polished", keys[subnet], as_arrays(trained))
+                    finished[subnet] = trained
         return finished
 
     def _polish_options(self) -> TrainingOptions:
@@ -84,7 +84,8 @@ class Weights:
     def _distilled(self, starts: Mapping[Subnet, Parameters], folder: Path) -> list[dict[str, Tensor]]:
         """One job, from its last checkpoint where it was killed."""
         subject, train = self.subject, self.subject.data.train
-        return polish(
+        return together(
+            polish,
             subject.checkpoint,
             self.dense,
             list(starts),

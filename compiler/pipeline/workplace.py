@@ -12,17 +12,18 @@ from safetensors import SafetensorError
 from compiler.pipeline.options import Options
 from compiler.store import Store, default_root
 from compiler.store.store import check_writable
+from compiler.supernet import leading
 from targets import usable_cpus
 from targets.errors import InputError
 
 
 @contextlib.contextmanager
 def workplace(options: Options) -> Iterator[Store]:
-    """The store of a run, while its output folder is its own.
+    """The store of a run, while its output folder is its own and all processes that torchrun started train with it.
 
     InputError where a folder cannot be written, another run has it, or the disk is full.
     """
-    with _store(options) as store, _claimed(options.out), _threads(), _disk_errors():
+    with leading(), _store(options) as store, _claimed(options.out), _threads(), _disk_errors():
         yield store
 
 

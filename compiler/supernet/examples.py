@@ -63,6 +63,15 @@ class Examples:
         return batch
 
 
+def own_rows(rows: IntArray, rank: int, ranks: int) -> tuple[IntArray, float]:
+    """A rank's rows of a batch, and the weight of their mean loss: the weighted means of all ranks average to the batch's.
+
+    A rank for which none is left takes the first with weight 0, since it must take part in every exchange of gradients.
+    """
+    own = rows[rank::ranks]
+    return (own, len(own) * ranks / len(rows)) if len(own) else (rows[:1], 0.0)
+
+
 def _label_tensor(labels: NDArray[Any], task: str) -> Tensor:
     return torch.from_numpy(np.array(labels, dtype=np.int64 if task == "classification" else np.float32))
 

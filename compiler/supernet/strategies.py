@@ -98,6 +98,10 @@ STRATEGIES: dict[str, Callable[[Draw], Plan]] = {
 }
 
 
+SAMPLINGS = ("stratified", "uniform")
+"""How random sub-networks are drawn."""
+
+
 def uniform_sampler(space: Space) -> GenomeSampler:
     """The paper's sampling: every variable uniform, so that small networks are hardly ever seen in large spaces."""
     return lambda rng, n: sample_uniform(space, rng, n)

@@ -18,7 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from compiler.families import Architecture, TaskModel
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet
-from compiler.supernet.examples import Examples, IntArray
+from compiler.supernet.examples import Examples, IntArray, own_rows
 from compiler.supernet.losses import Loss, Outputs
 from compiler.supernet.strategies import Plan, Turn
 from compiler.supernet.training import Progress
@@ -28,6 +28,7 @@ CHECKPOINT_SECONDS = 120.0
 """A killed run loses at most this much work."""
 
 _STEPS_BETWEEN_CHECKPOINTS = 500  # with several ranks, whose clocks may disagree
+_LOG_ROWS = 100  # of a whole run, about
 
 Planner = Callable[[int], Plan]
 """The turns of a step (0-based)."""
@@ -65,7 +66,7 @@ class Students(nn.Module):
 
 
 class Watch(TrainerCallback):
-    """Reports progress after every step, and asks for a checkpoint when one is due and at the end."""
+    """Reports progress after every step, and asks for a row of the log or a checkpoint when one is due and at the end."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -80,6 +81,7 @@ class Watch(TrainerCallback):
         else:
             due = time.monotonic() - self.saved_at >= CHECKPOINT_SECONDS
         control.should_save = due or done == total
+        control.should_log = done % max(1, total // _LOG_ROWS) == 0 or done == total
         if state.is_world_process_zero:
             self.progress(done / total, f"step {done:,} of {total:,}, loss {self.loss:.3g}")
 
@@ -115,25 +117,32 @@ class SubnetTrainer(Trainer):
         self.teacher = None if teacher is None else teacher.eval().requires_grad_(False).to(arguments.device)
 
     def get_train_dataloader(self) -> Any:
-        """The planned batches of all epochs in their order: to resume is to skip those already seen."""
+        """The planned batches of all epochs in their order: to resume is to skip those already seen.
+
+        Each is shared out between the ranks: how many there are changes the time of a step and not what it learns.
+        """
         loader: DataLoader[Any] = DataLoader(
             self.batches,  # type: ignore[arg-type]
             batch_size=1,
-            collate_fn=lambda rows: self.examples.batch(rows[0]),
+            collate_fn=lambda batches: self._own_part(batches[0]),
         )
-        return self.accelerator.prepare(loader)
+        return loader
+
+    def _own_part(self, rows: IntArray) -> dict[str, Tensor]:
+        own, weight = own_rows(rows, self.args.process_index, self.args.world_size)
+        return {**self.examples.batch(own), "weight": torch.tensor(weight)}
 
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor], _: Any = None) -> Tensor:
         """Accumulate the gradient of one batch; the sum of the turns' losses, detached."""
         model.train()
         inputs = dict(self._prepare_inputs(inputs))
-        labels = inputs.pop("labels", None)
+        weight, labels = inputs.pop("weight"), inputs.pop("labels", None)
         plan = self.planner(self.state.global_step)
         frozen = self._frozen_outputs(inputs)
         whole: Outputs | None = None
         total = torch.zeros((), device=self.args.device)
         for turn in plan:
-            outputs, loss = self._run_turn(model, turn, inputs, labels, frozen or whole, last=turn is plan[-1])
+            outputs, loss = self._run_turn(model, turn, inputs, labels, weight, frozen or whole, last=turn is plan[-1])
             whole = tuple(tensor.detach() for tensor in outputs) if turn.subnet is None else whole
             total += loss
         self.watch.loss = float(total)
@@ -151,6 +160,7 @@ class SubnetTrainer(Trainer):
         turn: Turn,
         inputs: dict[str, Tensor],
         labels: Tensor | None,
+        weight: Tensor,
         teacher: Outputs | None,
         *,
         last: bool,
@@ -162,7 +172,7 @@ class SubnetTrainer(Trainer):
         with nullcontext() if last else self.accelerator.no_sync(model):
             outputs = model(inputs, turn.subnet)
             guide = teacher if turn.role == "distil" or self.teacher is not None else None
-            loss = self.loss(outputs, inputs["attention_mask"], labels, guide)
+            loss = weight * self.loss(outputs, inputs["attention_mask"], labels, guide)
             self._refuse_not_finite(loss, "loss")
             self.accelerator.backward(loss / self.current_gradient_accumulation_steps)
         return outputs, loss.detach()
@@ -199,3 +209,16 @@ def last_checkpoint(folder: Path) -> Path | None:
         else:
             complete.append(path)
     return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def training_log(folder: Path) -> list[dict[str, float]]:
+    """About a hundred rows of the run that ended in this folder; none where nothing was trained there.
+
+    `step` counts optimiser steps, `loss` is the mean since the row before; `learning_rate` and `grad_norm` are the step's.
+    """
+    finished = last_checkpoint(folder)
+    if finished is None:
+        return []
+    state = json.loads((finished / "trainer_state.json").read_text(encoding="utf-8"))
+    columns = ("step", "loss", "learning_rate", "grad_norm")
+    return [{name: row[name] for name in columns} for row in state["log_history"] if "loss" in row]

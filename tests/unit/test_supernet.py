@@ -256,7 +256,7 @@ def gradients(network):
 def step_gradients(checkpoint, folder, strategy, *, batches=FIRST_SIX, **options):
     made = make_trainer(checkpoint, folder, strategy, accumulation=len(batches), **options)
     for rows in batches:
-        made.training_step(made.model, made.examples.batch(rows))
+        made.training_step(made.model, made._own_part(rows))
     return gradients(made.model.network)
 
 
@@ -307,7 +307,7 @@ def test_bf16_really_computes_in_bf16_on_this_cpu(steady_classifier, tmp_path):
             linear = made.model.network.backbone.base_model.get_submodule(name)
             linear.register_forward_hook(lambda _, __, out, bf16=bf16: seen.setdefault(bf16, set()).add(out.dtype))
         model = made.accelerator.prepare_model(made.model)
-        made.training_step(model, made.examples.batch(np.arange(6)))
+        made.training_step(model, made._own_part(np.arange(6)))
         assert {p.grad.dtype for p in made.model.parameters() if p.grad is not None} == {torch.float32}
         assert model(_inputs(made))[0].dtype == torch.float32
     assert seen == {False: {torch.float32}, True: {torch.bfloat16}}

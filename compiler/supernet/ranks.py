@@ -1,0 +1,68 @@
+"""Training on several processes (`torchrun`): one leads a run, the others wait and take part in each of its trainings.
+
+Only the leader measures, searches and writes. What the others need of a training they are sent: its arguments.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from torch import distributed
+
+Result = TypeVar("Result")
+
+_PATIENCE = timedelta(days=7)  # a leader may search for long between two trainings
+
+
+def follows() -> bool:
+    """Whether another process leads the run that this one is part of."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+@contextmanager
+def leading() -> Iterator[None]:
+    """A run whose trainings use all processes that torchrun started; without it, this one alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    distributed.init_process_group(timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        if distributed.is_initialized():
+            _share(None)
+            distributed.destroy_process_group()
+
+
+def follow() -> None:
+    """Take part in every training of the run until it ends."""
+    distributed.init_process_group(timeout=_PATIENCE)
+    while (training := _share(None)) is not None:
+        training(progress=lambda *_: None)
+    distributed.destroy_process_group()
+
+
+def together(train: Callable[..., Result], *arguments: Any, progress: Any, **named: Any) -> Result:
+    """Call a training function in all processes of the run; the leader's result.
+
+    After a failure the others are no longer where the leader is: the group ends, and torchrun ends them.
+    """
+    training = partial(train, *arguments, **named)
+    if not distributed.is_initialized():
+        return training(progress=progress)
+    _share(training)
+    try:
+        return training(progress=progress)
+    except BaseException:
+        distributed.destroy_process_group()
+        raise
+
+
+def _share(training: Any) -> Any:
+    """What the leader has, in every process."""
+    shared = [training]
+    distributed.broadcast_object_list(shared, src=0)
+    return shared[0]
