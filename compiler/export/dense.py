@@ -73,7 +73,7 @@ def export_module(model: TaskModel, checkpoint: Checkpoint) -> onnx.ModelProto:
 
 def export_dense(checkpoint: Checkpoint) -> tuple[onnx.ModelProto, TaskModel]:
     """The dense graph filled with random weights, and the model that holds the same ones."""
-    twin = _randomised(checkpoint.model)
+    twin = _randomised(checkpoint.whole)
     return export_module(twin, checkpoint), twin
 
 

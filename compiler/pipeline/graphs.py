@@ -10,6 +10,7 @@ import onnx
 from compiler.export.dense import OPSET, export_dense
 from compiler.export.template import Binding, Block, GraphTemplate, make_template, narrow_template
 from compiler.families import Checkpoint
+from compiler.families.checkpoint import config_text
 from compiler.pipeline.subject import as_arrays
 from compiler.store import Store, key_of
 
@@ -19,7 +20,7 @@ def _about(checkpoint: Checkpoint) -> dict[str, Any]:
 
     libraries = {name: metadata.version(name) for name in ("torch", "transformers", "onnx", "onnxscript", "paretoc")}
     return {
-        "config": checkpoint.config.to_json_string(use_diff=False),
+        "config": config_text(checkpoint.config),
         "recipe": repr(checkpoint.model.recipe),
         "inputs": checkpoint.input_names,
         "opset": OPSET,
@@ -77,7 +78,7 @@ def _exported(checkpoint: Checkpoint) -> GraphTemplate:
 
 
 def _narrowed(checkpoint: Checkpoint, template: GraphTemplate, precision: str) -> GraphTemplate:
-    parameters = as_arrays(dict(checkpoint.model.backbone.named_parameters()))
+    parameters = as_arrays(dict(checkpoint.whole.backbone.named_parameters()))
     return narrow_template(template, precision, parameters, checkpoint.architecture)
 
 

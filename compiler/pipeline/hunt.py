@@ -22,7 +22,6 @@ from compiler.spaces import Counts, MixedPrecision, Space, Subnet, sample_strati
 from compiler.spaces.space import Medium
 from compiler.spaces.subnet import IntArray
 from compiler.store import Store, key_of
-from profilers import LayerSizes
 from targets import usable_cpus
 
 EVALUATIONS = {"fast": 40, "balanced": 80, "thorough": 100}
@@ -183,4 +182,4 @@ class Hunt:
 
 def dense_subnet(space: Space) -> Subnet:
     """Every head and every unit."""
-    return Subnet.first((LayerSizes(space.heads, space.units),) * space.layers, space.ordering)
+    return Subnet.first(space.full, space.ordering)

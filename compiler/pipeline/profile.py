@@ -6,8 +6,9 @@ from itertools import product
 from pathlib import Path
 
 from compiler.costing import CostModel, dimensions_of
-from compiler.export import ModelWorkbench
-from compiler.families import load_checkpoint
+from compiler.export import ModelWorkbench, is_compiled, load_model, read_origin
+from compiler.families import Checkpoint
+from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
 from compiler.pipeline.costs import CHECK_NETS, Device, check_shapes, find_here, measure_here
 from compiler.pipeline.graphs import find_templates
@@ -131,6 +132,12 @@ class _Base:
         )
 
 
+def _load(options: ProfileOptions) -> Checkpoint:
+    """The model as an embedding model, whose costs are those of any task; a compiled one as what it is."""
+    folder = resolve(options.model) if options.model else embedded_model()
+    return load_model(folder, task=read_origin(folder).task if is_compiled(folder) else "embedding")
+
+
 def profile(options: ProfileOptions, monitor: Monitor) -> Profile:
     """Measure tables now, or adapt the base to networks measured now: nothing of earlier runs is used.
 
@@ -139,7 +146,7 @@ def profile(options: ProfileOptions, monitor: Monitor) -> Profile:
     base = None if options.base is None else _Base(options.base)
     devices = {workload: device for device in map(find_here, options.runs()) for workload in device.workloads}
     monitor.stage("load")
-    checkpoint = load_checkpoint(options.model or str(embedded_model()), task="embedding")
+    checkpoint = _load(options)
     check_length(checkpoint, max(options.lengths))
     if base is not None:
         for workload in devices:

@@ -70,6 +70,16 @@ def _claimed(out: Path) -> Iterator[None]:
         (out / ".lock").unlink(missing_ok=True)
 
 
+def _refuse_own_parts(options: Options) -> None:
+    """InputError where the model lies in a run that this one would write over."""
+    model, out = Path(options.model).expanduser().resolve(), options.out.resolve()
+    if options.model and out in model.parents and (out / "front.json").is_file():
+        raise InputError(
+            f"{options.model} is part of the run in {options.out}, which this run would write over\n"
+            "choose another folder with --out"
+        )
+
+
 def _open_store(options: Options) -> Store:
     root = options.cache or default_root()
     if options.fresh:
@@ -80,6 +90,7 @@ def _open_store(options: Options) -> Store:
 def compile_model(options: Options, monitor: Monitor | None = None) -> dict[str, Any]:
     """Run the whole way and return the content of `front.json`. Raises a ParetocError for what a user can cause."""
     monitor = monitor or SilentMonitor()
+    _refuse_own_parts(options)
     store = _open_store(options)
     try:
         with _claimed(options.out), _threads(), _disk_errors():
@@ -155,10 +166,8 @@ class _Compilation:
 
     def _limits(self, subject: Subject, costs: Mapping[str, Costs], device: Device) -> dict[str, float]:
         """The budgets as ceilings of the predicted costs. BudgetError where nothing can meet them."""
-        a = subject.checkpoint.architecture
-        nothing, dense = (
-            Counts.of([(sizes,) * a.layers]) for sizes in (LayerSizes(0, 0), LayerSizes(a.heads, a.ffn_units))
-        )
+        shape = subject.checkpoint.architecture.shape
+        nothing, dense = Counts.of([(LayerSizes(0, 0),) * len(shape)]), Counts.of([shape])
         least = [costs[precision].of(nothing) for precision in device.precisions]
         floor = {name: min(float(cost[name][0]) for cost in least) for name in least[0]}
         limits = ceilings(self.options.budgets, float(costs["fp32"].of(dense)["latency"][0]))

@@ -81,7 +81,7 @@ def name(request) -> str:
 @pytest.fixture(params=[(name, space) for name in METHODS for space in spaces_of(name)], ids="-".join)
 def pair(request):
     name, space = request.param
-    order = Ordering.by_index(SIZES.layers, SIZES.heads, SIZES.ffn_units)
+    order = Ordering.by_index(SIZES.shape)
     return name, make_space(space, SIZES, ordering=order)
 
 

@@ -23,7 +23,7 @@ ASKED = Workload(tokens=32, runtime="null")
 NULL = Target.parse("null")
 HERE = measure_fingerprint(NULL)
 ARCHITECTURE = SimpleNamespace(
-    layers=DIMS.layers, heads=DIMS.heads, ffn_units=DIMS.ffn_units, stem_parameters=1000,
+    layers=DIMS.layers, heads=DIMS.heads, ffn_units=DIMS.ffn_units, shape=DIMS.dense, stem_parameters=1000,
     attention_parameters=lambda n: 1000 * n, ffn_parameters=lambda n: 60 * n,
 )  # fmt: skip
 LATENCY = CostModel.of(roofline_table(NULL, DIMS, ASKED, HERE), ASKED)
