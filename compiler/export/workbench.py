@@ -32,6 +32,11 @@ class ModelWorkbench:
         self.dense = {n: p.detach() for n, p in checkpoint.whole.backbone.named_parameters()}
         self._stem = lru_cache(self._stem_initialisers)
 
+    @property
+    def opset(self) -> int:
+        """That of the graphs made here."""
+        return self.templates["fp32"].opset
+
     def __call__(self, stack: Stack) -> Program:
         """The network of these sizes."""
         return self.program(f"stack {' '.join(f'{h}.{u}' for h, u in stack)}", Subnet.first(stack, self.ordering))

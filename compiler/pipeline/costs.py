@@ -172,6 +172,7 @@ def find_device(options: Options) -> Device:
         threads=1 if target.kind == "gpu" else options.threads,
         precision="fp32",
         runtime=name,
+        opset=options.opset,
     )
     batches = BATCHES[target.kind] if "throughput" in options.objectives else ()
     if here:

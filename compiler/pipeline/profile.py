@@ -18,6 +18,7 @@ from compiler.pipeline.subject import check_length
 from compiler.store import Store, default_root
 from profilers import CostTable, Dimensions, MissingCostError, Plan, Workload
 from profilers.transfer import MIN_SAMPLES, SAMPLES, TransferError, measure_transfer, nearest_workload
+from profilers.workload import DEFAULT_OPSET
 from targets.errors import InputError
 
 MIN_CHECK_NETS = 12
@@ -38,6 +39,7 @@ class ProfileOptions:
     threads: tuple[int, ...] = (1,)
     precisions: tuple[str, ...] | None = None
     runtime: str | None = None
+    opset: int = DEFAULT_OPSET
     check_nets: int = CHECK_NETS
     seed: int = 0
     base: Path | None = None
@@ -62,7 +64,7 @@ class ProfileOptions:
         return [
             Options(
                 model=self.model or "", target=self.target, precisions=self.precisions, batch=batch, seq_len=tokens,
-                threads=threads, runtime=self.runtime,
+                threads=threads, runtime=self.runtime, opset=self.opset,
             )
             for batch, tokens, threads in product(self.batches, self.lengths, self.threads)
         ]  # fmt: skip
@@ -152,7 +154,8 @@ def profile(options: ProfileOptions, monitor: Monitor) -> Profile:
         for workload in devices:
             base.check(dimensions_of(checkpoint.architecture), workload)
     monitor.stage("export dense graph")
-    templates = find_templates(checkpoint, Store(default_root()), {workload.precision for workload in devices})
+    precisions = {workload.precision for workload in devices}
+    templates = find_templates(checkpoint, Store(default_root()), precisions, options.opset)
     bench = ModelWorkbench(checkpoint, templates)
     monitor.stage("profile")
     parts: list[CostTable] = []

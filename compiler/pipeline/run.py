@@ -144,7 +144,8 @@ class _Compilation:
         device = replace(device, demand=find_demand(self.options, subject))
         with self.stages("export dense graph"):
             bench = ModelWorkbench(
-                subject.checkpoint, find_templates(subject.checkpoint, self.store, device.precisions)
+                subject.checkpoint,
+                find_templates(subject.checkpoint, self.store, device.precisions, self.options.opset),
             )
         with self.stages("profile"):
             table, workload = find_table(self.options, device, bench, self.store, self.monitor.progress)
@@ -221,6 +222,8 @@ class _Compilation:
             nets = self._written(nets, hunt, validation)
             if device.target.kind == "gpu":
                 nets = [kept.add_recipe(net, device, subject.max_tokens) for net in nets]
+            for net in nets:
+                kept.add_bundles(net, device, subject.checkpoint)
         if device.here:
             nets = self._measured(nets, subject.effort, hunt, device, resources)
         dense, *winners = nets

@@ -205,6 +205,12 @@ def test_a_network_with_nothing_left_is_refused(place, tmp_path):
     assert "no head and no FFN unit left to cut" in place.run(folder, code=2).message[0]
 
 
+def test_a_model_is_the_same_wherever_it_lies(place, tmp_path):
+    here, there = load_sliced(place.parent), load_sliced(shutil.copytree(place.parent, tmp_path / "moved"))
+    assert here.digest == there.digest
+    assert there.name == "moved of dense"
+
+
 def test_another_task_is_refused(place):
     assert "was compiled for embedding" in place.run(place.parent, "--task", "classification",
                                                      data=place.classes, code=2).message[0]  # fmt: skip
