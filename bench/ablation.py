@@ -119,7 +119,8 @@ class OneShot:
 
     def widest(self, cost: CostModel) -> float:
         """The most that scratch space takes."""
-        return cost.head_workspace_s * self.space.heads + cost.unit_workspace_s * self.space.units
+        heads, units = int(self.space.heads.max()), int(self.space.units.max())
+        return cost.head_workspace_s * heads + cost.unit_workspace_s * units
 
 
 def steps(shot: OneShot, cost: CostModel, budget_s: float, like: Likeness, test: SpearmanOfCosine) -> dict[str, Any]:

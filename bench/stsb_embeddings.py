@@ -65,7 +65,7 @@ def main() -> None:
     solver, batch = Reconstructor(checkpoint, calibration), one_batch(batches, checkpoint)
     sums, score = residual_sums(checkpoint, batch), SpearmanOfCosine(checkpoint, data.test)
     a = checkpoint.architecture
-    by_index = Ordering.by_index(a.layers, a.heads, a.ffn_units)
+    by_index = Ordering.by_index(a.shape)
     results = []
     for heads, units in SHAPES:
         shape = (LayerSizes(heads, units),) * a.layers

@@ -299,7 +299,8 @@ def _entry(row: Mapping[str, Any]) -> tuple[CostKey, float]:
 
 
 def _workload(row: Mapping[str, Any]) -> Workload:
-    return Workload(**{name: row[name] for name in Workload().to_json()})
+    known = {name: row[name] for name in Workload().to_json()}
+    return Workload(**known, **({"opset": row["opset"]} if "opset" in row else {}))
 
 
 def _check(row: Mapping[str, Any]) -> dict[str, Any]:

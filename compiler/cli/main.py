@@ -91,6 +91,9 @@ def compile_command(
     seq_len: Annotated[int, typer.Option(help="tokens a sequence")] = 128,
     threads: Annotated[int, typer.Option(help="threads it will be served with")] = 1,
     runtime: Annotated[str | None, typer.Option(help="onnxruntime, torch or null (no clock)")] = None,
+    opset: Annotated[
+        int, typer.Option(help="ONNX operator set of the graphs, 17 to 23; older runtimes need an older one")
+    ] = 23,
     traffic: Annotated[
         str | None, typer.Option(help="lengths really asked, instead of --seq-len: a JSON file, or the word data")
     ] = None,
@@ -134,7 +137,7 @@ def compile_command(
         metric=metric, pooling=pooling, prompt=prompt, effort=effort, space=space, search=search, strategy=strategy,
         sampling=sampling, order=order, temperature=temperature, random_subnets=random_subnets,
         objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
-        runtime=runtime, percentile=percentile, traffic=traffic, accept_modelled=accept_modelled,
+        runtime=runtime, opset=opset, percentile=percentile, traffic=traffic, accept_modelled=accept_modelled,
         accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, winners=winners, seed=seed,
         fresh=fresh, cache=cache, trust_remote_code=trust_remote_code,
     )  # fmt: skip
@@ -181,6 +184,7 @@ def profile_command(
     runtime: Annotated[
         str | None, typer.Option(help="onnxruntime, torch or null (no clock: poses as the target)")
     ] = None,
+    opset: Annotated[int, typer.Option(help="ONNX operator set of the graphs, 17 to 23")] = 23,
     check_nets: Annotated[int, typer.Option(help="networks the table never sees, to take its error on")] = 20,
     seed: Annotated[int, typer.Option(help="of the check networks and the order")] = 0,
     base: Annotated[
@@ -199,7 +203,7 @@ def profile_command(
     options = ProfileOptions(
         target=target, model=model, batches=quantities.whole_numbers(batch, "--batch"),
         lengths=quantities.whole_numbers(seq_len, "--seq-len"), threads=quantities.whole_numbers(threads, "--threads"),
-        precisions=_split(precision), runtime=runtime, check_nets=check_nets, seed=seed, base=base, samples=samples,
+        precisions=_split(precision), runtime=runtime, opset=opset, check_nets=check_nets, seed=seed, base=base, samples=samples,
     )  # fmt: skip
     if not output.absolute().parent.is_dir():
         raise InputError(f"no folder {output.parent} to write the table to\nmake it, or choose another file with -o")

@@ -1,7 +1,7 @@
 """ONNX files of sub-networks from one dense export, and the transformers checkpoints beside them."""
 
 from compiler.export.artifact import Artifact, compare_with_fresh_export, write_artifact
-from compiler.export.checkpoint import load_sliced, save_checkpoint
+from compiler.export.checkpoint import is_compiled, load_model, load_sliced, read_origin, save_checkpoint
 from compiler.export.files import check_graph, sha256_of
 from compiler.export.parity import check_attention, compare, odd_inputs
 from compiler.export.session import graph_run
@@ -17,10 +17,13 @@ __all__ = [
     "compare",
     "compare_with_fresh_export",
     "graph_run",
+    "is_compiled",
+    "load_model",
     "load_sliced",
     "make_template",
     "narrow_template",
     "odd_inputs",
+    "read_origin",
     "save_checkpoint",
     "sha256_of",
     "write_artifact",

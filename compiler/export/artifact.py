@@ -10,8 +10,8 @@ from torch import Tensor
 
 from compiler.evaluation import Batches
 from compiler.export.checkpoint import save_checkpoint
-from compiler.export.dense import OPSET, export_module
-from compiler.export.files import inline, operator_counts, write_graph
+from compiler.export.dense import export_module
+from compiler.export.files import attention_nodes, inline, write_graph
 from compiler.export.parity import TOLERANCES, odd_inputs, parity_error, run_session
 from compiler.export.workbench import ModelWorkbench
 from compiler.slicing import build_skeleton
@@ -75,8 +75,8 @@ def _written(
         precision=precision,
         sha256=sha256,
         size_bytes=path.stat().st_size,
-        opset=OPSET,
-        attention_nodes=operator_counts(path)["Attention"],
+        opset=bench.opset,
+        attention_nodes=attention_nodes(path),
         parity_error=parity_error(bench.checkpoint, subnet, parameters, path, real, TOLERANCES[precision]),
     )
 
@@ -91,7 +91,7 @@ def compare_with_fresh_export(bench: ModelWorkbench, subnet: Subnet, parameters:
     checkpoint = bench.checkpoint
     model = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape)
     model.backbone.load_state_dict(dict(parameters), strict=False, assign=True)
-    fresh = export_module(model.eval(), checkpoint)
+    fresh = export_module(model.eval(), checkpoint, bench.opset)
     cut = inline(bench.graph(subnet, parameters, "fp32"))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -2,28 +2,72 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from compiler.export.reload import write_modelling
-from compiler.families import Architecture, Checkpoint, TaskModel, auto_class
+from compiler.export.reload import plain_config, write_modelling
+from compiler.families import Architecture, Checkpoint, EmbeddingRecipe, TaskModel, auto_class, load_checkpoint
 from compiler.families.architecture import architecture_of
-from compiler.families.checkpoint import SIDE_FILES
+from compiler.families.checkpoint import (
+    SIDE_FILES,
+    check_labels,
+    digest_of,
+    drop_unused_pooler,
+    longest_text,
+    quiet_transformers,
+    read_config,
+    read_tokenizer,
+    refuse_nan,
+)
 from compiler.families.embedding import read_recipe
 from compiler.slicing import build_skeleton
 from compiler.spaces import Subnet
 from targets.errors import InputError
 
 SCHEMA = 1
+FILE = "subnet.json"
+
+
+class Origin(NamedTuple):
+    """What `subnet.json` says: the task, the name of the dense model, and what is left of its heads and FFN units."""
+
+    task: str
+    base: str
+    subnet: Subnet
+
+
+def is_compiled(folder: Path) -> bool:
+    """Whether paretoc wrote a model folder."""
+    return (folder / FILE).is_file()
+
+
+def read_origin(folder: Path) -> Origin:
+    """`subnet.json` of a compiled model. InputError where it is missing, damaged or of another version."""
+    try:
+        data: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{folder.name} is no compiled model: no readable {FILE}") from None
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        found = data.get("schema") if isinstance(data, dict) else None
+        raise InputError(f"{folder.name}: {FILE} has schema {found!r}, this version reads {SCHEMA}")
+    try:
+        return Origin(str(data["task"]), str(data["base"]), Subnet.from_json(data))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder.name}: {FILE} is damaged: {type(error).__name__}: {error}") from None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parameters: Mapping[str, Tensor]) -> None:
-    """Write the sliced weights under their own names, and everything needed to load them again."""
+    """Write the sliced weights under their own names, and everything needed to load them again.
+
+    `subnet.json` counts heads and units in the dense model, also where the checkpoint was itself cut from that.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().contiguous().clone() for name, tensor in parameters.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -33,43 +77,104 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parame
         if (checkpoint.folder / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(checkpoint.folder / name, folder / name)
-    about = {"schema": SCHEMA, "task": checkpoint.task, "base": checkpoint.name, **subnet.to_json()}
-    (folder / "subnet.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
+    base, kept = checkpoint.name, subnet
+    if is_compiled(checkpoint.folder):
+        _, base, parent = read_origin(checkpoint.folder)
+        kept = subnet.within(parent)
+    about = {"schema": SCHEMA, "task": checkpoint.task, "base": base, **kept.to_json()}
+    (folder / FILE).write_text(json.dumps(about) + "\n", encoding="utf-8")
 
 
-def _subnet_json(folder: Path) -> dict[str, Any]:
-    try:
-        data: dict[str, Any] = json.loads((folder / "subnet.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"{folder.name} is no compiled model: no readable subnet.json") from None
-    if data.get("schema") != SCHEMA:
-        raise InputError(f"{folder.name}: subnet.json has schema {data.get('schema')!r}, this version reads {SCHEMA}")
-    return data
+def load_model(
+    folder: Path,
+    *,
+    task: str,
+    label_names: Sequence[str] | None = None,
+    pooling: str | None = None,
+    prompt: str | None = None,
+    seed: int = 0,
+    trust_remote_code: bool = False,
+) -> Checkpoint:
+    """A model to compile for a task: a dense checkpoint, or a network that was compiled before.
+
+    InputError as in `load_checkpoint` and `load_sliced`, and where a network was compiled for another task.
+    """
+    if not is_compiled(folder):
+        return load_checkpoint(
+            str(folder), task=task, label_names=label_names, pooling=pooling, prompt=prompt, seed=seed,
+            trust_remote_code=trust_remote_code,
+        )  # fmt: skip
+    checkpoint = load_sliced(folder, pooling=pooling, prompt=prompt)
+    if checkpoint.task != task:
+        raise InputError(
+            f"{folder.name} was compiled for {checkpoint.task}, asked is {task}\n"
+            f"give data for {checkpoint.task}, or compile the dense model it came from"
+        )
+    if not any(any(sizes) for sizes in checkpoint.architecture.shape):
+        raise InputError(f"{folder.name} has no head and no FFN unit left to cut")
+    if task != "embedding":
+        check_labels(checkpoint.config, task, label_names, folder)
+    return checkpoint
 
 
-class Sliced(NamedTuple):
-    """A saved sub-network, rebuilt: `architecture` is that of the dense model it was cut from."""
+def load_sliced(folder: Path, *, pooling: str | None = None, prompt: str | None = None) -> Checkpoint:
+    """A saved sub-network, rebuilt by this code; nothing in the folder is executed.
 
-    model: TaskModel
-    tokenizer: Any
-    architecture: Architecture
-    subnet: Subnet
+    InputError where a file is missing or damaged, or weights and configuration are not of the network in `subnet.json`.
+    """
+    origin = read_origin(folder)
+    config = plain_config(read_config(folder))
+    tokenizer = read_tokenizer(folder, config)
+    recipe = read_recipe(folder).overridden(pooling=pooling, prompt=prompt) if origin.task == "embedding" else None
+    whole = _whole(config, origin.task, recipe)
+    architecture = architecture_of(whole.backbone)
+    _check_indices(origin.subnet, architecture, folder)
+    model = build_skeleton(whole, architecture, origin.subnet.shape)
+    _fill(model, folder)
+    return Checkpoint(
+        name=f"{folder.resolve().name} of {origin.base}",
+        folder=folder,
+        architecture=replace(architecture, cut=origin.subnet.shape),
+        model=model.eval(),
+        whole=whole,
+        tokenizer=tokenizer,
+        task=origin.task,
+        max_tokens=longest_text(architecture, tokenizer, recipe),
+        head_trained=True,
+        digest=digest_of(model.backbone, config),
+    )
 
 
-def load_sliced(folder: Path) -> Sliced:
-    """A saved sub-network and its tokenizer, rebuilt by this code; nothing in the folder is executed."""
+def _check_indices(subnet: Subnet, architecture: Architecture, folder: Path) -> None:
+    """InputError where the configuration is of a model that has not these layers, heads or FFN units."""
+    most = [max((i for layer in layers for i in layer), default=-1) for layers in (subnet.heads, subnet.units)]
+    if len(subnet.shape) != architecture.layers or most[0] >= architecture.heads or most[1] >= architecture.ffn_units:
+        raise InputError(f"{folder.name}: {FILE} is of another model than config.json")
+
+
+def _whole(config: Any, task: str, recipe: EmbeddingRecipe | None) -> TaskModel:
+    """The model that the network was cut from, with random weights."""
     import transformers
 
-    about = _subnet_json(folder)
-    subnet = Subnet.from_json(about)
-    config = transformers.AutoConfig.from_pretrained(folder)
-    embedding = about["task"] == "embedding"
-    auto: Any = getattr(transformers, auto_class(about["task"]))
-    with torch.random.fork_rng(devices=[]):
-        dense = auto.from_config(config, attn_implementation="sdpa").eval()
-    if embedding and getattr(dense, "pooler", None) is not None:
-        dense.pooler = None
-    architecture = architecture_of(dense)
-    model = build_skeleton(TaskModel(dense, read_recipe(folder) if embedding else None), architecture, subnet.shape)
-    model.backbone.load_state_dict(load_file(folder / "model.safetensors"), strict=False, assign=True)
-    return Sliced(model.eval(), transformers.AutoTokenizer.from_pretrained(folder), architecture, subnet)
+    auto: Any = getattr(transformers, auto_class(task))
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = auto.from_config(config, attn_implementation="sdpa").float()
+    if recipe is not None:
+        drop_unused_pooler(backbone)
+    return TaskModel(backbone, recipe).eval()
+
+
+def _fill(model: TaskModel, folder: Path) -> None:
+    """Give a skeleton its weights, to train further as well."""
+    try:
+        found = model.backbone.load_state_dict(load_file(folder / "model.safetensors"), strict=False, assign=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder.name}: the weights are not those of {FILE}: {reason}") from None
+    lost = [name for name, parameter in model.backbone.named_parameters() if parameter.is_meta]
+    if lost or found.unexpected_keys:
+        odd = f"{lost[0]} is missing" if lost else f"{found.unexpected_keys[0]} belongs nowhere"
+        raise InputError(f"{folder.name}: the weights are not those of {FILE}: {odd}")
+    model.requires_grad_(True)
+    refuse_nan(model.backbone, folder)

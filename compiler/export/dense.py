@@ -11,8 +11,7 @@ import onnx
 import torch
 
 from compiler.families import Checkpoint, TaskModel
-
-OPSET = 23
+from profilers.workload import DEFAULT_OPSET
 
 
 def _randomised(model: TaskModel, seed: int = 0) -> TaskModel:
@@ -37,19 +36,23 @@ def example_inputs(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter prints its progress and warns about packages we do not use; neither is for our users."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = {logging.getLogger(name): logging.getLogger(name).level for name in ("torch.onnx", "onnxscript")}
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in loggers.items():
+            logger.setLevel(level)
 
 
-def export_module(model: TaskModel, checkpoint: Checkpoint) -> onnx.ModelProto:
-    """Opset-23 graph of a task model, batch and tokens dynamic; about 8 s a network, whatever its size."""
+def export_module(model: TaskModel, checkpoint: Checkpoint, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
+    """Graph of a task model, batch and tokens dynamic; about 8 s a network, whatever its size.
+
+    Below opset 23 attention is spelt out: two matrix products with a softmax between them.
+    """
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     inputs = example_inputs(checkpoint)
     with _quiet(), torch.no_grad():
@@ -58,7 +61,7 @@ def export_module(model: TaskModel, checkpoint: Checkpoint) -> onnx.ModelProto:
             (),
             kwargs=inputs,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             dynamic_shapes=dict.fromkeys(inputs, axes),
             input_names=list(inputs),
             output_names=list(model.output_names),
@@ -66,15 +69,16 @@ def export_module(model: TaskModel, checkpoint: Checkpoint) -> onnx.ModelProto:
         )
     assert program is not None  # noqa: S101  dynamo=True always returns a program
     proto: onnx.ModelProto = program.model_proto
+    proto.ir_version = min(proto.ir_version, onnx.helper.find_min_ir_version_for(proto.opset_import))
     _name_axes(proto)
     _strip(proto)
     return proto
 
 
-def export_dense(checkpoint: Checkpoint) -> tuple[onnx.ModelProto, TaskModel]:
+def export_dense(checkpoint: Checkpoint, opset: int = DEFAULT_OPSET) -> tuple[onnx.ModelProto, TaskModel]:
     """The dense graph filled with random weights, and the model that holds the same ones."""
-    twin = _randomised(checkpoint.model)
-    return export_module(twin, checkpoint), twin
+    twin = _randomised(checkpoint.whole)
+    return export_module(twin, checkpoint, opset), twin
 
 
 def _name_axes(proto: onnx.ModelProto) -> None:

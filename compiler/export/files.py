@@ -1,7 +1,6 @@
 """Write a graph as one ONNX file, and read back what matters about it."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import onnx
 from onnx import numpy_helper
 
 from profilers import Graph
+from profilers.workload import DEFAULT_OPSET
 from targets.errors import VerificationError
 
 INLINE_LIMIT_BYTES = 2_000_000_000
@@ -48,6 +48,17 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def operator_counts(path: Path) -> Counter[str]:
-    """How often each operator stands in a graph; weights are not read."""
-    return Counter(node.op_type for node in onnx.load(path, load_external_data=False).graph.node)
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that a graph is written in."""
+    version: int = next(opset.version for opset in model.opset_import if opset.domain in {"", "ai.onnx"})
+    return version
+
+
+def attention_nodes(path: Path) -> int:
+    """How many attentions stand in a graph: Attention nodes or, in opsets that lack them, the softmax of each.
+
+    Weights are not read.
+    """
+    model = onnx.load(path, load_external_data=False)
+    kind = "Attention" if opset_of(model) >= DEFAULT_OPSET else "Softmax"
+    return sum(node.op_type == kind for node in model.graph.node)

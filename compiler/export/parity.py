@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.evaluation import Batches
-from compiler.export.files import operator_counts
+from compiler.export.files import attention_nodes
 from compiler.families import Architecture, Checkpoint
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Shape, Subnet
@@ -74,9 +74,9 @@ def compare(path: Path, expected: Expected, inputs: Iterable[Mapping[str, Tensor
 
 
 def check_attention(path: Path, shape: Shape) -> int:
-    """The Attention nodes of a file. VerificationError where they are not one for each kept attention block."""
+    """The attentions of a file. VerificationError where they are not one for each kept attention block."""
     wanted = sum(1 for sizes in shape if sizes.heads)
-    found = operator_counts(path)["Attention"]
+    found = attention_nodes(path)
     if found != wanted:
         raise VerificationError(f"{path.name} has {found} Attention nodes, {wanted} attention blocks were kept")
     return found

@@ -41,10 +41,20 @@ def modelling_file(checkpoint: Checkpoint) -> str:
     )
 
 
+def plain_config(config: Any) -> Any:
+    """The configuration of a sub-network without what `write_modelling` added: that of the model it was cut from."""
+    plain = copy.deepcopy(config)
+    for name in ("subnet", "auto_map"):
+        if hasattr(plain, name):
+            delattr(plain, name)
+    return plain
+
+
 def write_modelling(folder: Path, checkpoint: Checkpoint, shape: Shape) -> None:
     """Write config.json and the modelling file that it names. Our own loader runs neither."""
     config = copy.deepcopy(checkpoint.config)
     config.subnet = {"head_size": checkpoint.architecture.head_size, "layers": describe_layers(shape)}
+    config.architectures = [type(checkpoint.model.backbone).__name__]
     config.auto_map = {auto_class(checkpoint.task): f"{MODULE}.Subnet"}
     config.save_pretrained(folder)
     (folder / f"{MODULE}.py").write_text(modelling_file(checkpoint), encoding="utf-8")

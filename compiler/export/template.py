@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from compiler.costing import dimensions_of
-from compiler.export.files import inline
+from compiler.export.files import inline, opset_of
 from compiler.export.precision import Quantised, Scheme, halve_graph, quantise, quantise_graph
 from compiler.families import Architecture
 from compiler.spaces import Shape
@@ -47,6 +47,11 @@ class GraphTemplate:
     bindings: Mapping[str, Binding]
     attention: tuple[Block, ...]
     ffn: tuple[Block, ...]
+
+    @property
+    def opset(self) -> int:
+        """That of its graphs."""
+        return opset_of(self.proto)
 
     def fill(
         self, parameters: Mapping[str, Array], shape: Shape, ready: Mapping[str, Array] = MappingProxyType({})

@@ -17,17 +17,25 @@ from profilers import Graph, GraphSource, Program, Stack
 
 
 class ModelWorkbench:
-    """Makes a program of any stack; every layer is cut from its own dense layer, so no two share weights."""
+    """Makes a program of any stack; every layer is cut from its own dense layer, so no two share weights.
+
+    Programs are cut from the whole model, which a checkpoint that was cut before stands in for with random weights:
+    what they take depends on sizes alone.
+    """
 
     def __init__(self, checkpoint: Checkpoint, templates: Mapping[str, GraphTemplate]) -> None:
         """`templates` by precision; a runtime that takes modules needs none."""
         self.checkpoint = checkpoint
         self.templates = templates
         self.dimensions = dimensions_of(checkpoint.architecture)
-        a = checkpoint.architecture
-        self.ordering = Ordering.by_index(a.layers, a.heads, a.ffn_units)
-        self.dense = {n: p.detach() for n, p in checkpoint.model.backbone.named_parameters()}
+        self.ordering = Ordering.by_index(checkpoint.architecture.whole.shape)
+        self.dense = {n: p.detach() for n, p in checkpoint.whole.backbone.named_parameters()}
         self._stem = lru_cache(self._stem_initialisers)
+
+    @property
+    def opset(self) -> int:
+        """That of the graphs made here."""
+        return self.templates["fp32"].opset
 
     def __call__(self, stack: Stack) -> Program:
         """The network of these sizes."""
@@ -75,7 +83,7 @@ class ModelWorkbench:
         return self._template(precision).fill(arrays, subnet.shape, ready)
 
     def _module(self, subnet: Subnet) -> Any:
-        skeleton = build_skeleton(self.checkpoint.model, self.checkpoint.architecture, subnet.shape)
+        skeleton = build_skeleton(self.checkpoint.whole, self.checkpoint.architecture, subnet.shape)
         skeleton.backbone.load_state_dict(self._sliced(subnet), strict=False, assign=True)
         return skeleton
 

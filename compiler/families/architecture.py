@@ -1,9 +1,10 @@
 """The sizes of a checkpoint and the names of its parameters, layer by layer."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compiler.families.table import Family, family_of
+from profilers import LayerSizes, Stack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,9 @@ class LayerNames:
 class Architecture:
     """What can be cut in a checkpoint: L layers of H heads (each of `head_size`) and U FFN units.
 
-    `stem_parameters` counts everything outside the encoder layers (embeddings, pooler, task head).
+    Of a checkpoint that was cut before, `cut` has what is left of every layer, while L, H and U stay those of the model
+    it was cut from: pieces, their costs and their graphs are of that model. `stem_parameters` counts everything outside
+    the encoder layers (embeddings, pooler, task head).
     """
 
     family: Family
@@ -48,6 +51,17 @@ class Architecture:
     max_tokens: int
     vocabulary: int
     stem_parameters: int
+    cut: Stack | None = None
+
+    @property
+    def shape(self) -> Stack:
+        """(heads, FFN units) of every layer, as the checkpoint has them."""
+        return self.cut or (LayerSizes(self.heads, self.ffn_units),) * self.layers
+
+    @property
+    def whole(self) -> "Architecture":
+        """That of the model before anything was cut."""
+        return replace(self, cut=None)
 
     def in_layers(self, parameter: str) -> bool:
         """Whether a parameter belongs to an encoder layer: all others are the same in every sub-network."""

@@ -1,6 +1,7 @@
 """Load a checkpoint from a folder or the hub, and refuse what cannot be compiled in one or two lines."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ SIDE_FILES = ("modules.json", "1_Pooling/config.json", "config_sentence_transfor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A loaded dense model, ready to be profiled, searched and cut.
+    """A loaded model, ready to be profiled, searched and cut.
 
-    `model` is on the CPU, float32, in evaluation mode. `digest` hashes configuration and every weight.
+    `model` is on the CPU, float32, in evaluation mode. `whole` is one of all sizes of the architecture, whose weights do
+    not matter: `model` itself, unless that was cut before. `digest` hashes configuration and every weight.
     `head_trained` is False where the task head was initialised at random because the checkpoint has none.
     """
 
@@ -31,6 +33,7 @@ class Checkpoint:
     folder: Path
     architecture: Architecture
     model: TaskModel
+    whole: TaskModel
     tokenizer: Any
     task: str
     max_tokens: int
@@ -84,8 +87,6 @@ def resolve(source: str, *, revision: str | None = None) -> Path:
 def _check_files(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder.name}: no config.json in the model folder, so it is no transformers checkpoint")
-    if (folder / "subnet.json").is_file():
-        raise InputError(f"{folder.name} was already compiled by paretoc\ncompile the dense model it came from")
     if list(folder.glob("*.safetensors")):
         return
     pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
@@ -98,21 +99,22 @@ def _check_files(folder: Path) -> None:
     raise InputError(f"{folder.name}: no model.safetensors in the model folder")
 
 
-def _config(folder: Path, *, trust_remote_code: bool) -> Any:
+def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
+    """The transformers configuration. InputError where it cannot be read or is of a family that is not supported."""
     import transformers
 
     try:
-        return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # noqa: BLE001  whatever a library raises on a bad folder becomes one line
         model_type = _declared_type(folder)
         if model_type is not None:
             family_of(model_type)
         raise InputError(f"{folder.name}: config.json cannot be read: {_one_line(error)}") from None
+    family_of(config.model_type)
+    return config
 
 
 def _declared_type(folder: Path) -> str | None:
-    import json
-
     try:
         return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
     except (ValueError, KeyError, TypeError):
@@ -123,7 +125,8 @@ def _one_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:200]
 
 
-def _tokenizer(folder: Path, config: Any) -> Any:
+def read_tokenizer(folder: Path, config: Any) -> Any:
+    """The tokenizer. InputError where there is none, or it has more tokens than the model embeds."""
     import transformers
 
     names = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
@@ -160,39 +163,52 @@ def _backbone(folder: Path, config: Any, *, classifier: bool) -> tuple[nn.Module
     return model.eval(), not missing
 
 
-def _refuse_nan(model: nn.Module, folder: Path) -> None:
+def refuse_nan(model: nn.Module, folder: Path) -> None:
+    """InputError naming the first weight that is not finite."""
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise InputError(f"{folder.name}: weight {name} holds NaN or infinite values")
 
 
+def config_text(config: Any) -> str:
+    """The whole configuration as JSON, but for the folder that it was read from."""
+    values = config.to_dict()
+    values.pop("_name_or_path", None)
+    return json.dumps(values, sort_keys=True, default=str)
+
+
 def digest_of(model: nn.Module, config: Any) -> str:
     """Sha-256 over the configuration and every parameter, in name order."""
-    digest = hashlib.sha256(config.to_json_string(use_diff=False).encode())
+    digest = hashlib.sha256(config_text(config).encode())
     for name, parameter in sorted(model.named_parameters()):
         digest.update(name.encode())
         digest.update(parameter.detach().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _drop_unused_pooler(model: nn.Module) -> None:
+def drop_unused_pooler(model: nn.Module) -> None:
     """An embedding model pools over tokens; BERT's own tanh pooler is dead weight in its graph."""
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # type: ignore[assignment]
 
 
-def _set_labels(config: Any, task: str, label_names: Sequence[str] | None, folder: Path) -> None:
-    has_head = any("ForSequenceClassification" in a for a in (config.architectures or ()))
+def check_labels(config: Any, task: str, label_names: Sequence[str] | None, folder: Path) -> None:
+    """InputError where a trained head has not as many outputs as the data need."""
     wanted = 1 if task == "regression" else len(label_names or config.id2label)
-    if has_head and config.num_labels != wanted:
+    if config.num_labels != wanted:
         raise InputError(
             f"{folder.name} has a trained head with {config.num_labels} outputs, the data need {wanted}\n"
             "use data with the model's own labels, or the checkpoint before fine-tuning"
         )
+
+
+def _set_labels(config: Any, task: str, label_names: Sequence[str] | None, folder: Path) -> None:
+    has_head = any("ForSequenceClassification" in a for a in (config.architectures or ()))
     if has_head:
+        check_labels(config, task, label_names, folder)
         return
     names = ["score"] if task == "regression" else list(label_names or [])
-    config.num_labels = wanted
+    config.num_labels = 1 if task == "regression" else len(label_names or config.id2label)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: i for i, name in enumerate(names)}
     config.problem_type = "regression" if task == "regression" else "single_label_classification"
@@ -215,41 +231,42 @@ def load_checkpoint(
     """
     folder = resolve(source)
     _check_files(folder)
-    config = _config(folder, trust_remote_code=trust_remote_code)
-    family_of(config.model_type)
+    config = read_config(folder, trust_remote_code=trust_remote_code)
     classifier = task != "embedding"
     if classifier:
         _set_labels(config, task, label_names, folder)
-    tokenizer = _tokenizer(folder, config)
+    tokenizer = read_tokenizer(folder, config)
     recipe = None if classifier else read_recipe(folder).overridden(pooling=pooling, prompt=prompt)
-    with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone, head_trained = _backbone(folder, config, classifier=classifier)
     if not classifier:
-        _drop_unused_pooler(backbone)
-    _refuse_nan(backbone, folder)
-    architecture = architecture_of(backbone)
+        drop_unused_pooler(backbone)
+    refuse_nan(backbone, folder)
+    architecture, model = architecture_of(backbone), TaskModel(backbone, recipe).eval()
     return Checkpoint(
         name=folder.resolve().name if Path(source).is_dir() else source,
         folder=folder,
         architecture=architecture,
-        model=TaskModel(backbone, recipe).eval(),
+        model=model,
+        whole=model,
         tokenizer=tokenizer,
         task=task,
-        max_tokens=_max_tokens(architecture, tokenizer, recipe),
+        max_tokens=longest_text(architecture, tokenizer, recipe),
         head_trained=head_trained,
         digest=digest_of(backbone, config),
     )
 
 
-def _max_tokens(architecture: Architecture, tokenizer: Any, recipe: EmbeddingRecipe | None) -> int:
+def longest_text(architecture: Architecture, tokenizer: Any, recipe: EmbeddingRecipe | None) -> int:
+    """Tokens of the longest text that model, tokenizer and recipe all take."""
     limits = [architecture.max_tokens, tokenizer.model_max_length]
     if recipe is not None and recipe.max_tokens:
         limits.append(recipe.max_tokens)
     return int(min(limits))
 
 
-class _quiet_transformers:  # noqa: N801  a context manager reads as a verb
+class quiet_transformers:  # noqa: N801  a context manager reads as a verb
     """Keep transformers' loading report and progress bar off the terminal: paretoc says what matters itself."""
 
     def __enter__(self) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compiler.evaluation import Batches
-from compiler.families import Checkpoint
+from compiler.families import Architecture, Checkpoint
 from targets.errors import InputError
 
 PIECES = ("attention", "ffn")
@@ -50,6 +50,16 @@ def with_constant(features: Tensor) -> Tensor:
     return torch.cat([features.float(), torch.ones(len(features), 1)], dim=1)
 
 
+def sub_blocks(architecture: Architecture) -> dict[tuple[int, str], int]:
+    """The heads or FFN units of every sub-block there is, keyed (layer, "attention" | "ffn")."""
+    return {
+        (layer, piece): size
+        for layer, sizes in enumerate(architecture.shape)
+        for piece, size in zip(PIECES, sizes, strict=True)
+        if size
+    }
+
+
 def output_modules(checkpoint: Checkpoint, layer: int) -> dict[str, tuple[str, str]]:
     """Output projection and norm of each sub-block of a layer."""
     names = checkpoint.architecture.names(layer)
@@ -66,11 +76,10 @@ def residual_inputs(
     def reader(key: tuple[int, str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda _, args: sums.__setitem__(key, keep(args[0]))
 
-    handles = [
-        checkpoint.model.backbone.get_submodule(norm).register_forward_pre_hook(reader((layer, piece)))
-        for layer in range(checkpoint.architecture.layers)
-        for piece, (_, norm) in output_modules(checkpoint, layer).items()
-    ]
+    handles = []
+    for layer, piece in sub_blocks(checkpoint.architecture):
+        norm = output_modules(checkpoint, layer)[piece][1]
+        handles.append(checkpoint.model.backbone.get_submodule(norm).register_forward_pre_hook(reader((layer, piece))))
     with hooked(*handles):
         yield sums
 
@@ -99,9 +108,8 @@ def calibrate(
         raise InputError(
             f"only {batches.tokens} tokens of calibration text; give at least a dozen sentences with --data"
         )
-    a = checkpoint.architecture
-    widths = {"attention": a.heads * a.head_size, "ffn": a.ffn_units}
-    sums = {(layer, piece): _Accumulator(widths[piece]) for layer in range(a.layers) for piece in PIECES}
+    group = {"attention": checkpoint.architecture.head_size, "ffn": 1}
+    sums = {key: _Accumulator(size * group[key[1]]) for key, size in sub_blocks(checkpoint.architecture).items()}
     find = checkpoint.model.backbone.get_submodule
     handles = []
     for (layer, piece), accumulator in sums.items():

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from compiler.families import Checkpoint
-from compiler.oneshot.calibration import PIECES, Calibration, output_modules
+from compiler.oneshot.calibration import PIECES, Calibration, output_modules, sub_blocks
 from compiler.spaces import Ordering
 from compiler.spaces.subnet import IntArray
 
@@ -35,6 +35,10 @@ class SubBlock:
     order: IntArray
     losses: np.ndarray
     local: np.ndarray
+
+
+_GONE = SubBlock(order=np.zeros(0, dtype=np.int64), losses=np.zeros(1), local=np.zeros(1))
+"""What a network cut before no longer has: there is nothing to order and nothing to lose."""
 
 
 class Removal(NamedTuple):
@@ -114,16 +118,15 @@ def rank_sub_blocks(
 ) -> tuple[Ordering, dict[tuple[int, str], SubBlock]]:
     """Importance order of every layer's heads and units, and what each size loses."""
     a = checkpoint.architecture
-    ranked = {}
-    for layer in range(a.layers):
-        for piece in PIECES:
-            projection = output_modules(checkpoint, layer)[piece][0]
-            gram = calibration.grams[layer, piece]
-            group = a.head_size if piece == "attention" else 1
-            weight = checkpoint.model.backbone.get_parameter(f"{projection}.weight").detach()
-            removal = rank_groups(weight, gram.matrix, group, metric=_damped_metric(sensitivity[layer, piece]))
-            scale = max(gram.variance, 1e-12) * len(weight)
-            ranked[layer, piece] = SubBlock(order=removal.order, losses=removal.losses, local=removal.errors / scale)
+    ranked = {(layer, piece): _GONE for layer in range(a.layers) for piece in PIECES}
+    for layer, piece in sub_blocks(a):
+        projection = output_modules(checkpoint, layer)[piece][0]
+        gram = calibration.grams[layer, piece]
+        group = a.head_size if piece == "attention" else 1
+        weight = checkpoint.model.backbone.get_parameter(f"{projection}.weight").detach()
+        removal = rank_groups(weight, gram.matrix, group, metric=_damped_metric(sensitivity[layer, piece]))
+        scale = max(gram.variance, 1e-12) * len(weight)
+        ranked[layer, piece] = SubBlock(order=removal.order, losses=removal.losses, local=removal.errors / scale)
     ordering = Ordering(
         heads=tuple(ranked[layer, "attention"].order for layer in range(a.layers)),
         units=tuple(ranked[layer, "ffn"].order for layer in range(a.layers)),

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from compiler.evaluation import Batches
 from compiler.families import Checkpoint
-from compiler.oneshot.calibration import PIECES, Calibration, hooked, output_modules, residual_inputs, with_constant
+from compiler.oneshot.calibration import (
+    PIECES,
+    Calibration,
+    hooked,
+    output_modules,
+    residual_inputs,
+    sub_blocks,
+    with_constant,
+)
 from compiler.oneshot.importance import damped
 from compiler.slicing import build_skeleton, slice_parameters
 from compiler.spaces import Subnet
@@ -57,13 +65,13 @@ class Reconstructor:
         """Sliced parameters with every partly kept sub-block re-solved."""
         a = self.checkpoint.architecture
         sliced = slice_parameters(self.dense, a, subnet)
-        full = {"attention": a.heads, "ffn": a.ffn_units}
-        for layer in range(a.layers):
-            for piece, kept in (("attention", subnet.heads[layer]), ("ffn", subnet.units[layer])):
-                if 0 < len(kept) < full[piece]:
-                    projection = output_modules(self.checkpoint, layer)[piece][0]
-                    weight, bias = self._solve(layer, piece, kept)
-                    sliced[f"{projection}.weight"], sliced[f"{projection}.bias"] = weight, bias
+        kept_of = {"attention": subnet.heads, "ffn": subnet.units}
+        for (layer, piece), size in sub_blocks(a).items():
+            kept = kept_of[piece][layer]
+            if 0 < len(kept) < size:
+                projection = output_modules(self.checkpoint, layer)[piece][0]
+                weight, bias = self._solve(layer, piece, kept)
+                sliced[f"{projection}.weight"], sliced[f"{projection}.bias"] = weight, bias
         return sliced
 
 

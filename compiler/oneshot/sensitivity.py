@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from compiler.evaluation import Batches
 from compiler.families import Checkpoint
-from compiler.oneshot.calibration import PIECES, residual_inputs
+from compiler.oneshot.calibration import residual_inputs, sub_blocks
 
 SENSITIVITY_TOKENS = 4_000
 
@@ -42,7 +42,7 @@ def sensitivities(
     unit length or of scores, twice the Kullback-Leibler divergence of a classifier's predictions.
     """
     generator = torch.Generator().manual_seed(seed)
-    keys = [(layer, piece) for layer in range(checkpoint.architecture.layers) for piece in PIECES]
+    keys = list(sub_blocks(checkpoint.architecture))
     found = {key: torch.zeros((), dtype=torch.float64) for key in keys}
 
     count = 0

@@ -172,6 +172,7 @@ def find_device(options: Options) -> Device:
         threads=1 if target.kind == "gpu" else options.threads,
         precision="fp32",
         runtime=name,
+        opset=options.opset,
     )
     batches = BATCHES[target.kind] if "throughput" in options.objectives else ()
     if here:
@@ -197,7 +198,10 @@ def find_here(options: Options) -> Device:
 
 
 def check_shapes(architecture: Architecture, unit_step: int, seed: int, count: int = CHECK_NETS) -> list[Shape]:
-    """Random sub-networks of all spaces, spread over the range of parameters: what a table's error is taken on."""
+    """Random sub-networks of all spaces, spread over the range of parameters: what a table's error is taken on.
+
+    Those of the whole architecture, whatever was cut of it before: a table is of all its pieces.
+    """
     return _random_shapes(architecture, unit_step, np.random.default_rng(seed + 1), count)
 
 
@@ -209,7 +213,7 @@ def fitted_shapes(architecture: Architecture, unit_step: int, seed: int) -> list
 def _random_shapes(architecture: Architecture, unit_step: int, rng: np.random.Generator, count: int) -> list[Shape]:
     shapes: list[Shape] = []
     for name in SPACES:
-        space = make_space(name, architecture, unit_step=unit_step)
+        space = make_space(name, architecture.whole, unit_step=unit_step)
         genomes = sample_stratified(space, rng, count // len(SPACES), lambda c: parameter_counts(architecture, c))
         shapes += [space.shape(genome) for genome in genomes]
     return list(dict.fromkeys(shapes))

@@ -7,22 +7,24 @@ from typing import Any
 
 import onnx
 
-from compiler.export.dense import OPSET, export_dense
+from compiler.export.dense import export_dense
 from compiler.export.template import Binding, Block, GraphTemplate, make_template, narrow_template
 from compiler.families import Checkpoint
+from compiler.families.checkpoint import config_text
 from compiler.pipeline.subject import as_arrays
 from compiler.store import Store, key_of
+from profilers.workload import DEFAULT_OPSET
 
 
-def _about(checkpoint: Checkpoint) -> dict[str, Any]:
+def _about(checkpoint: Checkpoint, opset: int) -> dict[str, Any]:
     from importlib import metadata
 
     libraries = {name: metadata.version(name) for name in ("torch", "transformers", "onnx", "onnxscript", "paretoc")}
     return {
-        "config": checkpoint.config.to_json_string(use_diff=False),
+        "config": config_text(checkpoint.config),
         "recipe": repr(checkpoint.model.recipe),
         "inputs": checkpoint.input_names,
-        "opset": OPSET,
+        "opset": opset,
         "libraries": libraries,
         "form": [Binding._fields, Block._fields],
     }
@@ -46,23 +48,24 @@ def _from_json(data: dict[str, Any]) -> GraphTemplate:
     )
 
 
-def find_templates(checkpoint: Checkpoint, store: Store, precisions: Iterable[str]) -> dict[str, GraphTemplate]:
+def find_templates(
+    checkpoint: Checkpoint, store: Store, precisions: Iterable[str], opset: int = DEFAULT_OPSET
+) -> dict[str, GraphTemplate]:
     """The templates of a checkpoint's architecture and task, by precision; its weights play no part.
 
     fp32 is always among them: the others are made from it.
     """
-    full = _stored(checkpoint, store, {}, lambda: _exported(checkpoint))
+    about = _about(checkpoint, opset)
+    full = _stored(store, about, lambda: _exported(checkpoint, opset))
     templates = {"fp32": full}
     for precision in (p for p in ("fp16", "int8") if p in precisions):
-        about = {"precision": precision, "onnxruntime": _converter_version()}
-        templates[precision] = _stored(checkpoint, store, about, partial(_narrowed, checkpoint, full, precision))
+        narrower = {**about, "precision": precision, "onnxruntime": _converter_version()}
+        templates[precision] = _stored(store, narrower, partial(_narrowed, checkpoint, full, precision))
     return templates
 
 
-def _stored(
-    checkpoint: Checkpoint, store: Store, more: Mapping[str, str], make: Callable[[], GraphTemplate]
-) -> GraphTemplate:
-    key = key_of({**_about(checkpoint), **more})
+def _stored(store: Store, about: Mapping[str, Any], make: Callable[[], GraphTemplate]) -> GraphTemplate:
+    key = key_of(about)
     stored = store.get("template", key)
     if stored is not None:
         return _from_json(stored)
@@ -71,13 +74,13 @@ def _stored(
     return template
 
 
-def _exported(checkpoint: Checkpoint) -> GraphTemplate:
-    proto, twin = export_dense(checkpoint)
+def _exported(checkpoint: Checkpoint, opset: int) -> GraphTemplate:
+    proto, twin = export_dense(checkpoint, opset)
     return make_template(proto, as_arrays(dict(twin.backbone.named_parameters())), checkpoint.architecture)
 
 
 def _narrowed(checkpoint: Checkpoint, template: GraphTemplate, precision: str) -> GraphTemplate:
-    parameters = as_arrays(dict(checkpoint.model.backbone.named_parameters()))
+    parameters = as_arrays(dict(checkpoint.whole.backbone.named_parameters()))
     return narrow_template(template, precision, parameters, checkpoint.architecture)
 
 

@@ -21,7 +21,6 @@ from compiler.spaces import Counts, MixedPrecision, Space, Subnet, sample_strati
 from compiler.spaces.space import Medium
 from compiler.spaces.subnet import IntArray
 from compiler.store import Store, key_of
-from profilers import LayerSizes
 from targets import usable_cpus
 
 AS_SERVED = ("int8",)
@@ -194,4 +193,4 @@ def judged_in(precision: str) -> str:
 
 def dense_subnet(space: Space) -> Subnet:
     """Every head and every unit."""
-    return Subnet.first((LayerSizes(space.heads, space.units),) * space.layers, space.ordering)
+    return Subnet.first(space.full, space.ordering)

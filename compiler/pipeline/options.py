@@ -7,6 +7,7 @@ from compiler.costing import OBJECTIVES
 from compiler.search import METHODS
 from compiler.spaces import SPACES
 from compiler.supernet import SAMPLINGS, STRATEGIES
+from profilers.workload import DEFAULT_OPSET, OPSETS
 from targets.errors import InputError
 
 EFFORTS = ("auto", "fast", "balanced", "thorough")
@@ -68,6 +69,7 @@ class Options:
     seq_len: int = 128
     threads: int = 1
     runtime: str | None = None
+    opset: int = DEFAULT_OPSET
     percentile: str = "p50"
     traffic: str | None = None
     table: Path | None = None
@@ -99,6 +101,7 @@ class Options:
         _choice("--strategy", self.strategy, tuple(STRATEGIES))
         _choice("--sampling", self.sampling, SAMPLINGS)
         _choice("--order", self.order, ORDERS)
+        _choice("--opset", str(self.opset), tuple(map(str, OPSETS)))
         _choice("--percentile", self.percentile, ("p50", "p90", "p99"))
         for objective in self.objectives:
             _choice("--objectives", objective, OBJECTIVES)

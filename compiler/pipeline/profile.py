@@ -6,8 +6,9 @@ from itertools import product
 from pathlib import Path
 
 from compiler.costing import CostModel, dimensions_of
-from compiler.export import ModelWorkbench
-from compiler.families import load_checkpoint
+from compiler.export import ModelWorkbench, is_compiled, load_model, read_origin
+from compiler.families import Checkpoint
+from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
 from compiler.pipeline.costs import CHECK_NETS, Device, check_shapes, find_here, measure_here
 from compiler.pipeline.graphs import find_templates
@@ -17,6 +18,7 @@ from compiler.pipeline.subject import check_length
 from compiler.store import Store, default_root
 from profilers import CostTable, Dimensions, MissingCostError, Plan, Workload
 from profilers.transfer import MIN_SAMPLES, SAMPLES, TransferError, measure_transfer, nearest_workload
+from profilers.workload import DEFAULT_OPSET
 from targets.errors import InputError
 
 MIN_CHECK_NETS = 12
@@ -37,6 +39,7 @@ class ProfileOptions:
     threads: tuple[int, ...] = (1,)
     precisions: tuple[str, ...] | None = None
     runtime: str | None = None
+    opset: int = DEFAULT_OPSET
     check_nets: int = CHECK_NETS
     seed: int = 0
     base: Path | None = None
@@ -61,7 +64,7 @@ class ProfileOptions:
         return [
             Options(
                 model=self.model or "", target=self.target, precisions=self.precisions, batch=batch, seq_len=tokens,
-                threads=threads, runtime=self.runtime,
+                threads=threads, runtime=self.runtime, opset=self.opset,
             )
             for batch, tokens, threads in product(self.batches, self.lengths, self.threads)
         ]  # fmt: skip
@@ -131,6 +134,12 @@ class _Base:
         )
 
 
+def _load(options: ProfileOptions) -> Checkpoint:
+    """The model as an embedding model, whose costs are those of any task; a compiled one as what it is."""
+    folder = resolve(options.model) if options.model else embedded_model()
+    return load_model(folder, task=read_origin(folder).task if is_compiled(folder) else "embedding")
+
+
 def profile(options: ProfileOptions, monitor: Monitor) -> Profile:
     """Measure tables now, or adapt the base to networks measured now: nothing of earlier runs is used.
 
@@ -139,13 +148,14 @@ def profile(options: ProfileOptions, monitor: Monitor) -> Profile:
     base = None if options.base is None else _Base(options.base)
     devices = {workload: device for device in map(find_here, options.runs()) for workload in device.workloads}
     monitor.stage("load")
-    checkpoint = load_checkpoint(options.model or str(embedded_model()), task="embedding")
+    checkpoint = _load(options)
     check_length(checkpoint, max(options.lengths))
     if base is not None:
         for workload in devices:
             base.check(dimensions_of(checkpoint.architecture), workload)
     monitor.stage("export dense graph")
-    templates = find_templates(checkpoint, Store(default_root()), {workload.precision for workload in devices})
+    precisions = {workload.precision for workload in devices}
+    templates = find_templates(checkpoint, Store(default_root()), precisions, options.opset)
     bench = ModelWorkbench(checkpoint, templates)
     monitor.stage("profile")
     parts: list[CostTable] = []

@@ -37,7 +37,7 @@ class Ranking:
         if order == "importance":
             return self.ordering
         heads, units = self.ordering.heads, self.ordering.units
-        return Ordering.by_index(len(heads), len(heads[0]), len(units[0]))
+        return Ordering(heads=tuple(map(np.sort, heads)), units=tuple(map(np.sort, units)))
 
     def losses(self, local: float) -> dict[Key, Floats]:
         """What each size of each sub-block loses, as a share of what all lose together when they are gone.

@@ -53,7 +53,7 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
     demand = find_demand(each[0], subject)
     with stages("export dense graph"):
         precisions = {precision for device in devices for precision in device.precisions}
-        bench = ModelWorkbench(subject.checkpoint, find_templates(subject.checkpoint, store, precisions))
+        bench = ModelWorkbench(subject.checkpoint, find_templates(subject.checkpoint, store, precisions, each[0].opset))
     runs = [
         Compilation(options, replace(device, demand=demand), bench, store, Stages(monitor, of=_of(options, each)))
         for options, device in zip(each, devices, strict=True)
@@ -125,10 +125,8 @@ class Compilation:
 
     def _limits(self, subject: Subject) -> dict[str, float]:
         """The budgets as ceilings of the predicted costs. BudgetError where nothing can meet them."""
-        a = subject.checkpoint.architecture
-        nothing, dense = (
-            Counts.of([(sizes,) * a.layers]) for sizes in (LayerSizes(0, 0), LayerSizes(a.heads, a.ffn_units))
-        )
+        shape = subject.checkpoint.architecture.shape
+        nothing, dense = Counts.of([(LayerSizes(0, 0),) * len(shape)]), Counts.of([shape])
         least = [self.costs[precision].of(nothing) for precision in self.device.precisions]
         floor = {name: min(float(cost[name][0]) for cost in least) for name in least[0]}
         limits = ceilings(self.options.budgets, float(self.costs["fp32"].of(dense)["latency"][0]))
@@ -143,6 +141,8 @@ class Compilation:
             nets = self._written(nets)
             if device.target.kind == "gpu":
                 nets = [kept.add_recipe(net, device, subject.max_tokens) for net in nets]
+            for net in nets:
+                kept.add_bundles(net, device, subject.checkpoint)
         if device.here:
             nets = self._measured(nets)
         dense, *winners = nets

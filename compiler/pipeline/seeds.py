@@ -32,34 +32,35 @@ class Seeds(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """The options of every layer's attention, then of every layer's FFN."""
+    """The sizes [options] to choose from, of every layer's attention and of every layer's FFN."""
 
-    space: Medium
-    heads: IntArray
-    units: IntArray
+    heads: Sequence[IntArray]
+    units: Sequence[IntArray]
 
     @classmethod
     def of(cls, space: Medium) -> "Groups":
         """All sizes that the space has."""
-        return cls(space, np.arange(space.heads + 1), space.units_of(np.arange(space.steps + 1)))
+        steps = np.arange(space.steps.max() + 1)[:, None]
+        units = space.units_of(np.minimum(steps, space.steps)).T
+        return cls([np.arange(heads + 1) for heads in space.heads], [np.unique(sizes) for sizes in units])
 
     def each(self, attention: Floats, ffn: Floats) -> list[Floats]:
-        """The same values [options] in every layer."""
-        return [attention] * self.space.layers + [ffn] * self.space.layers
+        """Values [options] of every group, the attentions first, from what each number of heads and of units has."""
+        return [attention[sizes] for sizes in self.heads] + [ffn[sizes] for sizes in self.units]
 
     def seconds(self, cost: CostModel) -> list[Floats]:
         """What the options [options] of every group take."""
-        return self.each(cost.attention_s[self.heads], cost.ffn_s[self.units])
+        return self.each(cost.attention_s, cost.ffn_s)
 
     def losses(self, modelled: Mapping[tuple[int, str], Floats]) -> list[Floats]:
         """The modelled losses [options] of every group."""
         kept = {"attention": self.heads, "ffn": self.units}
-        return [modelled[layer, piece][kept[piece]] for piece in kept for layer in range(self.space.layers)]
+        return [modelled[layer, piece][sizes] for piece in kept for layer, sizes in enumerate(kept[piece])]
 
 
 def _budgets_s(cost: CostModel, groups: Groups, count: int, limit_s: float | None) -> Floats:
     """What the encoder may take [count], rising in even ratios, or below a limit and more of them just below it."""
-    full = cost.mask_s + sum(float(seconds[-1]) for seconds in groups.each(cost.attention_s, cost.ffn_s))
+    full = cost.mask_s + sum(float(seconds[-1]) for seconds in groups.seconds(cost))
     least, most = (share * full for share in _SHARES_OF_FULL)
     if limit_s is None or limit_s * MARGIN - cost.base_s >= most:
         return np.geomspace(least, most, count)
@@ -70,38 +71,34 @@ def _budgets_s(cost: CostModel, groups: Groups, count: int, limit_s: float | Non
 
 def _latency(cost: CostModel, groups: Groups, limit_s: float) -> Constraint:
     """The encoder's latency: look-ups, and what grows with the widest sub-block."""
-    nothing = groups.each(np.zeros(len(groups.heads)), np.zeros(len(groups.units)))
-    layers = groups.space.layers
+    heads, units = (np.arange(len(seconds), dtype=np.float64) for seconds in (cost.attention_s, cost.ffn_s))
     return Constraint(
         name="latency_s",
         costs=groups.seconds(cost),
         limit=limit_s - cost.mask_s,
         peaks=(
-            [cost.head_workspace_s * groups.heads.astype(np.float64)] * layers + nothing[layers:],
-            nothing[:layers] + [cost.unit_workspace_s * groups.units.astype(np.float64)] * layers,
+            groups.each(cost.head_workspace_s * heads, np.zeros_like(units)),
+            groups.each(np.zeros_like(heads), cost.unit_workspace_s * units),
         ),
     )
 
 
 def _memory(model: MemoryModel, groups: Groups, limit_bytes: float) -> Iterator[Constraint]:
     """The peak of a process while it loads and while it serves, each a sum of weights and the dearest activation."""
-    network, none = model.network, np.zeros((1, 1), dtype=np.int64)
-    stem = network.weights(none, none)
-    heads, units = groups.heads[:, None], groups.units[:, None]
-    weights = groups.each(
-        network.weights(heads, np.zeros_like(heads)) - stem, network.weights(np.zeros_like(units), units) - stem
-    )
-    active = groups.each(
-        network.activations(heads, np.zeros_like(heads)), network.activations(np.zeros_like(units), units)
-    )
-    dense_weights, dense_active = sum(float(w[-1]) for w in weights), max(float(a[-1]) for a in active)
+    network, sizes = model.network, model.network.dimensions
+    heads, units = np.arange(sizes.heads + 1)[:, None], np.arange(sizes.ffn_units + 1)[:, None]
+    stem = network.weights(heads[:1], units[:1])
+    weights = network.weights(heads, 0 * heads) - stem, network.weights(0 * units, units) - stem
+    active = network.activations(heads, 0 * heads), network.activations(0 * units, units)
+    dense_weights = sizes.layers * sum(float(w[-1]) for w in weights)
+    dense_active = max(float(a[-1]) for a in active)
     for name, phase in (("loading_bytes", model.loading), ("serving_bytes", model.serving)):
         saved_by_dense = phase.per_weight_byte * dense_weights + phase.per_activation_byte * dense_active
         yield Constraint(
             name=name,
-            costs=[phase.per_weight_byte * w for w in weights],
+            costs=groups.each(*(phase.per_weight_byte * w for w in weights)),
             limit=limit_bytes - phase.dense_bytes + saved_by_dense,
-            peaks=([phase.per_activation_byte * a for a in active],),
+            peaks=(groups.each(*(phase.per_activation_byte * a for a in active)),),
         )
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from compiler.data import Split, TextData, demo_data, read_data
 from compiler.evaluation import Metric, Yardstick, default_metric, make_yardstick
-from compiler.families import Checkpoint, load_checkpoint
+from compiler.export import is_compiled, load_model, read_origin
+from compiler.families import Checkpoint
 from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
 from compiler.pipeline.options import Options
@@ -86,6 +87,9 @@ def _some(split: Split, count: int) -> Split:
 
 def _declared_head(folder: Path) -> str | None:
     """The task a checkpoint's head was trained for, by its config."""
+    if is_compiled(folder):
+        task = read_origin(folder).task
+        return None if task == "embedding" else task
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if not any("ForSequenceClassification" in name for name in config.get("architectures") or ()):
@@ -96,15 +100,17 @@ def _declared_head(folder: Path) -> str | None:
     return "regression" if labels == 1 else "classification"
 
 
-def _read(options: Options, head: str | None) -> tuple[TextData, str]:
+def _read(options: Options, folder: Path) -> tuple[TextData, str]:
     """The data, and the task: without labels a trained head is still a task, scored by agreement."""
+    head = _declared_head(folder)
+    embeds = options.task == "auto" and is_compiled(folder) and head is None
     if options.demo:
         return demo_data(options.seed), "embedding"
     if options.data is None:
         raise InputError("no data: give --data FILE, FOLDER or hub name\nor try the built-in example: compile --demo")
     data = read_data(
         options.data,
-        task=options.task,
+        task="embedding" if embeds else options.task,
         text_columns=options.text_columns,
         label_column=options.label_column,
         encoding=options.encoding,
@@ -172,9 +178,9 @@ def load_subject(options: Options) -> Subject:
     """Read the model and the data and settle what is to be done with them."""
     source = str(embedded_model()) if options.demo else options.model
     folder = resolve(source)
-    data, task = _read(options, _declared_head(folder))
-    checkpoint = load_checkpoint(
-        str(folder),
+    data, task = _read(options, folder)
+    checkpoint = load_model(
+        folder,
         task=task,
         label_names=data.label_names,
         pooling=options.pooling,
@@ -182,7 +188,8 @@ def load_subject(options: Options) -> Subject:
         seed=options.seed,
         trust_remote_code=options.trust_remote_code,
     )
-    checkpoint = replace(checkpoint, name="all-MiniLM-L6-v2" if options.demo else _display_name(options.model))
+    if not is_compiled(folder):
+        checkpoint = replace(checkpoint, name="all-MiniLM-L6-v2" if options.demo else _display_name(options.model))
     if task == "embedding":
         data = _flatten_pairs(data)
     elif checkpoint.head_trained and task == "classification":
@@ -192,6 +199,8 @@ def load_subject(options: Options) -> Subject:
     labelled = data.train.labels is not None
     effort, train_dense = _settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
     notes = list(data.notes)
+    if is_compiled(folder):
+        notes.append("the model was compiled before: it is the baseline of every ratio here, called dense")
     if task != "embedding" and not labelled:
         notes.append("no labels: the metric is agreement with the dense model")
     if not labelled and max(len(data.validation), len(data.test)) > LIKENESS_EXAMPLES:

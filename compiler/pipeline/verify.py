@@ -9,7 +9,6 @@ import numpy as np
 from compiler.export import check_attention, check_graph, compare, load_sliced, odd_inputs, sha256_of
 from compiler.export.parity import TOLERANCES
 from compiler.export.tensorrt import require_coverage
-from compiler.families.checkpoint import input_names
 from compiler.pipeline.bench import RUNTIMES
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.resources import PROCESSES
@@ -117,11 +116,11 @@ def _covered(path: Path) -> str:
 
 def _parity(path: Path, net: CandidateInfo) -> str:
     """The file against the checkpoint beside it, rebuilt by our own code."""
-    sliced = load_sliced(path.parent)
-    if sliced.subnet.shape != _shape(net):
+    saved = load_sliced(path.parent)
+    if saved.architecture.shape != _shape(net):
         raise VerificationError(f"{net['id']}/subnet.json describes another network than front.json")
-    inputs = odd_inputs(input_names(sliced.tokenizer), sliced.architecture, sliced.tokenizer.pad_token_id)
-    worst = compare(path, lambda given: sliced.model(**given), inputs, TOLERANCES[net["precision"]])
+    inputs = odd_inputs(saved.input_names, saved.architecture, saved.tokenizer.pad_token_id)
+    worst = compare(path, lambda given: saved.model(**given), inputs, TOLERANCES[net["precision"]])
     return f"largest difference from its checkpoint {worst:.1e}"
 
 

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from compiler.evaluation import Quality
 from compiler.export import Artifact, ModelWorkbench, write_artifact
+from compiler.export.serving import write_bundles
 from compiler.export.tensorrt import shape_profile, write_recipe
+from compiler.families import Checkpoint
 from compiler.pipeline.costs import Device, StoreRecorder
 from compiler.pipeline.hunt import Found, Hunt, judged_in
 from compiler.pipeline.limits import MARGIN
@@ -157,6 +159,15 @@ def add_recipe(winner: Winner, device: Device, longest: int) -> Winner:
     batch = max((asked.batch, *device.batches))
     coverage = write_recipe(path.parent / "tensorrt", path, shape_profile(batch, asked.tokens, longest))
     return replace(winner, artifact=replace(winner.artifact, tensorrt=coverage.status))
+
+
+def add_bundles(winner: Winner, device: Device, checkpoint: Checkpoint) -> None:
+    """Write beside a winner's file what servers need to serve it."""
+    assert winner.artifact is not None  # noqa: S101  it was written
+    path = winner.artifact.path
+    write_bundles(
+        path.parent / "serving", path, checkpoint, gpu=device.target.kind == "gpu", threads=device.workload.threads
+    )
 
 
 def _program(winner: Winner, bench: ModelWorkbench) -> Program:

@@ -21,10 +21,21 @@ from targets.errors import InputError
 def workplace(options: Options) -> Iterator[Store]:
     """The store of a run, while its output folder is its own and all processes that torchrun started train with it.
 
-    InputError where a folder cannot be written, another run has it, or the disk is full.
+    InputError where a folder cannot be written, another run has it, it holds the model, or the disk is full.
     """
+    _refuse_own_parts(options)
     with leading(), _store(options) as store, _claimed(options.out), _threads(), _disk_errors():
         yield store
+
+
+def _refuse_own_parts(options: Options) -> None:
+    """InputError where the model lies in a run that this one would write over."""
+    model, out = Path(options.model).expanduser().resolve(), options.out.resolve()
+    if options.model and out in model.parents and (out / "front.json").is_file():
+        raise InputError(
+            f"{options.model} is part of the run in {options.out}, which this run would write over\n"
+            "choose another folder with --out"
+        )
 
 
 @contextlib.contextmanager

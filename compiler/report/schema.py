@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from compiler.store.store import write_atomically
 from profilers.measurement import Measurement
@@ -64,7 +64,10 @@ class Traffic(TypedDict):
 
 
 class Workload(TypedDict):
-    """What the device is asked: the one workload behind every latency outside a grid; `traffic` replaces `tokens`."""
+    """What the device is asked: the one workload behind every latency outside a grid; `traffic` replaces `tokens`.
+
+    `opset` is there where it is not 23.
+    """
 
     batch: int
     tokens: int
@@ -73,6 +76,7 @@ class Workload(TypedDict):
     precision: str
     runtime: str
     traffic: Traffic | None
+    opset: NotRequired[int]
 
 
 class TargetInfo(TypedDict):

@@ -19,12 +19,11 @@ from targets.errors import InputError
 class Space(ABC):
     """Genomes are int64 vectors between `lower` and `upper`, both included.
 
-    `unit_step` coarsens FFN counts to multiples of it (1 is the paper's space; a device's vector width is cheaper).
+    `full` is the network that is cut: layers may have unequal sizes, or none left. `unit_step` coarsens FFN counts to
+    multiples of it (1 is the paper's space; a device's vector width is cheaper).
     """
 
-    layers: int
-    heads: int
-    units: int
+    full: Shape
     ordering: Ordering
     unit_step: int = 1
     lower: IntArray = field(init=False)
@@ -36,13 +35,28 @@ class Space(ABC):
         object.__setattr__(self, "upper", np.asarray(upper, dtype=np.int64))
 
     @property
-    def steps(self) -> int:
-        """The largest FFN variable; its value times `unit_step`, capped at U, is the count."""
+    def layers(self) -> int:
+        """Layers of the full network, those that lack everything included."""
+        return len(self.full)
+
+    @property
+    def heads(self) -> IntArray:
+        """Heads of the full network: int64 [layers]."""
+        return np.array([sizes.heads for sizes in self.full])
+
+    @property
+    def units(self) -> IntArray:
+        """FFN units of the full network: int64 [layers]."""
+        return np.array([sizes.ffn_units for sizes in self.full])
+
+    @property
+    def steps(self) -> IntArray:
+        """The largest FFN variable of every layer: int64 [layers]."""
         return -(-self.units // self.unit_step)
 
-    def units_of(self, variable: IntArray) -> IntArray:
-        """FFN unit counts from FFN variables."""
-        return np.minimum(variable * self.unit_step, self.units)
+    def units_of(self, variables: IntArray) -> IntArray:
+        """FFN unit counts from FFN variables [..., layers]: steps of `unit_step`, capped at what the layer has."""
+        return np.minimum(variables * self.unit_step, self.units)
 
     @abstractmethod
     def _bounds(self) -> tuple[list[int], list[int]]: ...
@@ -92,27 +106,29 @@ class Space(ABC):
 
 
 class Small(Space):
-    """(layers, heads, units): one triple for the whole net; the first layers stay."""
+    """(layers, heads, units): one triple for the whole net; the first layers stay. No layer keeps more than it has."""
 
     def _bounds(self) -> tuple[list[int], list[int]]:
-        return [0, 1, 1], [self.layers, self.heads, self.steps]
+        most = [self.layers, int(self.heads.max()), int(self.steps.max())]
+        return [0, min(1, most[1]), min(1, most[2])], most
 
     def counts(self, genomes: IntArray) -> Counts:
         """The first `layers` layers keep (heads, units); the others are gone."""
         kept = np.arange(self.layers)[None, :] < genomes[:, :1]
-        return Counts(kept * genomes[:, 1:2], kept * self.units_of(genomes[:, 2:3]))
+        heads, units = np.minimum(genomes[:, 1:2], self.heads), self.units_of(genomes[:, 2:3])
+        return Counts(np.where(kept, heads, 0), np.where(kept, units, 0))
 
     @property
     def smallest(self) -> IntArray:
         """One layer of one head and one unit step."""
-        return np.array([1, 1, 1])
+        return np.minimum(1, self.upper)
 
 
 class Medium(Space):
     """Heads of every layer, then units of every layer: 2L integers."""
 
     def _bounds(self) -> tuple[list[int], list[int]]:
-        return [0] * (2 * self.layers), [self.heads] * self.layers + [self.steps] * self.layers
+        return [0] * (2 * self.layers), [*self.heads.tolist(), *self.steps.tolist()]
 
     def counts(self, genomes: IntArray) -> Counts:
         """Heads are the first L variables, units the last L."""
@@ -120,8 +136,8 @@ class Medium(Space):
 
     @property
     def smallest(self) -> IntArray:
-        """One head and one unit step in every layer."""
-        return np.ones(2 * self.layers, dtype=np.int64)
+        """One head and one unit step in every layer that has any."""
+        return np.minimum(1, self.upper)
 
 
 class Layer(Space):
@@ -163,30 +179,34 @@ class Large(Space):
     """One bit per head, then one bit per unit: L(H + U) bits, layer after layer within each part."""
 
     def _bounds(self) -> tuple[list[int], list[int]]:
-        variables = self.layers * (self.heads + self.units)
+        variables = int(self.heads.sum() + self.units.sum())
         return [0] * variables, [1] * variables
 
-    def _bits(self, genomes: IntArray) -> tuple[IntArray, IntArray]:
-        split = self.layers * self.heads
-        heads = genomes[:, :split].reshape(-1, self.layers, self.heads)
-        return heads, genomes[:, split:].reshape(-1, self.layers, self.units)
+    @property
+    def _ends(self) -> IntArray:
+        """Where the bits of every layer's heads end, then those of every layer's units: int64 [2 * layers]."""
+        return np.cumsum([*self.heads, *self.units])
 
     def counts(self, genomes: IntArray) -> Counts:
         """Bits set per layer."""
-        heads, units = self._bits(genomes)
-        return Counts(heads.sum(axis=2), units.sum(axis=2))
+        so_far = np.pad(genomes.cumsum(axis=1), ((0, 0), (1, 0)))
+        sums = np.diff(so_far[:, self._ends], axis=1, prepend=0)
+        return Counts(sums[:, : self.layers], sums[:, self.layers :])
 
     def subnet(self, genome: IntArray) -> Subnet:
         """Exactly the heads and units whose bits are set; importance plays no part."""
-        heads, units = self._bits(genome[None])
-        return Subnet.of((np.flatnonzero(bits) for bits in heads[0]), (np.flatnonzero(bits) for bits in units[0]))
+        kept = [np.flatnonzero(bits) for bits in np.split(genome, self._ends[:-1])]
+        return Subnet.of(kept[: self.layers], kept[self.layers :])
 
     @property
     def smallest(self) -> IntArray:
-        """One head and one unit, those most important in the first layer."""
+        """One head and one unit, those most important in the first layer that has any."""
         genome = self.lower.copy()
-        genome[self.ordering.heads[0][0]] = 1
-        genome[self.layers * self.heads + self.ordering.units[0][0]] = 1
+        places = np.split(np.arange(len(genome)), self._ends[:-1])
+        of_heads, of_units = places[: self.layers], places[self.layers :]
+        for orders, bits in ((self.ordering.heads, of_heads), (self.ordering.units, of_units)):
+            best = [bit[order[0]] for order, bit in zip(orders, bits, strict=True) if len(bit)]
+            genome[best[:1]] = 1
         return genome
 
 
@@ -203,11 +223,5 @@ def make_space(name: str, architecture: Architecture, *, ordering: Ordering | No
     """The named space over a checkpoint; index order where no ordering is given. InputError lists the known names."""
     if name not in SPACES:
         raise InputError(f"unknown space {name!r}; known: {', '.join(SPACES)}")
-    sizes = (architecture.layers, architecture.heads, architecture.ffn_units)
-    return SPACES[name](
-        layers=sizes[0],
-        heads=sizes[1],
-        units=sizes[2],
-        ordering=ordering or Ordering.by_index(*sizes),
-        unit_step=unit_step,
-    )
+    shape = architecture.shape
+    return SPACES[name](full=shape, ordering=ordering or Ordering.by_index(shape), unit_step=unit_step)

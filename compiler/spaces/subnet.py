@@ -43,16 +43,20 @@ class Ordering:
     units: tuple[IntArray, ...]
 
     @classmethod
-    def by_index(cls, layers: int, heads: int, units: int) -> "Ordering":
-        """Index order: what the published code of the paper uses."""
+    def by_index(cls, shape: Shape) -> "Ordering":
+        """Index order of layers of these sizes: what the published code of the paper uses."""
         return cls(
-            heads=tuple(np.arange(heads) for _ in range(layers)), units=tuple(np.arange(units) for _ in range(layers))
+            heads=tuple(np.arange(sizes.heads) for sizes in shape),
+            units=tuple(np.arange(sizes.ffn_units) for sizes in shape),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subnet:
-    """Kept head indices and FFN unit indices per layer, ascending; empty means that sub-block is gone."""
+    """Kept head indices and FFN unit indices per layer, ascending; empty means that sub-block is gone.
+
+    They count in the network that is cut. Where that was cut from another one, `within` counts in the other.
+    """
 
     heads: tuple[tuple[int, ...], ...]
     units: tuple[tuple[int, ...], ...]
@@ -78,6 +82,13 @@ class Subnet:
         return cls.of(
             (order[: sizes.heads] for order, sizes in zip(ordering.heads, shape, strict=True)),
             (order[: sizes.ffn_units] for order, sizes in zip(ordering.units, shape, strict=True)),
+        )
+
+    def within(self, parent: "Subnet") -> "Subnet":
+        """The same heads and units in the numbering of the network that `parent` was cut from."""
+        return Subnet.of(
+            ((kept[i] for i in own) for own, kept in zip(self.heads, parent.heads, strict=True)),
+            ((kept[i] for i in own) for own, kept in zip(self.units, parent.units, strict=True)),
         )
 
     @cached_property

@@ -82,7 +82,7 @@ def name(request) -> str:
 @pytest.fixture(params=[(name, space) for name in METHODS for space in spaces_of(name)], ids="-".join)
 def pair(request):
     name, space = request.param
-    order = Ordering.by_index(SIZES.layers, SIZES.heads, SIZES.ffn_units)
+    order = Ordering.by_index(SIZES.shape)
     return name, make_space(space, SIZES, ordering=order)
 
 
@@ -175,7 +175,7 @@ class Point(Medium):
 
 
 def test_search_of_a_space_with_a_single_point_ends(name):
-    order = Ordering.by_index(SIZES.layers, SIZES.heads, SIZES.ffn_units)
+    order = Ordering.by_index(SIZES.shape)
     space = Point(layers=SIZES.layers, heads=SIZES.heads, units=SIZES.ffn_units, ordering=order)
     genomes, _ = search(make(name, space), space, evaluations=20)
     assert (genomes == 1).all()

@@ -231,9 +231,9 @@ def test_a_missing_model_folder(refused, tmp_path):
     assert "no model folder" in refused(model=tmp_path / "none")
 
 
-def test_a_model_that_was_compiled_before(refused, desk, tmp_path):
+def test_a_model_whose_subnet_json_says_nothing(refused, desk, tmp_path):
     model = spoilt(desk, tmp_path, lambda folder: (folder / "subnet.json").write_text("{}", encoding="utf-8"))
-    assert "already compiled" in refused(model=model)
+    assert "subnet.json has schema None" in refused(model=model)
 
 
 @pytest.mark.parametrize("arguments", [(), ("profile", "--runtime", "null")], ids=["compile", "profile"])

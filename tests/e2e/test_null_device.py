@@ -127,11 +127,11 @@ def test_every_artefact_loads(first):
 def test_a_saved_checkpoint_gives_what_its_graph_gives(first):
     for net in read(first)["candidates"]:
         folder = first / net["id"]
-        model, tokenizer, *_ = load_sliced(folder)
+        loaded = load_sliced(folder)
         session = onnxruntime.InferenceSession(folder / "model.onnx")
-        inputs = tokenizer(texts(7, seed=5), padding=True, return_tensors="pt")
+        inputs = loaded.tokenizer(texts(7, seed=5), padding=True, return_tensors="pt")
         with torch.inference_mode():
-            expected = model(**inputs)
+            expected = loaded.model(**inputs)
         named = {i.name: inputs[i.name].numpy() for i in session.get_inputs()}
         for ours, theirs in zip(session.run(None, named), expected, strict=True):
             np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-5)

@@ -47,8 +47,8 @@ def alone(folder, script, blocked=OURS):
 
 
 def expected(folder, sentences):
-    model, tokenizer, *_ = load_sliced(folder)
-    return model(**tokenizer(sentences, padding=True, return_tensors="pt"))[-1].detach().numpy()
+    loaded = load_sliced(folder)
+    return loaded.model(**loaded.tokenizer(sentences, padding=True, return_tensors="pt"))[-1].detach().numpy()
 
 
 def snippet(folder, title):

@@ -95,11 +95,11 @@ def test_transformers_loads_trains_and_saves_it_without_paretoc(tmp_path, model_
 def test_our_own_loader_runs_none_of_the_folders_code(tmp_path, shape):
     folder, expected = saved(tmp_path, "bert", "embedding", shape)
     (folder / "modeling_subnet.py").write_text("raise SystemExit('executed')", encoding="utf-8")
-    model, tokenizer, _, subnet = load_sliced(folder)
-    assert subnet.shape == shape
-    inputs = tokenizer(texts(5), padding=True, return_tensors="pt")
+    loaded = load_sliced(folder)
+    assert loaded.architecture.shape == shape
+    inputs = loaded.tokenizer(texts(5), padding=True, return_tensors="pt")
     with torch.no_grad():
-        found = model(**inputs)[0] * inputs["attention_mask"][..., None]
+        found = loaded.model(**inputs)[0] * inputs["attention_mask"][..., None]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
 
 

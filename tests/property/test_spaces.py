@@ -1,5 +1,7 @@
 """Spaces: genome, counts and sub-network say the same; samplers and mutation stay inside; small nets are seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,18 @@ from hypothesis import strategies as st
 from compiler.costing import parameter_counts
 from compiler.families import Architecture
 from compiler.families.table import family_of
-from compiler.spaces import SPACES, Counts, Ordering, Space, Subnet, make_space, sample_stratified, sample_uniform
+from compiler.spaces import (
+    SPACES,
+    Counts,
+    Ordering,
+    Shape,
+    Space,
+    Subnet,
+    make_space,
+    sample_stratified,
+    sample_uniform,
+)
+from profilers import LayerSizes
 from targets.errors import InputError
 
 quick = settings(deadline=None, max_examples=20, derandomize=True)
@@ -29,21 +42,33 @@ def architecture(layers: int, heads: int, units: int, head_size: int = 8) -> Arc
     )
 
 
-def shuffled(layers: int, heads: int, units: int, seed: int) -> Ordering:
+def widest(space: Space) -> Architecture:
+    return architecture(space.layers, int(space.heads.max()), int(space.units.max()))
+
+
+def shuffled(shape: Shape, seed: int) -> Ordering:
     rng = np.random.default_rng(seed)
     return Ordering(
-        heads=tuple(rng.permutation(heads) for _ in range(layers)),
-        units=tuple(rng.permutation(units) for _ in range(layers)),
+        heads=tuple(rng.permutation(sizes.heads) for sizes in shape),
+        units=tuple(rng.permutation(sizes.ffn_units) for sizes in shape),
     )
+
+
+@st.composite
+def cuts(draw, layers: int, heads: int, units: int) -> Shape | None:
+    """What an earlier cut has left of every layer; None for a model that was never cut."""
+    sizes = st.builds(LayerSizes, st.integers(0, heads), st.integers(0, units))
+    return draw(st.none() | st.lists(sizes, min_size=layers, max_size=layers).map(tuple))
 
 
 @st.composite
 def spaces(draw, names=tuple(SPACES)) -> Space:
     layers, heads, units = draw(st.integers(1, 5)), draw(st.integers(1, 6)), draw(st.integers(1, 40))
+    model = replace(architecture(layers, heads, units), cut=draw(cuts(layers, heads, units)))
     return make_space(
         draw(st.sampled_from(names)),
-        architecture(layers, heads, units),
-        ordering=shuffled(layers, heads, units, draw(st.integers(0, 99))),
+        model,
+        ordering=shuffled(model.shape, draw(st.integers(0, 99))),
         unit_step=draw(st.sampled_from([1, 4, 7, 64])),
     )
 
@@ -61,7 +86,7 @@ def inside(space: Space, genomes) -> bool:
 
 
 def params(space: Space):
-    return lambda counts: parameter_counts(architecture(space.layers, space.heads, space.units), counts)
+    return lambda counts: parameter_counts(widest(space), counts)
 
 
 @quick
@@ -73,9 +98,9 @@ def test_counts_shape_and_sub_network_agree(drawn):
     for row, genome in enumerate(genomes):
         subnet = space.subnet(genome)
         assert subnet.shape == counts.shape(row) == space.shape(genome)
-        for heads, units in zip(subnet.heads, subnet.units, strict=True):
-            assert set(heads) <= set(range(space.heads))
-            assert set(units) <= set(range(space.units))
+        for heads, units, sizes in zip(subnet.heads, subnet.units, space.full, strict=True):
+            assert set(heads) <= set(range(sizes.heads))
+            assert set(units) <= set(range(sizes.ffn_units))
 
 
 @quick
@@ -104,7 +129,7 @@ def test_counts_can_be_stacked_and_taken_apart(drawn):
 @quick
 @given(spaces())
 def test_largest_is_everything_and_the_starts_are_inside(space):
-    assert set(space.shape(space.largest)) == {(space.heads, space.units)}
+    assert space.shape(space.largest) == space.full
     for genome in (space.largest, space.smallest, space.middle):
         assert genome.shape == space.lower.shape
         assert inside(space, genome)
@@ -173,30 +198,28 @@ def test_first_k_keeps_the_most_important(drawn):
 def test_large_keeps_exactly_the_bits_set(drawn):
     space, genomes, _ = drawn
     for genome in genomes:
-        subnet, split = space.subnet(genome), space.layers * space.heads
-        bits = np.zeros_like(genome)
-        for layer in range(space.layers):
-            bits[[layer * space.heads + head for head in subnet.heads[layer]]] = 1
-            bits[[split + layer * space.units + unit for unit in subnet.units[layer]]] = 1
-        assert np.array_equal(bits, genome)
+        subnet, bits = space.subnet(genome), []
+        for layers, sizes in ((subnet.heads, space.heads), (subnet.units, space.units)):
+            bits += [int(i in kept) for kept, size in zip(layers, sizes, strict=True) for i in range(size)]
+        assert bits == genome.tolist()
 
 
 @quick
 @given(spaces())
 def test_unit_steps_cover_zero_to_all(space):
-    variables = np.arange(space.steps + 1)
-    counts = space.units_of(variables)
-    assert counts[0] == 0
-    assert counts[-1] == space.units
-    assert (np.diff(counts) > 0).all()
-    assert all(int(c) % space.unit_step == 0 for c in counts[:-1])
+    every = [space.units_of(np.full(space.layers, variable)) for variable in range(space.steps.max() + 1)]
+    for layer, steps in enumerate(space.steps):
+        counts = [int(row[layer]) for row in every[: steps + 1]]
+        assert (counts[0], counts[-1]) == (0, space.full[layer].ffn_units)
+        assert (np.diff(counts) > 0).all()
+        assert all(count % space.unit_step == 0 for count in counts[:-1])
 
 
 @quick
 @given(with_genomes())
 def test_parameters_of_many_equal_the_closed_form_of_each(drawn):
     space, genomes, _ = drawn
-    sizes = architecture(space.layers, space.heads, space.units)
+    sizes = widest(space)
     counts = space.counts(genomes)
     many = parameter_counts(sizes, counts)
     assert many.tolist() == [sizes.parameters(counts.shape(row)) for row in range(len(genomes))]
@@ -210,7 +233,8 @@ def test_middle_is_about_half_of_the_encoder(name):
 
 
 def test_genomes_by_hand():
-    sizes, order = architecture(3, 4, 10), shuffled(3, 4, 10, 0)
+    sizes = architecture(3, 4, 10)
+    order = shuffled(sizes.shape, 0)
     small = make_space("small", sizes, ordering=order, unit_step=4)
     assert small.shape(np.array([2, 3, 2])) == ((3, 8), (3, 8), (0, 0))
     assert small.shape(np.array([1, 1, 3])) == ((1, 10), (0, 0), (0, 0))
@@ -224,6 +248,33 @@ def test_genomes_by_hand():
     assert len(large.lower) == 3 * (4 + 10)
     assert sum(sum(sizes) for sizes in large.shape(large.smallest)) == 2
     assert large.subnet(large.smallest).heads[0] == (int(order.heads[0][0]),)
+
+
+def test_genomes_of_a_network_that_was_cut_before_by_hand():
+    left = (LayerSizes(2, 10), LayerSizes(0, 6), LayerSizes(3, 0))
+    sizes = replace(architecture(3, 4, 10), cut=left)
+    order = shuffled(left, 0)
+    small = make_space("small", sizes, ordering=order, unit_step=4)
+    assert small.upper.tolist() == [3, 3, 3]
+    assert small.shape(np.array([3, 3, 3])) == left
+    assert small.shape(np.array([2, 3, 2])) == ((2, 8), (0, 6), (0, 0))
+    medium = make_space("medium", sizes, ordering=order, unit_step=4)
+    assert medium.upper.tolist() == [2, 0, 3, 3, 2, 0]
+    assert medium.shape(medium.smallest) == ((1, 4), (0, 4), (1, 0))
+    assert make_space("layer", sizes, ordering=order).shape(np.array([0, 1, 1])) == ((0, 0), (0, 6), (3, 0))
+    large = make_space("large", sizes, ordering=order)
+    assert len(large.lower) == 2 + 3 + 10 + 6
+    bits = np.zeros(21, dtype=np.int64)
+    bits[[1, 2, 4, 5, 14, 15, 20]] = (
+        1  # head 1 of layer 0; heads 0, 2 of layer 2; units 0, 9 of layer 0; 0, 5 of layer 1
+    )
+    assert large.subnet(bits) == Subnet.of([[1], [], [0, 2]], [[0, 9], [0, 5], []])
+
+
+def test_what_is_cut_twice_is_counted_in_the_first_network():
+    first = Subnet.of([[1, 3, 5], [], [0, 2]], [[4, 6, 8, 9], [1], []])
+    second = Subnet.of([[0, 2], [], [1]], [[1, 3], [], []])
+    assert second.within(first) == Subnet.of([[1, 5], [], [2]], [[6, 9], [], []])
 
 
 def quartile_shares(space: Space, genomes) -> np.ndarray:

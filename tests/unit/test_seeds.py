@@ -13,7 +13,7 @@ from compiler.pipeline.options import Budgets
 from compiler.pipeline.ranking import Ranking
 from compiler.pipeline.seeds import find_seeds
 from compiler.spaces import Ordering, make_space
-from profilers import Dimensions, Workload, roofline_table
+from profilers import Dimensions, LayerSizes, Workload, roofline_table
 from profilers.memory_model import NetworkBytes, Phase, modelled_memory
 from targets import Target, measure_fingerprint
 from targets.errors import BudgetError
@@ -23,7 +23,7 @@ ASKED = Workload(tokens=32, runtime="null")
 NULL = Target.parse("null")
 HERE = measure_fingerprint(NULL)
 ARCHITECTURE = SimpleNamespace(
-    layers=DIMS.layers, heads=DIMS.heads, ffn_units=DIMS.ffn_units, stem_parameters=1000,
+    layers=DIMS.layers, heads=DIMS.heads, ffn_units=DIMS.ffn_units, shape=DIMS.dense, stem_parameters=1000,
     attention_parameters=lambda n: 1000 * n, ffn_parameters=lambda n: 60 * n,
 )  # fmt: skip
 LATENCY = CostModel.of(roofline_table(NULL, DIMS, ASKED, HERE), ASKED)
@@ -47,9 +47,11 @@ def ranking(seed: int = 0) -> Ranking:
     return Ranking(batches=None, calibration=None, ordering=Ordering(heads=(), units=()), blocks=blocks)
 
 
+COSTS = Costs(architecture=ARCHITECTURE, latency=LATENCY, memory=MEMORY)
+
+
 def seeds(count=16, **limits):
-    costs = Costs(architecture=ARCHITECTURE, latency=LATENCY, memory=MEMORY)
-    return find_seeds(SPACE, costs, ranking(), count, limits)
+    return find_seeds(SPACE, COSTS, ranking(), count, limits)
 
 
 def latencies(found):
@@ -96,6 +98,22 @@ def test_memory_is_kept_in_loading_and_in_serving(share):
     assert len(found.genomes) == 8
     assert (peaks(found) <= limit * MARGIN * (1 + 1e-6)).all()
     assert peaks(found).max() > 0.9 * limit * MARGIN, "what is allowed is used"
+
+
+def test_of_a_network_that_was_cut_before_they_fit_what_is_left_and_use_the_memory():
+    """Savings count from the whole model, whatever is left of it."""
+    left = (LayerSizes(2, 40), LayerSizes(0, 60), LayerSizes(4, 0))
+    space = make_space("medium", SimpleNamespace(shape=left), unit_step=8)
+    none, all_of_it = (space.counts(genome[None]) for genome in (space.lower, space.upper))
+    least, most = (float(MEMORY.peak_bytes(counts.heads, counts.units)[0]) for counts in (none, all_of_it))
+    limit = least + 0.7 * (most - least)
+    found = find_seeds(space, COSTS, ranking(), 8, {"memory": limit})
+    counts = space.counts(found.genomes)
+    assert (counts.heads <= space.heads).all()
+    assert (counts.units <= space.units).all()
+    taken = MEMORY.peak_bytes(counts.heads, counts.units)
+    assert (taken <= limit * MARGIN * (1 + 1e-6)).all()
+    assert taken.max() > 0.9 * limit * MARGIN
 
 
 def test_budgets_that_nothing_meets_are_left_out():

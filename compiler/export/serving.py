@@ -1,0 +1,138 @@
+"""What servers need to serve an artefact: a Triton model repository, a small HTTP server, a folder for TEI.
+
+The graph is stored once: bundles hold hard links to it, and the HTTP server reads the files of the artefact itself.
+"""
+
+import json
+import os
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import onnx
+
+from compiler.export.files import opset_of
+from compiler.families import Checkpoint
+
+MAX_BATCH = 32
+"""Requests that Triton puts into one call at most."""
+
+TEI_OPSETS = range(7, 23)
+"""Of Text Embeddings Inference 1.9: ONNX Runtime 1.22."""
+
+_ONNX_RUNTIME = {17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18", 22: "1.21", 23: "1.23"}
+"""The first release for each opset: https://onnxruntime.ai/docs/reference/compatibility.html."""
+
+_TRITON = {17: "22.07", 18: "23.03", 19: "23.05", 20: "24.03", 21: "24.05", 22: "25.03", 23: "25.08"}
+"""The first release whose build.py names that ONNX Runtime or a newer one."""
+
+_TRITON_TYPES: dict[int, str] = {onnx.TensorProto.INT64: "TYPE_INT64", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+
+
+def write_bundles(folder: Path, path: Path, checkpoint: Checkpoint, *, gpu: bool, threads: int) -> None:
+    """`folder` (serving/): what the servers need for the graph at `path` and the checkpoint beside it.
+
+    `threads` are those of one call on a CPU.
+    """
+    model = onnx.load(path, load_external_data=False)
+    opset = opset_of(model)
+    shutil.rmtree(folder, ignore_errors=True)
+    _write_triton(folder / "triton" / "model", path, model.graph, gpu=gpu, threads=threads)
+    _write_http(folder / "http", path, checkpoint, gpu=gpu, threads=threads)
+    if opset in TEI_OPSETS:
+        _write_tei(folder / "tei", path, checkpoint)
+    about = _template("serving.md").substitute(
+        opset=opset, onnxruntime=_ONNX_RUNTIME[opset], triton=_TRITON[opset], tei=_about_tei(opset),
+        route="embed" if checkpoint.task == "embedding" else "predict",
+    )  # fmt: skip
+    (folder / "README.md").write_text(about, encoding="utf-8")
+
+
+def _template(name: str) -> Template:
+    return Template(files("compiler.export").joinpath(f"{name}.txt").read_text(encoding="utf-8"))
+
+
+def _link_graph(path: Path, target: Path) -> None:
+    """The graph under another name, and its weights where they lie beside it under theirs: linked, else copied."""
+    target.parent.mkdir(parents=True)
+    _link(path, target)
+    weights = path.with_name(f"{path.name}.data")
+    if weights.is_file():
+        _link(weights, target.with_name(weights.name))
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
+
+
+def _write_triton(folder: Path, path: Path, graph: onnx.GraphProto, *, gpu: bool, threads: int) -> None:
+    """A model of a repository: config.pbtxt, and the graph as its version 1."""
+    _link_graph(path, folder / "1" / "model.onnx")
+    config = _template("config.pbtxt").substitute(
+        max_batch=MAX_BATCH,
+        inputs=", ".join(map(_tensor, graph.input)),
+        outputs=", ".join(map(_tensor, graph.output)),
+        kind="KIND_GPU" if gpu else "KIND_CPU",
+        threads=threads,
+    )
+    (folder / "config.pbtxt").write_text(config, encoding="utf-8")
+
+
+def _tensor(value: onnx.ValueInfoProto) -> str:
+    """An input or output in Triton's words; the batch, its first dimension, is Triton's own."""
+    tensor = value.type.tensor_type
+    dims = ", ".join(str(dim.dim_value or -1) for dim in tensor.shape.dim[1:])
+    return f'{{ name: "{value.name}" data_type: {_TRITON_TYPES[tensor.elem_type]} dims: [ {dims} ] }}'
+
+
+def _write_http(folder: Path, path: Path, checkpoint: Checkpoint, *, gpu: bool, threads: int) -> None:
+    """A FastAPI server of one file that reads graph and tokenizer two folders up."""
+    recipe, tokenizer = checkpoint.model.recipe, checkpoint.tokenizer
+    folder.mkdir(parents=True)
+    script = _template("server.py").substitute(
+        file=path.name,
+        task=checkpoint.task,
+        providers=["CUDAExecutionProvider"] * gpu + ["CPUExecutionProvider"],
+        threads=threads,
+        max_tokens=checkpoint.max_tokens,
+        prompt=repr(recipe.prompt if recipe else ""),
+        lower_case=recipe is not None and recipe.lower_case,
+        labels=repr([] if checkpoint.task == "embedding" else list(checkpoint.label_names)),
+        padding=repr({
+            "pad_id": tokenizer.pad_token_id, "pad_type_id": tokenizer.pad_token_type_id,
+            "pad_token": tokenizer.pad_token,
+        }),
+    )  # fmt: skip
+    (folder / "server.py").write_text(script, encoding="utf-8")
+
+
+def _write_tei(folder: Path, path: Path, checkpoint: Checkpoint) -> None:
+    """The files that Text Embeddings Inference reads, under the names it looks for."""
+    _link_graph(path, folder / "onnx" / "model.onnx")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json"):
+        if (path.parent / name).is_file():
+            _link(path.parent / name, folder / name)
+    if checkpoint.model.recipe is not None:
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling" / "config.json").write_text(
+            json.dumps(_pooling(checkpoint.model.recipe.pooling), indent=1) + "\n", encoding="utf-8"
+        )
+
+
+def _pooling(pooling: str) -> dict[str, Any]:
+    """A pooling that TEI knows; it must name one, and takes the graph's own sentence embedding all the same."""
+    return {"pooling_mode_cls_token": pooling == "cls", "pooling_mode_mean_tokens": pooling != "cls"}
+
+
+def _about_tei(opset: int) -> str:
+    if opset not in TEI_OPSETS:
+        return (
+            f"There is no bundle: version 1.9 has ONNX Runtime 1.22, which does not run opset {opset}. "
+            f"Compile with `--opset {TEI_OPSETS[-1]}` to get one."
+        )
+    return _template("tei.md").template.strip()
