@@ -19,6 +19,7 @@ from compiler.spaces import Ordering
 CALIBRATION_TEXTS = 1000
 CALIBRATION_TOKENS = 16_000
 Floats = NDArray[np.float64]
+_RANKED = ("order", "losses", "local")
 Key = tuple[int, str]
 """A sub-block: its layer, and "attention" or "ffn"."""
 
@@ -91,15 +92,13 @@ def rank(trainer: Trainer) -> Ranking:
 def _packed(calibration: Calibration, blocks: Mapping[Key, SubBlock]) -> dict[str, Tensor]:
     """Everything by name. Grams in single precision: they are damped by far more when they are solved."""
     packed: dict[str, Tensor] = {}
+    for (layer, piece), block in blocks.items():
+        name = f"{layer}/{piece}"
+        packed |= {f"{name}/{part}": torch.from_numpy(getattr(block, part)) for part in _RANKED}
     for (layer, piece), gram in calibration.grams.items():
-        block, name = blocks[layer, piece], f"{layer}/{piece}"
-        packed |= {
-            f"{name}/gram": gram.matrix.float(),
-            f"{name}/variance": torch.tensor(gram.variance, dtype=torch.float64),
-            f"{name}/order": torch.from_numpy(block.order),
-            f"{name}/losses": torch.from_numpy(block.losses),
-            f"{name}/local": torch.from_numpy(block.local),
-        }
+        name = f"{layer}/{piece}"
+        packed[f"{name}/gram"] = gram.matrix.float()
+        packed[f"{name}/variance"] = torch.tensor(gram.variance, dtype=torch.float64)
     return packed
 
 
@@ -108,10 +107,10 @@ def _unpacked(packed: Mapping[str, Tensor], batches: Batches, layers: int) -> Ra
     grams = {
         key: Gram(matrix=packed[f"{name}/gram"], variance=float(packed[f"{name}/variance"]))
         for key, name in names.items()
+        if f"{name}/gram" in packed
     }
     blocks = {
-        key: SubBlock(**{field: packed[f"{name}/{field}"].numpy() for field in ("order", "losses", "local")})
-        for key, name in names.items()
+        key: SubBlock(**{part: packed[f"{name}/{part}"].numpy() for part in _RANKED}) for key, name in names.items()
     }
     orders = {piece: tuple(blocks[layer, piece].order for layer in range(layers)) for piece in ("attention", "ffn")}
     return Ranking(

@@ -90,13 +90,14 @@ def misplaced(run: Compilation, other: Compilation) -> Misplaced:
     """The best network of another target's run as a candidate of this one: costs by this target's table alone.
 
     It is judged in the precision of this target's own best, with the weights and examples of the search, as all
-    candidates it is held against.
+    candidates it is held against; where none of them is as good, or as fast, it is held against itself.
     """
-    own, own_best, limits = list(run.hunt.found.values()), run.best, run.limits
+    own_best, limits = run.best, run.limits
     subnet, precision = other.best.subnet, own_best.precision
     stranger = run.hunt.costed(other.best.id, subnet, precision, run.hunt.quality(subnet, precision))
-    as_good = min((f for f in own if f.quality.error <= stranger.quality.error), key=lambda f: f.latency_s)
-    as_fast = min((f for f in own if f.latency_s <= stranger.latency_s), key=lambda f: f.quality.error)
+    beside = [*run.hunt.found.values(), stranger]
+    as_good = min((f for f in beside if f.quality.error <= stranger.quality.error), key=lambda f: f.latency_s)
+    as_fast = min((f for f in beside if f.latency_s <= stranger.latency_s), key=lambda f: f.quality.error)
     return {
         "on": run.device.target.name,
         "of": other.device.target.name,

@@ -176,7 +176,7 @@ class Point(Medium):
 
 def test_search_of_a_space_with_a_single_point_ends(name):
     order = Ordering.by_index(SIZES.shape)
-    space = Point(layers=SIZES.layers, heads=SIZES.heads, units=SIZES.ffn_units, ordering=order)
+    space = Point(full=SIZES.shape, ordering=order)
     genomes, _ = search(make(name, space), space, evaluations=20)
     assert (genomes == 1).all()
     assert len(genomes) == 20
