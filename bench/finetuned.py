@@ -14,19 +14,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from benchmark_data import data_folder
 from labelled import METRICS, picks
-from numpy.typing import NDArray
 from output import write_json
+from paired import Array, loss
 from rich.console import Console
 
 from compiler.cli.console import ConsoleMonitor
-from compiler.evaluation import Yardstick
 from compiler.export import graph_run
 from compiler.families.embedded import embedded_model
 from compiler.pipeline import Options, compile_model
@@ -34,9 +31,6 @@ from compiler.pipeline.subject import load_subject
 from compiler.pipeline.training import Trainer, fine_tuned
 from compiler.store import Store
 from targets import usable_cpus
-
-DRAWS = 1000
-Array = NDArray[Any]
 
 
 def fine_tuned_model(task: str, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> Path:
@@ -56,20 +50,6 @@ def fine_tuned_model(task: str, arguments: argparse.Namespace, monitor: ConsoleM
     subject.checkpoint.model.backbone.save_pretrained(folder)  # type: ignore[operator]
     subject.checkpoint.tokenizer.save_pretrained(folder)
     return folder
-
-
-def loss(test: Yardstick, dense: Array, found: Array) -> dict[str, Any]:
-    """What the network's outputs [examples, values] lose of the dense ones' metric, relative, and its 95 % interval."""
-    rng = np.random.default_rng(0)
-
-    def lost(rows: Array) -> float:
-        part = replace(test, reference=test.reference[rows])
-        before, after = (part.score(outputs[rows]).metric for outputs in (dense, found))
-        return 1 - after / before
-
-    everything = np.arange(len(dense))
-    draws = [lost(rng.integers(len(dense), size=len(dense))) for _ in range(DRAWS)]
-    return {"loss": lost(everything), "interval": [float(x) for x in np.percentile(draws, [2.5, 97.5])]}
 
 
 def run(task: str, seed: int, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> dict[str, Any]:

@@ -120,15 +120,18 @@ class Hunt:
         """[n, 1 + objectives]: error first, all minimised."""
         return np.array([[f.quality.error, *(f.costs[name] for name in names)] for f in found])
 
-    def search(self, options: Options, limits: Mapping[str, float], monitor: Monitor) -> list[Found]:
+    def search(
+        self, options: Options, limits: Mapping[str, float], monitor: Monitor, *, seeded: bool = True
+    ) -> list[Found]:
         """Ask, evaluate, tell, until the evaluations are spent; the non-dominated ones, fastest first.
 
-        The losses of the ranking hold for its own order of importance: in another there are no allocations to start from.
+        It starts from allocations where it is `seeded` and heads and units are ordered by importance: their losses hold for
+        that order alone.
         What is predicted above a limit (`compiler.pipeline.limits.ceilings`) is told as failed and costs no evaluation.
         """
         total = options.evaluations or EVALUATIONS[self.subject.effort]
         count = total // 2 if options.search == "exact" else SEEDS
-        seeds = self._seeds(count, limits) if options.order == "importance" else None
+        seeds = self._seeds(count, limits) if seeded and options.order == "importance" else None
         draw = partial(self._draw, sampling=options.sampling)
         method = make_method(options.search, self.space, draw, seed=options.seed, seeds=seeds)
         asked = refused = 0

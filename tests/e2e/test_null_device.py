@@ -70,6 +70,12 @@ def read(folder):
     return json.loads((folder / "front.json").read_text(encoding="utf-8"))
 
 
+def kept_of(folder):
+    """Kept heads and units of every layer of every network, by subnet.json."""
+    nets = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("n*/subnet.json"))]
+    return [kept for net in nets for kept in (*net["heads"], *net["ffn_units"])]
+
+
 def best_of(front):
     return next(c for c in front["candidates"] if c["id"] == front["best"])
 
@@ -410,3 +416,12 @@ def test_the_dense_graph_equals_sentence_transformers(place):
     inputs = tokenizer(sentences, padding=True, return_tensors="np")
     ours = session.run(None, {i.name: inputs[i.name].astype(np.int64) for i in session.get_inputs()})[-1]
     np.testing.assert_allclose(ours, expected, atol=2e-5)
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_index_order_keeps_the_first_and_importance_order_does_not(place, first):
+    _, by_index = place.run("--order", "index", "--sampling", "uniform")
+    assert all(kept == list(range(len(kept))) for kept in kept_of(by_index))
+    assert not all(kept == list(range(len(kept))) for kept in kept_of(first))
+    done, _ = place.run("--order", "index", "--search", "exact", code=2)
+    assert "--order importance" in done.err

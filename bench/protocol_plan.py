@@ -1,0 +1,141 @@
+"""What the protocol compares, the main comparisons first.
+
+A cell trains one super-network; its searches share it. Names are the paper's (arXiv 2405.02267) where it has one.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any
+
+from compiler.search import METHODS
+from compiler.spaces import SPACES
+from compiler.supernet import SAMPLINGS, STRATEGIES
+
+STARTS = ("plain", "reconstruction")
+OBJECTIVES = ("latency", "params")
+UNIT_STEP = 16
+"""FFN units are searched in steps of the vector width; the paper's own spaces count single ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A super-network, and from where a sub-network starts: from a plain slice, or re-solved to do what the whole does."""
+
+    space: str
+    strategy: str = "full"
+    sampling: str = "stratified"
+    order: str = "importance"
+    start: str = "plain"
+    unit_step: int = UNIT_STEP
+
+    def __str__(self) -> str:
+        return " ".join(str(value) for value in asdict(self).values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """A search of a cell: error against latency or parameters, from allocations (`seeded`) or without, winners polished or not."""
+
+    method: str
+    objective: str
+    seeded: bool = True
+    polish: bool = False
+
+    def __str__(self) -> str:
+        words = (self.method, self.objective, "" if self.seeded else "unseeded", "polished" if self.polish else "")
+        return " ".join(filter(None, words))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One search of one cell on one task with one seed."""
+
+    task: str
+    seed: int
+    cell: Cell
+    search: Search
+
+    def about(self) -> dict[str, Any]:
+        """As records name it."""
+        return asdict(self)
+
+
+PAPER = Cell(space="small", sampling="uniform", order="index", unit_step=1)
+PAPER_METHOD = "ehvi" if "ehvi" in METHODS else "nsga2"
+OURS = Cell(space="medium")
+ONE_SHOT = replace(OURS, strategy="standard", start="reconstruction")
+OUR_METHODS = tuple(name for name in ("nsga2", "exact", "surrogate") if name in METHODS)
+
+Pair = tuple[Cell, Search]
+
+
+def main_part() -> Iterator[Pair]:
+    """The paper's own setting against ours."""
+    for objective in OBJECTIVES:
+        yield PAPER, Search(method=PAPER_METHOD, objective=objective)
+        for cell, method in product((OURS, ONE_SHOT), OUR_METHODS):
+            yield cell, Search(method=method, objective=objective)
+    for cell in (OURS, ONE_SHOT):
+        yield cell, Search(method=OUR_METHODS[0], objective="latency", polish=True)
+
+
+def factors_part() -> Iterator[Pair]:
+    """Everything that differs from ours, or from the paper's setting, in one thing."""
+    ways: list[dict[str, Any]] = [
+        {"order": "index"},
+        {"sampling": "uniform"},
+        *({"space": space} for space in SPACES if space != OURS.space),
+        *({"strategy": strategy} for strategy in STRATEGIES if strategy != OURS.strategy),
+        {"start": "reconstruction"},
+        {"unit_step": 1},
+    ]
+    for objective in OBJECTIVES:
+        search = Search(method=OUR_METHODS[0], objective=objective)
+        yield OURS, replace(search, seeded=False)
+        for way in ways:
+            yield replace(OURS, **way), search
+        for way in ({"order": "importance"}, {"sampling": "stratified"}, {"unit_step": UNIT_STEP}):
+            yield replace(PAPER, **way), replace(search, method=PAPER_METHOD)
+
+
+def methods_part() -> Iterator[Pair]:
+    """Every search method on the paper's cell and on ours."""
+    for objective, cell, method in product(OBJECTIVES, (OURS, PAPER), METHODS):
+        yield cell, Search(method=method, objective=objective)
+
+
+def all_part() -> Iterator[Pair]:
+    """The whole matrix."""
+    for space, strategy, sampling, order, start in product(
+        SPACES, STRATEGIES, SAMPLINGS, ("importance", "index"), STARTS
+    ):
+        cell = Cell(space=space, strategy=strategy, sampling=sampling, order=order, start=start)
+        for objective, method in product(OBJECTIVES, METHODS):
+            yield cell, Search(method=method, objective=objective)
+
+
+PARTS: dict[str, Callable[[], Iterator[Pair]]] = {
+    "main": main_part,
+    "factors": factors_part,
+    "methods": methods_part,
+    "all": all_part,
+}
+
+
+def possible(cell: Cell, search: Search) -> bool:
+    """The exact front is that of importance order, in the space that gives every layer sizes of its own."""
+    return search.method != "exact" or (cell.space == "medium" and cell.order == "importance" and search.seeded)
+
+
+def plan(parts: Sequence[str], tasks: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+    """All runs, each once: part after part, then seed, task and cell."""
+    runs: dict[Run, None] = {}
+    for part, seed, task in product(parts, seeds, tasks):
+        pairs = [pair for pair in PARTS[part]() if possible(*pair)]
+        cells = dict.fromkeys(cell for cell, _ in pairs)
+        runs |= {
+            Run(task=task, seed=seed, cell=cell, search=search): None
+            for first in cells for cell, search in pairs if cell == first
+        }  # fmt: skip
+    return list(runs)

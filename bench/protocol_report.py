@@ -1,0 +1,200 @@
+"""Tables of what `bench/protocol.py` has run so far.
+
+    python bench/protocol_report.py out/protocol.jsonl --json bench/results/protocol.json --svg docs/protocol.svg
+
+Markdown goes to stdout. Hypervolumes are of validation errors and costs, in quantiles of all that was evaluated on a task;
+gains are of test errors and latencies (`bench/protocol_stats.py`). Ways are compared where all else is equal, in paired blocks
+of task and seed. The best combination is chosen on seed 0 and held against the paper's setting on the other seeds.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from output import write_json
+from protocol import read_lines
+from protocol_plan import PAPER, PAPER_METHOD, Search
+from protocol_plot import write_plot
+from protocol_stats import gain, kept_at, normalised_volume, rank_ways
+
+SHARES = (0.25, 0.5, 0.75)
+FACTOR, MOST_LOST = 1.15, 0.01
+"""The bar: what the best combination gains over the paper's setting, and what it may lose at half the parameters."""
+
+PAPERS_WAY = {**asdict(PAPER), **asdict(Search(method=PAPER_METHOD, objective="latency"))}
+
+Record = Mapping[str, Any]
+Row = dict[str, Any]
+
+
+def columns(part: Mapping[str, Any], *names: str) -> list[Any]:
+    """Arrays of a record's part."""
+    return [np.array(part[name], dtype=np.float64) for name in names]
+
+
+def pools(records: Iterable[Record]) -> dict[str, dict[str, Any]]:
+    """All values ever evaluated, by task and objective."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        for name, values in record["evaluated"].items():
+            found[record["task"]][name] += values
+    return {task: {name: np.array(values) for name, values in of.items()} for task, of in found.items()}
+
+
+def summary(record: Record, pool: Mapping[str, Any]) -> Row:
+    """One search in a few figures."""
+    objective = record["search"]["objective"]
+    error, cost = columns(record["evaluated"], "error", objective)
+    kept, dense = record["kept"], record["dense"]
+    final, test, latency = columns(kept, "final_error", "test_error", "latency")
+    return {
+        "task": record["task"], "seed": record["seed"], "way": {**record["cell"], **record["search"]},
+        "settings": record["settings"], "metric": record["metric"], "examples": record["examples"],
+        "evaluated": len(error), "dense_test": 1 - dense["test_error"],
+        "hypervolume": normalised_volume(error, cost, pool["error"], pool[objective]),
+        "gain": gain(test, latency, record["constant_test_error"]),
+        "kept_metric": {
+            name: {str(most): kept_at(np.array(kept[name]), final, test, dense["test_error"], most) for most in SHARES}
+            for name in ("params", "latency")
+        },
+        "half": record["half"], "front": {"latency": kept["latency"], "test_error": kept["test_error"]},
+        "seconds": record["seconds"],
+    }  # fmt: skip
+
+
+def comparisons(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """For every thing in which ways differ, all else equal: mean figures and ranks over tasks and seeds that have them all."""
+    found = []
+    for axis in PAPERS_WAY:
+        alike: dict[tuple[Any, ...], dict[str, dict[tuple[str, int], Row]]] = defaultdict(lambda: defaultdict(dict))
+        for row in rows:
+            rest = tuple(value for name, value in row["way"].items() if name != axis)
+            alike[rest][str(row["way"][axis])][row["task"], row["seed"]] = row
+        found += [_compared(axis, rest, ways) for rest, ways in alike.items() if len(ways) > 1]
+    return [comparison for comparison in found if comparison["blocks"]]
+
+
+def _compared(axis: str, rest: tuple[Any, ...], ways: Mapping[str, Mapping[tuple[str, int], Row]]) -> dict[str, Any]:
+    blocks = sorted(set.intersection(*(set(of) for of in ways.values())))
+    figures = {
+        figure: {way: [of[block][figure] for block in blocks] for way, of in ways.items()}
+        for figure in ("hypervolume", "gain")
+    }
+    return {
+        "axis": axis, "rest": [str(value) for value in rest], "blocks": len(blocks),
+        **{
+            figure: {
+                way: {"mean": float(np.mean(scores)), **rank_ways(by_way)[way]} for way, scores in by_way.items()
+            }
+            for figure, by_way in figures.items() if blocks
+        },
+    }  # fmt: skip
+
+
+def bar(rows: Sequence[Row]) -> dict[str, Any]:
+    """The combination of the largest mean gain over the paper's on seed 0, and what it gains and loses on every seed."""
+    by_way: dict[str, dict[tuple[str, int], Row]] = defaultdict(dict)
+    for row in rows:
+        by_way[_name(row["way"])][row["task"], row["seed"]] = row
+    paper = by_way.get(_name(PAPERS_WAY), {})
+    first = [block for block in paper if block[1] == 0]
+    ratios = {
+        way: float(np.mean([_ratio(of[block], paper[block]) for block in first]))
+        for way, of in by_way.items() if first and all(block in of for block in first)
+    }  # fmt: skip
+    if not ratios:
+        return {}
+    best = max(ratios, key=lambda way: ratios[way])
+    results = [
+        {
+            "task": task, "seed": seed, "paper": paper[task, seed]["gain"], "best": row["gain"],
+            "factor": _ratio(row, paper[task, seed]), "half_params": row["half"]["params"],
+        }
+        for (task, seed), row in sorted(by_way[best].items()) if (task, seed) in paper
+    ]  # fmt: skip
+    return {"chosen": best, "tried": ratios, "results": results}
+
+
+def _name(way: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in way.items())
+
+
+def _ratio(row: Row, paper: Row) -> float:
+    return float(row["gain"] / paper["gain"]) if paper["gain"] else float("inf")
+
+
+def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    return ["", *(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *lines)), ""]
+
+
+def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
+    """One comparison as a table."""
+    axis, blocks = comparison["axis"], comparison["blocks"]
+    return [
+        f"**{axis}**, with {', '.join(comparison['rest'])} ({blocks} pairs of task and seed):",
+        *table(
+            (axis, "hypervolume", "its rank", "gain", "its rank"),
+            [
+                (way, *(cell for figure in ("hypervolume", "gain") for cell in _cells(comparison[figure][way])))
+                for way in comparison["hypervolume"]
+            ],
+        ),
+    ]
+
+
+def _cells(figure: Mapping[str, float]) -> tuple[str, str]:
+    return f"{figure['mean']:.3f}", f"{figure['rank']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"
+
+
+def bar_lines(found: Mapping[str, Any]) -> list[str]:
+    """The best combination against the paper's setting."""
+    if not found:
+        return ["The paper's own setting has not been run on seed 0: there is nothing to hold the others against."]
+    lines = [
+        (
+            result["task"], str(result["seed"]), f"{result['paper']:.3f}", f"{result['best']:.3f}",
+            f"{result['factor']:.2f}x", _loss(result["half_params"]),
+        )
+        for result in found["results"]
+    ]  # fmt: skip
+    gained = sum(result["factor"] >= FACTOR for result in found["results"])
+    small = sum((result["half_params"] or {"loss": 1.0})["loss"] <= MOST_LOST for result in found["results"])
+    return [
+        f"Best of {len(found['tried'])} combinations on seed 0: {found['chosen']}",
+        *table(("task", "seed", "gain, paper", "gain, best", "factor", "loss at half the parameters"), lines),
+        f"At least {FACTOR}x in {gained} of {len(lines)}; at most {MOST_LOST:.0%} lost in {small} of {len(lines)}.",
+    ]
+
+
+def _loss(pick: Mapping[str, Any] | None) -> str:
+    if pick is None:
+        return "no network"
+    low, high = pick["interval"]
+    return f"{pick['loss']:.1%} ({low:.1%} to {high:.1%})"
+
+
+def main() -> None:
+    """Read, sum up, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lines", type=Path, nargs="?", default=Path("out/protocol.jsonl"))
+    parser.add_argument("--quick", action="store_true", help="of quick runs, which are left out otherwise")
+    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--svg", type=Path, default=None)
+    arguments = parser.parse_args()
+    records = [record for record in read_lines(arguments.lines) if record["settings"]["quick"] == arguments.quick]
+    pool = pools(records)
+    rows = [summary(record, pool[record["task"]]) for record in records]
+    found, compared = bar(rows), comparisons(rows)
+    write_json(arguments.json, {"bar": found, "comparisons": compared, "searches": rows})
+    if arguments.svg is not None:
+        write_plot(arguments.svg, rows, {"paper": _name(PAPERS_WAY), "best": found.get("chosen", "")}, _name)
+    print("\n".join([*bar_lines(found), "", *(line for each in compared for line in comparison_lines(each))]))
+
+
+if __name__ == "__main__":
+    main()

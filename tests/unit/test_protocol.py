@@ -1,0 +1,125 @@
+"""The protocol's benchmark: its figures of merit, the order of its runs, and what a killed run leaves."""
+
+import importlib
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import percentileofscore
+
+from bench.protocol_plan import ONE_SHOT, OURS, PAPER, PARTS, plan, possible
+from bench.protocol_stats import gain, kept_at, normalised_volume, quantiles, rank_ways
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Imports a benchmark as it runs: beside its siblings."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "bench"))
+    yield importlib.import_module
+    for name in [name for name in sys.modules if name.startswith("protocol")]:
+        del sys.modules[name]
+
+
+def test_quantiles_are_those_of_scipy_and_know_no_unit():
+    pool, values = RNG.integers(0, 9, 50).astype(float), RNG.integers(0, 9, 12).astype(float)
+    expected = [percentileofscore(pool, value, kind="weak") / 100 for value in values]
+    assert quantiles(values, pool) == pytest.approx(expected)
+    assert np.array_equal(quantiles(np.exp(values), np.exp(pool)), quantiles(values, pool))
+
+
+def test_normalised_volume_is_the_share_of_a_grid_that_is_dominated():
+    errors, costs = RNG.random(40), RNG.random(40)
+    points = np.column_stack([quantiles(errors[:7], errors), quantiles(costs[:7], costs)])
+    grid = np.stack(np.meshgrid(*[(np.arange(80) + 0.5) / 40] * 2), axis=-1).reshape(-1, 1, 2)
+    dominated = (points <= grid).all(axis=2).any(axis=1).mean()
+    assert normalised_volume(errors[:7], costs[:7], errors, costs) == pytest.approx(4 * dominated)
+
+
+def test_gain_is_the_area_below_a_constant_answer_and_the_whole_cost():
+    assert gain(np.array([0.1, 0.3]), np.array([0.5, 0.2]), 0.4) == pytest.approx(0.3 * 0.5 + 0.1 * 0.3)
+    assert gain(np.array([0.5]), np.array([0.1]), 0.4) == 0
+
+
+def test_ranks_are_paired_and_ties_share_theirs():
+    ranks = rank_ways({"best": [3, 30, 300], "tied": [2, 20, 200], "also": [2, 20, 200]})
+    assert ranks["best"] == {"rank": 1, "low": 1, "high": 1}
+    assert ranks["tied"] == ranks["also"] == {"rank": 2.5, "low": 2.5, "high": 2.5}
+    even = rank_ways({"a": [1, 2] * 10, "b": [2, 1] * 10})["a"]
+    assert even["rank"] == 1.5
+    assert (even["low"], even["high"]) == pytest.approx((1.28, 1.72), abs=0.04)  # 1.96 standard errors of a fair coin
+
+
+def test_the_network_at_a_share_of_the_cost_is_chosen_on_validation():
+    shares, error, test = np.array([0.2, 0.4, 0.9]), np.array([0.3, 0.2, 0.1]), np.array([0.25, 0.4, 0.1])
+    assert kept_at(shares, error, test, 0.2, 0.5) == pytest.approx(0.6 / 0.8)
+    assert kept_at(shares, error, test, 0.2, 0.3) == pytest.approx(0.75 / 0.8)
+    assert kept_at(shares, error, test, 0.2, 0.1) is None
+
+
+def test_the_main_comparison_comes_first_and_nothing_twice():
+    runs = plan(["main", "factors", "methods"], ["rte", "mrpc"], [0, 1])
+    assert len(set(runs)) == len(runs)
+    main = plan(["main"], ["rte", "mrpc"], [0, 1])
+    assert runs[: len(main)] == main
+    assert runs[0].cell == PAPER
+    assert [(run.task, run.seed) for run in main] == sorted(
+        ((run.task, run.seed) for run in main), key=lambda pair: (pair[1], pair[0] != "rte")
+    )
+    changes = [(run.task, run.seed, run.cell) for run in main]
+    assert len([pair for pair in pairwise(changes) if pair[0] != pair[1]]) == 4 * 3 - 1
+    assert {run.cell for run in main} == {PAPER, OURS, ONE_SHOT}
+
+
+def test_every_strategy_space_and_method_is_in_the_whole_matrix():
+    from compiler.search import METHODS
+    from compiler.spaces import SPACES
+    from compiler.supernet import STRATEGIES
+
+    pairs = [pair for pair in PARTS["all"]() if possible(*pair)]
+    assert {(cell.space, cell.strategy) for cell, _ in pairs} == {(s, t) for s in SPACES for t in STRATEGIES}
+    assert {search.method for _, search in pairs} == set(METHODS)
+    assert all(cell.space == "medium" and cell.order == "importance" for cell, s in pairs if s.method == "exact")
+
+
+def test_a_line_that_was_cut_off_is_run_again(script, tmp_path):
+    protocol, path = script("protocol"), tmp_path / "lines.jsonl"
+    protocol.append_line(path, {"a": 1})
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"b": ')
+    protocol.append_line(path, {"c": 3})
+    assert protocol.read_lines(path) == [{"a": 1}, {"c": 3}]
+
+
+def record(run, gained, **changes):
+    """A search of three networks that keeps one of them."""
+    about = run.about()
+    return {
+        **about, "settings": {"quick": False}, "metric": "accuracy", "examples": {}, "constant_test_error": 0.5,
+        "latency_source": "measured", "dense": {"test_error": 0.1},
+        "evaluated": {"error": [0.2, 0.3, 0.4], "latency": [0.9, 0.5, 0.2], "params": [0.9, 0.5, 0.2]},
+        "kept": {"final_error": [0.3], "test_error": [0.5 - gained], "latency": [0.5], "params": [0.5]},
+        "half": {"params": {"loss": 0.005, "interval": [-0.01, 0.02]}, "latency": None}, "seconds": {}, **changes,
+    }  # fmt: skip
+
+
+def test_the_best_combination_is_chosen_on_seed_0_and_shown_on_all(script):
+    report = script("protocol_report")
+    runs = [run for run in plan(["main"], ["rte", "mrpc"], [0, 1]) if run.search.objective == "latency"]
+    methods = {OURS: 0.3, ONE_SHOT: 0.2, PAPER: 0.2}
+    records = [
+        record(run, methods[run.cell] + (run.seed == 1 and run.cell == ONE_SHOT) * 0.2)
+        for run in runs if not run.search.polish
+    ]  # fmt: skip
+    records = json.loads(json.dumps(records))
+    rows = [report.summary(one, report.pools(records)[one["task"]]) for one in records]
+    found = report.bar(rows)
+    assert "strategy=full" in found["chosen"]
+    assert [round(result["factor"], 3) for result in found["results"]] == [1.5] * 4
+    assert "At least 1.15x in 4 of 4; at most 1% lost in 4 of 4." in report.bar_lines(found)
+    cells = [each for each in report.comparisons(rows) if each["axis"] == "method"]
+    assert all(each["blocks"] == 4 for each in cells)
