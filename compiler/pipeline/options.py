@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compiler.costing import OBJECTIVES
-from compiler.search import METHODS
+from compiler.search import check_method
 from compiler.spaces import SPACES
 from compiler.supernet import STRATEGIES
 from targets.errors import InputError
@@ -85,7 +85,7 @@ class Options:
     def __post_init__(self) -> None:
         _choice("--effort", self.effort, EFFORTS)
         _choice("--space", self.space, tuple(SPACES))
-        _choice("--search", self.search, tuple(METHODS))
+        check_method(self.search)
         _choice("--strategy", self.strategy, tuple(STRATEGIES))
         _choice("--percentile", self.percentile, ("p50", "p90", "p99"))
         for objective in self.objectives:

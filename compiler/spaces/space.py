@@ -5,10 +5,11 @@ arXiv 2405.02267, section 4. In SMALL, MEDIUM and LAYER a count k keeps the k mo
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.families import Architecture
 from compiler.spaces.subnet import Counts, IntArray, Ordering, Shape, Subnet
@@ -46,6 +47,20 @@ class Space(ABC):
 
     @abstractmethod
     def _bounds(self) -> tuple[list[int], list[int]]: ...
+
+    @property
+    @abstractmethod
+    def groups(self) -> Mapping[str, IntArray]:
+        """Indices [parts, variables of a part] of the variables by what they say: one part a sub-block where it has its own.
+
+        The variables of a part that has several are bits.
+        """
+
+    def features(self, genomes: IntArray) -> NDArray[np.float64]:
+        """Genomes as [N, features] between 0 and 1, few enough to learn from: how much of every part is kept."""
+        span = np.maximum(self.upper - self.lower, 1)
+        kept = [((genomes[:, index] - self.lower[index]) / span[index]).mean(axis=2) for index in self.groups.values()]
+        return np.hstack(kept)
 
     @abstractmethod
     def counts(self, genomes: IntArray) -> Counts:
@@ -97,6 +112,11 @@ class Small(Space):
     def _bounds(self) -> tuple[list[int], list[int]]:
         return [0, 1, 1], [self.layers, self.heads, self.steps]
 
+    @property
+    def groups(self) -> Mapping[str, IntArray]:
+        """Three variables, each about the whole net."""
+        return {"layers": np.array([[0]]), "heads": np.array([[1]]), "units": np.array([[2]])}
+
     def counts(self, genomes: IntArray) -> Counts:
         """The first `layers` layers keep (heads, units); the others are gone."""
         kept = np.arange(self.layers)[None, :] < genomes[:, :1]
@@ -114,6 +134,12 @@ class Medium(Space):
     def _bounds(self) -> tuple[list[int], list[int]]:
         return [0] * (2 * self.layers), [self.heads] * self.layers + [self.steps] * self.layers
 
+    @property
+    def groups(self) -> Mapping[str, IntArray]:
+        """One variable a sub-block."""
+        index = np.arange(2 * self.layers)[:, None]
+        return {"heads": index[: self.layers], "units": index[self.layers :]}
+
     def counts(self, genomes: IntArray) -> Counts:
         """Heads are the first L variables, units the last L."""
         return Counts(genomes[:, : self.layers], self.units_of(genomes[:, self.layers :]))
@@ -130,6 +156,11 @@ class Layer(Space):
     def _bounds(self) -> tuple[list[int], list[int]]:
         return [0] * self.layers, [1] * self.layers
 
+    @property
+    def groups(self) -> Mapping[str, IntArray]:
+        """One bit a layer."""
+        return {"layers": np.arange(self.layers)[:, None]}
+
     def counts(self, genomes: IntArray) -> Counts:
         """Full layers where the bit is set."""
         return Counts(genomes * self.heads, genomes * self.units)
@@ -140,12 +171,31 @@ class Layer(Space):
         return self.lower
 
 
+def _rank_weights(order: tuple[IntArray, ...]) -> NDArray[np.float64]:
+    """Weights [layers, n] that fall linearly from the most important to the least; those of a layer sum to 1."""
+    rank = np.argsort(np.stack(order), axis=1)
+    falling = rank.shape[1] - rank
+    return np.asarray(falling / falling.sum(axis=1, keepdims=True))
+
+
 class Large(Space):
     """One bit per head, then one bit per unit: L(H + U) bits, layer after layer within each part."""
 
     def _bounds(self) -> tuple[list[int], list[int]]:
         variables = self.layers * (self.heads + self.units)
         return [0] * variables, [1] * variables
+
+    @property
+    def groups(self) -> Mapping[str, IntArray]:
+        """The bits of each sub-block."""
+        heads, units = self._bits(np.arange(len(self.lower))[None])
+        return {"heads": heads[0], "units": units[0]}
+
+    def features(self, genomes: IntArray) -> NDArray[np.float64]:
+        """How much of every sub-block is kept, and the same with each head or unit weighted by its rank: 4L features."""
+        orders = zip(self._bits(genomes), (self.ordering.heads, self.ordering.units), strict=True)
+        weighted = [np.einsum("nli,li->nl", bits, _rank_weights(order)) for bits, order in orders]
+        return np.hstack([super().features(genomes), *weighted])
 
     def _bits(self, genomes: IntArray) -> tuple[IntArray, IntArray]:
         split = self.layers * self.heads
