@@ -70,7 +70,12 @@ def compile_command(
         str, typer.Option(help="fast: no training; balanced: + polish; thorough: super-network")
     ] = "auto",
     space: Annotated[str, typer.Option(help="small, medium, layer, sublayer or large")] = "medium",
-    search: Annotated[str, typer.Option(help="nsga2, local, random or exact")] = "nsga2",
+    search: Annotated[
+        str,
+        typer.Option(
+            help="random, local, nsga2, exact, nsga3 (many objectives), mo-rea, bandit, surrogate, ehvi, rs-bo or ls-bo"
+        ),
+    ] = "nsga2",
     strategy: Annotated[str, typer.Option(help="super-network training: full, sandwich, kd, random, …")] = "full",
     sampling: Annotated[
         str, typer.Option(help="of random sub-networks: stratified by cost, or uniform as in the paper")

@@ -133,7 +133,8 @@ class Hunt:
         count = total // 2 if options.search == "exact" else SEEDS
         seeds = self._seeds(count, limits) if seeded and options.order == "importance" else None
         draw = partial(self._draw, sampling=options.sampling)
-        method = make_method(options.search, self.space, draw, seed=options.seed, seeds=seeds)
+        known = partial(self.known, names=options.objectives, limits=limits)
+        method = make_method(options.search, self.space, draw, seed=options.seed, seeds=seeds, known=known)
         asked = refused = 0
         while asked < total and refused < _REFUSALS * total:
             genomes = method.ask()[: total - asked]
@@ -150,18 +151,29 @@ class Hunt:
         front = is_nondominated(self.objectives(everything, options.objectives))
         return sorted((f for f, kept in zip(everything, front, strict=True) if kept), key=lambda f: f.latency_s)
 
+    def known(self, genomes: IntArray, names: tuple[str, ...], limits: Mapping[str, float]) -> Floats:
+        """Predicted costs [n, objectives] of genomes; inf where they are far above a limit."""
+        costs = self._costs(genomes, (*names, *limits))
+        above = (costs[:, len(names) :] > _OVER * np.array([*limits.values()])).any(axis=1)
+        return np.where(above[:, None], np.inf, costs[:, : len(names)])
+
+    def _costs(self, genomes: IntArray, names: tuple[str, ...]) -> Floats:
+        """Predicted costs [n, names], each genome's at its own precision."""
+        counts, which = self.space.counts(genomes), np.array([self.space.precision(genome) for genome in genomes])
+        costs = np.empty((len(genomes), len(names)))
+        for i, precision in enumerate(self.precisions):
+            mine = which == i
+            values = self.costs[precision].of(Counts(counts.heads[mine], counts.units[mine]))
+            costs[mine] = np.stack([values[name] for name in names], axis=1)
+        return costs
+
     def _within(self, genomes: IntArray, limits: Mapping[str, float]) -> IntArray:
         """Rows of the genomes that are not predicted far above a limit; while nothing was found, the fastest at least."""
         if not limits:
             return np.arange(len(genomes))
-        precisions = [self.precisions[self.space.precision(genome)] for genome in genomes]
-        costs = [
-            self.costs[precision].of(self.space.counts(genome[None]))
-            for precision, genome in zip(precisions, genomes, strict=True)
-        ]
-        allowed = [all(cost[name][0] <= limit * _OVER for name, limit in limits.items()) for cost in costs]
-        if not any(allowed) and not self.found:
-            return np.array([np.argmin([cost["latency"][0] for cost in costs])])
+        allowed = np.isfinite(self.known(genomes, ("latency",), limits)[:, 0])
+        if not allowed.any() and not self.found:
+            return np.array([np.argmin(self._costs(genomes, ("latency",))[:, 0])])
         return np.flatnonzero(allowed)
 
     def _draw(self, rng: np.random.Generator, n: int, *, sampling: str) -> IntArray:

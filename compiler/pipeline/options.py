@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compiler.costing import OBJECTIVES
-from compiler.search import METHODS
+from compiler.search import check_method
 from compiler.spaces import SPACES
 from compiler.supernet import SAMPLINGS, STRATEGIES
 from profilers.workload import DEFAULT_OPSET, OPSETS
@@ -97,7 +97,7 @@ class Options:
     def _check_choices(self) -> None:
         _choice("--effort", self.effort, EFFORTS)
         _choice("--space", self.space, tuple(SPACES))
-        _choice("--search", self.search, tuple(METHODS))
+        check_method(self.search)
         _choice("--strategy", self.strategy, tuple(STRATEGIES))
         _choice("--sampling", self.sampling, SAMPLINGS)
         _choice("--order", self.order, ORDERS)

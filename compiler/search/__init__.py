@@ -1,17 +1,31 @@
 """Search: genomes in, objective arrays out, one ask/tell interface."""
 
-from compiler.search.front import bisected, hypervolume, is_nondominated, spread_out
-from compiler.search.methods import METHODS, LocalSearch, Method, Nsga2, RandomSearch, make_method
+from compiler.search.asha import Job, SuccessiveHalving, rung_budgets
+from compiler.search.front import (
+    bisected,
+    farthest_first,
+    front_ranks,
+    hypervolume,
+    is_nondominated,
+    ranked,
+    spread_out,
+)
+from compiler.search.method import Method
+from compiler.search.registry import METHODS, check_method, make_method
 
 __all__ = [
     "METHODS",
-    "LocalSearch",
+    "Job",
     "Method",
-    "Nsga2",
-    "RandomSearch",
+    "SuccessiveHalving",
     "bisected",
+    "check_method",
+    "farthest_first",
+    "front_ranks",
     "hypervolume",
     "is_nondominated",
     "make_method",
+    "ranked",
+    "rung_budgets",
     "spread_out",
 ]

@@ -43,3 +43,42 @@ def bisected(count: int) -> list[int]:
             heappush(gaps, (-half, low))
             heappush(gaps, (width + half, low + half))
     return order
+
+
+def ranked(objectives: Floats) -> NDArray[np.int64]:
+    """Indices of N points [N, objectives], best first: front after front, and within each `farthest_first`; failed ones last.
+
+    The order in which multi-objective successive halving promotes (Schmucker et al., "Multi-objective Asynchronous
+    Successive Halving", arXiv 2106.12639, section 3: non-dominated sorting, then an epsilon-net).
+    """
+    ranks = front_ranks(objectives)
+    members = [np.flatnonzero(ranks == rank) for rank in np.unique(ranks)]
+    return np.concatenate([some[farthest_first(objectives[some])] for some in members])
+
+
+def front_ranks(objectives: Floats) -> NDArray[np.int64]:
+    """Which front each of N points [N, objectives] is on: 0 is dominated by none; failed ones are on the last."""
+    worked = np.isfinite(objectives).all(axis=1)
+    ranks = np.full(len(objectives), len(objectives), dtype=np.int64)
+    if worked.any():
+        ranks[worked] = moocore.pareto_rank(objectives[worked])
+    return ranks
+
+
+def farthest_first(points: Floats) -> list[int]:
+    """Indices of N points [N, objectives]: from the one nearest to the ideal, always the one farthest from those before.
+
+    Distances are taken with every objective scaled to its range. Any beginning of the order covers the points about as
+    well as so many can (Gonzalez, 1985). Points with a value that is not finite keep their order.
+    """
+    if not np.isfinite(points).all():
+        return list(range(len(points)))
+    low, span = points.min(axis=0), np.ptp(points, axis=0)
+    scaled = (points - low) / np.where(span > 0, span, 1.0)
+    order = [int(np.argmin(scaled.sum(axis=1)))]
+    gaps = np.full(len(points), np.inf)
+    while len(order) < len(points):
+        gaps = np.minimum(gaps, np.linalg.norm(scaled - scaled[order[-1]], axis=1))
+        gaps[order[-1]] = -1.0
+        order.append(int(np.argmax(gaps)))
+    return order

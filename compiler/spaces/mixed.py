@@ -1,8 +1,10 @@
 """Structure and precision searched together: any space with one more variable."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.spaces.space import Space
 from compiler.spaces.subnet import Counts, IntArray, Subnet
@@ -28,6 +30,15 @@ class MixedPrecision(Space):
     def _bounds(self) -> tuple[list[int], list[int]]:
         last = len(self.precisions) - 1
         return [*self.shapes.lower.tolist(), 0], [*self.shapes.upper.tolist(), last]
+
+    @property
+    def groups(self) -> Mapping[str, Sequence[IntArray]]:
+        """Those of the shapes, and the precision."""
+        return {**self.shapes.groups, "precision": np.array([[len(self.lower) - 1]])}
+
+    def features(self, genomes: IntArray) -> NDArray[np.float64]:
+        """Those of the shapes, and last the precision: 0 the most exact, 1 the least."""
+        return np.column_stack([self.shapes.features(genomes[:, :-1]), genomes[:, -1] / self.upper[-1]])
 
     def counts(self, genomes: IntArray) -> Counts:
         """Shapes do not depend on the precision."""

@@ -24,11 +24,12 @@ def _sample_by_density(space: Space, rng: np.random.Generator, n: int) -> IntArr
     """Genomes that keep a share of each variable, the share itself uniform from genome to genome."""
     share = rng.uniform(0.02, 0.98, size=(n, 1))
     a, b = share * _CONCENTRATION, (1 - share) * _CONCENTRATION
-    drawn = rng.beta(a, b, size=(n, len(space.lower)))
     span = space.upper - space.lower
-    bits = rng.random(drawn.shape) < share
-    scaled = np.minimum((drawn * (span + 1)).astype(np.int64), span)
-    return space.lower + np.where(span == 1, bits, scaled)
+    wide = np.flatnonzero(span != 1)
+    drawn = rng.beta(a, b, size=(n, len(wide)))
+    kept = (rng.random((n, len(span))) < share).astype(np.int64)
+    kept[:, wide] = np.minimum((drawn * (span[wide] + 1)).astype(np.int64), span[wide])
+    return space.lower + kept
 
 
 def sample_stratified(space: Space, rng: np.random.Generator, n: int, cost: CostFunction) -> IntArray:

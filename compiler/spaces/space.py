@@ -5,10 +5,11 @@ arXiv 2405.02267, section 4. In SMALL, MEDIUM and LAYER a count k keeps the k mo
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.families import Architecture
 from compiler.spaces.subnet import Counts, IntArray, Ordering, Shape, Subnet
@@ -61,6 +62,19 @@ class Space(ABC):
     @abstractmethod
     def _bounds(self) -> tuple[list[int], list[int]]: ...
 
+    @property
+    @abstractmethod
+    def groups(self) -> Mapping[str, Sequence[IntArray]]:
+        """Indices of the variables by what they say, part by part: one part a sub-block where it has its own.
+
+        The variables of a part that has several are bits.
+        """
+
+    def features(self, genomes: IntArray) -> NDArray[np.float64]:
+        """Genomes as [N, features] between 0 and 1, few enough to learn from: how much of every part is kept."""
+        kept = (genomes - self.lower) / np.maximum(self.upper - self.lower, 1)
+        return np.stack([kept[:, part].mean(axis=1) for parts in self.groups.values() for part in parts], axis=1)
+
     @abstractmethod
     def counts(self, genomes: IntArray) -> Counts:
         """Shapes of genomes [N, variables]."""
@@ -112,6 +126,11 @@ class Small(Space):
         most = [self.layers, int(self.heads.max()), int(self.steps.max())]
         return [0, min(1, most[1]), min(1, most[2])], most
 
+    @property
+    def groups(self) -> Mapping[str, Sequence[IntArray]]:
+        """Three variables, each about the whole net."""
+        return {"layers": np.array([[0]]), "heads": np.array([[1]]), "units": np.array([[2]])}
+
     def counts(self, genomes: IntArray) -> Counts:
         """The first `layers` layers keep (heads, units); the others are gone."""
         kept = np.arange(self.layers)[None, :] < genomes[:, :1]
@@ -130,6 +149,12 @@ class Medium(Space):
     def _bounds(self) -> tuple[list[int], list[int]]:
         return [0] * (2 * self.layers), [*self.heads.tolist(), *self.steps.tolist()]
 
+    @property
+    def groups(self) -> Mapping[str, Sequence[IntArray]]:
+        """One variable a sub-block."""
+        index = np.arange(2 * self.layers)[:, None]
+        return {"heads": index[: self.layers], "units": index[self.layers :]}
+
     def counts(self, genomes: IntArray) -> Counts:
         """Heads are the first L variables, units the last L."""
         return Counts(genomes[:, : self.layers], self.units_of(genomes[:, self.layers :]))
@@ -145,6 +170,11 @@ class Layer(Space):
 
     def _bounds(self) -> tuple[list[int], list[int]]:
         return [0] * self.layers, [1] * self.layers
+
+    @property
+    def groups(self) -> Mapping[str, Sequence[IntArray]]:
+        """One bit a layer."""
+        return {"layers": np.arange(self.layers)[:, None]}
 
     def counts(self, genomes: IntArray) -> Counts:
         """Full layers where the bit is set."""
@@ -165,6 +195,12 @@ class Sublayer(Space):
     def _bounds(self) -> tuple[list[int], list[int]]:
         return [0] * (2 * self.layers), [1] * (2 * self.layers)
 
+    @property
+    def groups(self) -> Mapping[str, Sequence[IntArray]]:
+        """One bit a sub-block."""
+        index = np.arange(2 * self.layers)[:, None]
+        return {"heads": index[: self.layers], "units": index[self.layers :]}
+
     def counts(self, genomes: IntArray) -> Counts:
         """All heads, all units where the bits are set."""
         return Counts(genomes[:, : self.layers] * self.heads, genomes[:, self.layers :] * self.units)
@@ -173,6 +209,12 @@ class Sublayer(Space):
     def smallest(self) -> IntArray:
         """No sub-block at all."""
         return self.lower
+
+
+def _rank_weights(order: IntArray) -> NDArray[np.float64]:
+    """Weights [n] that fall linearly from the most important to the least and sum to 1."""
+    falling = len(order) - np.argsort(order)
+    return np.asarray(falling / falling.sum())
 
 
 class Large(Space):
@@ -187,6 +229,27 @@ class Large(Space):
         """Where the bits of every layer's heads end, then those of every layer's units: int64 [2 * layers]."""
         return np.cumsum([*self.heads, *self.units])
 
+    @property
+    def _places(self) -> list[IntArray]:
+        """The bits of every layer's heads, then those of every layer's units."""
+        return np.split(np.arange(len(self.lower)), self._ends[:-1])
+
+    @property
+    def groups(self) -> Mapping[str, Sequence[IntArray]]:
+        """The bits of each sub-block that there is."""
+        kinds = {"heads": self._places[: self.layers], "units": self._places[self.layers :]}
+        return {kind: [bits for bits in places if len(bits)] for kind, places in kinds.items()}
+
+    def features(self, genomes: IntArray) -> NDArray[np.float64]:
+        """How much of every sub-block is kept, and the same with each head or unit weighted by its rank: 4L features."""
+        orders = (*self.ordering.heads, *self.ordering.units)
+        weighted = [
+            genomes[:, bits] @ _rank_weights(order)
+            for bits, order in zip(self._places, orders, strict=True)
+            if len(bits)
+        ]
+        return np.column_stack([super().features(genomes), *weighted])
+
     def counts(self, genomes: IntArray) -> Counts:
         """Bits set per layer."""
         so_far = np.pad(genomes.cumsum(axis=1), ((0, 0), (1, 0)))
@@ -195,15 +258,14 @@ class Large(Space):
 
     def subnet(self, genome: IntArray) -> Subnet:
         """Exactly the heads and units whose bits are set; importance plays no part."""
-        kept = [np.flatnonzero(bits) for bits in np.split(genome, self._ends[:-1])]
+        kept = [np.flatnonzero(genome[bits]) for bits in self._places]
         return Subnet.of(kept[: self.layers], kept[self.layers :])
 
     @property
     def smallest(self) -> IntArray:
         """One head and one unit, those most important in the first layer that has any."""
         genome = self.lower.copy()
-        places = np.split(np.arange(len(genome)), self._ends[:-1])
-        of_heads, of_units = places[: self.layers], places[self.layers :]
+        of_heads, of_units = self._places[: self.layers], self._places[self.layers :]
         for orders, bits in ((self.ordering.heads, of_heads), (self.ordering.units, of_units)):
             best = [bit[order[0]] for order, bit in zip(orders, bits, strict=True) if len(bit)]
             genome[best[:1]] = 1

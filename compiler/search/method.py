@@ -1,0 +1,83 @@
+"""The ask/tell interface of every search method.
+
+Every method starts from the largest, the smallest and the middle network, then from the seeds it is given. A search resumes by
+replay: a new method of the same seed that is told the same asks the same.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.spaces import Space
+from compiler.spaces.subnet import IntArray
+
+Floats = NDArray[np.float64]
+Sampler = Callable[[np.random.Generator, int], IntArray]
+"""Draws genomes [n, variables]."""
+Known = Callable[[IntArray], Floats]
+"""All objectives but the first [n, objectives - 1] of genomes [n, variables], before any evaluation; inf above a limit."""
+
+
+def unique(genomes: IntArray) -> IntArray:
+    """Each genome once, where it came first."""
+    _, first = np.unique(genomes, axis=0, return_index=True)
+    return genomes[np.sort(first)]
+
+
+def starting_genomes(space: Space, seeds: IntArray | None) -> IntArray:
+    """The largest, the smallest and the middle network, then the seeds: [n, variables], each once."""
+    start = np.stack([space.largest, space.smallest, space.middle])
+    return unique(start if seeds is None or not len(seeds) else np.concatenate([start, seeds]))
+
+
+class Method(ABC):
+    """Ask for genomes to evaluate, tell their objectives (all minimised). Deterministic for a seed.
+
+    Costs are read off a table, so only the error is unknown: a method that models objectives takes the others from `known`
+    where it is given, and models all of them where it is not.
+    """
+
+    def __init__(
+        self, space: Space, sampler: Sampler, *, seed: int, seeds: IntArray | None = None, known: Known | None = None
+    ) -> None:
+        self.space, self.sampler, self.known = space, sampler, known
+        self.rng = np.random.default_rng(seed)
+        self.start = starting_genomes(space, seeds)
+
+    @abstractmethod
+    def ask(self) -> IntArray:
+        """Genomes [n, variables] to evaluate next; n is at least 1."""
+
+    @abstractmethod
+    def tell(self, genomes: IntArray, objectives: Floats) -> None:
+        """Objectives [n, objectives] of the genomes asked for, or of the first of them; inf where an evaluation failed."""
+
+
+class Archive:
+    """Everything that was told: what a method that learns looks back on."""
+
+    def __init__(self, space: Space) -> None:
+        self.genomes: IntArray = np.empty((0, len(space.lower)), dtype=np.int64)
+        self.objectives: Floats = np.empty((0, 0))
+        self._seen: set[bytes] = set()
+
+    def __len__(self) -> int:
+        return len(self.genomes)
+
+    def add(self, genomes: IntArray, objectives: Floats) -> None:
+        """Objectives [n, objectives] of genomes [n, variables]."""
+        self.genomes = np.concatenate([self.genomes, genomes])
+        self.objectives = np.concatenate([self.objectives.reshape(-1, objectives.shape[1]), objectives])
+        self._seen.update(genome.tobytes() for genome in genomes)
+
+    def unseen(self, genomes: IntArray) -> IntArray:
+        """Those never told, each once."""
+        new = unique(genomes)
+        return new[[genome.tobytes() not in self._seen for genome in new]]
+
+    @property
+    def worked(self) -> NDArray[np.bool_]:
+        """Which evaluations did not fail."""
+        return np.isfinite(self.objectives).all(axis=1)

@@ -1,0 +1,87 @@
+"""What methods that model the objectives share: the evaluated networks, and candidates around them."""
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+
+from compiler.search.front import is_nondominated
+from compiler.search.method import Archive, Floats, Known, Method, Sampler
+from compiler.search.moves import Moves
+from compiler.spaces import Space
+from compiler.spaces.subnet import IntArray
+
+_CELLS = 2**23  # variables of all candidates at once: 64 MiB of them
+_ENOUGH = 4  # evaluations that worked before anything is learned from them
+
+
+class Candidates(NamedTuple):
+    """Genomes [n, variables], their features [n, features], and their `costs` [n, objectives - 1] where they are known."""
+
+    genomes: IntArray
+    features: Floats
+    costs: Floats | None
+
+    def take(self, rows: IntArray) -> "Candidates":
+        """Some of them."""
+        return Candidates(self.genomes[rows], self.features[rows], None if self.costs is None else self.costs[rows])
+
+
+class Modelled(Method):
+    """Learns the objectives from what was evaluated and asks for the most promising candidates.
+
+    Genomes are integers, up to tens of thousands of bits of them, so candidates are screened and not optimised continuously:
+    draws of the sampler, mutations and crossings of the front. None was evaluated before or is known to be above a limit.
+    """
+
+    draws = 16
+    children = 256
+
+    def __init__(
+        self, space: Space, sampler: Sampler, *, seed: int, seeds: IntArray | None = None, known: Known | None = None
+    ) -> None:
+        super().__init__(space, sampler, seed=seed, seeds=seeds, known=known)
+        self.archive = Archive(space)
+        self.moves = Moves(space)
+
+    def ask(self) -> IntArray:
+        """The start, then what is chosen; a draw that is not new only where no candidate is."""
+        if not len(self.archive):
+            return self.start
+        found = self.candidates(self._parents())
+        if not len(found.genomes):
+            return self.sampler(self.rng, 1)
+        if self.archive.worked.sum() < _ENOUGH:
+            return found.genomes[:1]
+        return self.choose(found)
+
+    @abstractmethod
+    def choose(self, candidates: Candidates) -> IntArray:
+        """The most promising genomes; there is at least one candidate."""
+
+    def tell(self, genomes: IntArray, objectives: Floats) -> None:
+        """Remember."""
+        self.archive.add(genomes, objectives)
+
+    def candidates(self, parents: IntArray) -> Candidates:
+        """New genomes: draws of the sampler first, then children of the parents."""
+        room = max(_CELLS // len(self.space.lower), 1)
+        drawn = self.sampler(self.rng, self.draws)
+        born = self.moves.offspring(parents, self.rng, min(self.children, room))
+        found = self.describe(self.archive.unseen(np.concatenate([drawn, born])))
+        if found.costs is None:
+            return found
+        return found.take(np.flatnonzero(np.isfinite(found.costs).all(axis=1)))
+
+    def describe(self, genomes: IntArray) -> Candidates:
+        """What is known of genomes without an evaluation."""
+        return Candidates(genomes, self.space.features(genomes), None if self.known is None else self.known(genomes))
+
+    def evaluated(self) -> tuple[Candidates, Floats]:
+        """What was evaluated and worked, with its objectives [n, objectives]."""
+        worked = self.archive.worked
+        return self.describe(self.archive.genomes[worked]), self.archive.objectives[worked]
+
+    def _parents(self) -> IntArray:
+        front = is_nondominated(self.archive.objectives) & self.archive.worked
+        return self.archive.genomes[front] if front.any() else self.start

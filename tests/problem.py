@@ -1,0 +1,61 @@
+"""A search problem whose optimum is known: errors and costs that add up over sub-blocks."""
+
+import numpy as np
+
+from compiler.costing import parameter_counts
+from compiler.families import Architecture
+from compiler.families.table import family_of
+from compiler.spaces import sample_stratified, sample_uniform
+
+SIZES = Architecture(
+    family=family_of("bert"),
+    prefix="",
+    layers=6,
+    heads=4,
+    head_size=8,
+    hidden_size=32,
+    ffn_units=24,
+    max_tokens=64,
+    vocabulary=100,
+    stem_parameters=1000,
+)
+
+
+def cost(counts):
+    return parameter_counts(SIZES, counts)
+
+
+def error(counts) -> np.ndarray:
+    """Later layers matter more, each with falling returns: the best net of a size is very uneven."""
+    weight = 1.5 ** np.arange(SIZES.layers)
+    kept = np.sqrt(counts.heads / SIZES.heads) + np.sqrt(counts.units / SIZES.ffn_units)
+    return 2 - (kept * weight).sum(axis=1) / weight.sum()
+
+
+def known(space, genomes) -> np.ndarray:
+    """The costs alone, as a run knows them beforehand."""
+    return (cost(space.counts(genomes)) / cost(space.counts(space.largest[None])))[:, None]
+
+
+def objectives(space, genomes) -> np.ndarray:
+    return np.column_stack([error(space.counts(genomes)) / 2, known(space, genomes)])
+
+
+def samplers(space):
+    return {
+        "uniform": lambda rng, n: sample_uniform(space, rng, n),
+        "stratified": lambda rng, n: sample_stratified(space, rng, n, cost),
+    }
+
+
+def search(method, space, judge=objectives, *, evaluations: int):
+    """Genomes and objectives of the first so many evaluations."""
+    asked, told = [], []
+    while sum(map(len, asked)) < evaluations:
+        genomes = method.ask()
+        assert len(genomes) >= 1
+        values = judge(space, genomes)
+        method.tell(genomes, values)
+        asked.append(genomes)
+        told.append(values)
+    return np.concatenate(asked)[:evaluations], np.concatenate(told)[:evaluations]
