@@ -34,7 +34,7 @@ class MixedPrecision(Space):
     @property
     def groups(self) -> Mapping[str, Sequence[IntArray]]:
         """Those of the shapes, and the precision."""
-        return {**self.shapes.groups, "precision": np.array([[len(self.lower) - 1]])}
+        return {**self.shapes.groups, "precision": [np.array([len(self.lower) - 1])]}
 
     def features(self, genomes: IntArray) -> NDArray[np.float64]:
         """Those of the shapes, and last the precision: 0 the most exact, 1 the least."""

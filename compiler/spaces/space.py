@@ -129,7 +129,7 @@ class Small(Space):
     @property
     def groups(self) -> Mapping[str, Sequence[IntArray]]:
         """Three variables, each about the whole net."""
-        return {"layers": np.array([[0]]), "heads": np.array([[1]]), "units": np.array([[2]])}
+        return {"layers": [np.array([0])], "heads": [np.array([1])], "units": [np.array([2])]}
 
     def counts(self, genomes: IntArray) -> Counts:
         """The first `layers` layers keep (heads, units); the others are gone."""
@@ -152,7 +152,7 @@ class Medium(Space):
     @property
     def groups(self) -> Mapping[str, Sequence[IntArray]]:
         """One variable a sub-block."""
-        index = np.arange(2 * self.layers)[:, None]
+        index = list(np.arange(2 * self.layers)[:, None])
         return {"heads": index[: self.layers], "units": index[self.layers :]}
 
     def counts(self, genomes: IntArray) -> Counts:
@@ -174,7 +174,7 @@ class Layer(Space):
     @property
     def groups(self) -> Mapping[str, Sequence[IntArray]]:
         """One bit a layer."""
-        return {"layers": np.arange(self.layers)[:, None]}
+        return {"layers": list(np.arange(self.layers)[:, None])}
 
     def counts(self, genomes: IntArray) -> Counts:
         """Full layers where the bit is set."""
@@ -198,7 +198,7 @@ class Sublayer(Space):
     @property
     def groups(self) -> Mapping[str, Sequence[IntArray]]:
         """One bit a sub-block."""
-        index = np.arange(2 * self.layers)[:, None]
+        index = list(np.arange(2 * self.layers)[:, None])
         return {"heads": index[: self.layers], "units": index[self.layers :]}
 
     def counts(self, genomes: IntArray) -> Counts:
