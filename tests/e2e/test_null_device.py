@@ -213,10 +213,20 @@ def test_every_space(place, space):
 
 
 @pytest.mark.usefixtures("no_fresh_export")
-@pytest.mark.parametrize("search", ["random", "local", "nsga2"])
+@pytest.mark.parametrize("search", ["random", "local", "nsga2", "nsga3", "mo-rea", "bandit", "surrogate"])
 def test_every_search(place, search):
     front = place.front("--search", search, "--space", "small", "--evaluations", 60)
     assert front["search"] == search
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+@pytest.mark.parametrize("search", ["surrogate", "ehvi"])
+def test_searches_that_model_objectives_know_the_costs_and_the_limits(place, search):
+    front = place.front(
+        "--search", search, "--objectives", "latency,params", "--min-speedup", "1.1x", "--evaluations", 24
+    )
+    assert front["search"] == search
+    assert front["candidates"]
 
 
 @pytest.mark.usefixtures("no_fresh_export")

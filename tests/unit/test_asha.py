@@ -95,12 +95,13 @@ def test_who_goes_on_is_among_the_best_third_of_its_rung():
     assert promotions > 30
 
 
-def test_a_third_of_each_rung_goes_on_and_none_twice():
+def test_at_least_a_third_of_each_rung_goes_on_and_none_twice():
+    """More than a third, since who was among the best when it went on may not be later."""
     done = run(make(), 300)
     assert len({(job.number, job.rung) for job, _ in done}) == len(done)
     sizes = [sum(job.rung == rung for job, _ in done) for rung in range(3)]
     for lower, upper in pairwise(sizes):
-        assert 0.25 * lower < upper <= lower / 3
+        assert lower // 3 - 1 <= upper < 0.6 * lower
     assert len(make().evaluated()[0]) == 0
 
 
