@@ -68,7 +68,7 @@ def likeness(checkpoint: Checkpoint, sentences: Sequence[tuple[str, ...]]) -> Li
     runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
     yardstick = make_yardstick(
         checkpoint, Split(texts=tuple(sentences), labels=None), default_metric("embedding", None), max_tokens=128,
-        dense=lambda inputs: checkpoint.model(**inputs)[-1],
+        dense=lambda batches: batches.outputs(lambda inputs: checkpoint.model(**inputs)[-1]),
     )  # fmt: skip
     return lambda subnet, weights: yardstick.quality(lambda inputs: runner(subnet, inputs, weights)[-1]).metric
 

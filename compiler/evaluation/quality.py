@@ -1,6 +1,6 @@
 """The yardstick of one run: which metric, on which examples, against what."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,8 +80,10 @@ class Yardstick:
         return self.score(self.outputs(run))
 
 
-def make_yardstick(checkpoint: Checkpoint, split: Split, metric: Metric, *, max_tokens: int, dense: Run) -> Yardstick:
-    """A yardstick on a split; without labels the dense model's own outputs are the reference.
+def make_yardstick(
+    checkpoint: Checkpoint, split: Split, metric: Metric, *, max_tokens: int, dense: Callable[[Batches], Array]
+) -> Yardstick:
+    """A yardstick on a split; without labels the dense model's own outputs, which `dense` gives, are the reference.
 
     Unlabelled classification scores agreement with the dense model's classes, regression correlation with its scores.
     """
@@ -89,7 +91,7 @@ def make_yardstick(checkpoint: Checkpoint, split: Split, metric: Metric, *, max_
     if split.labels is not None and checkpoint.task != "embedding":
         reference: Array = split.labels
     else:
-        reference = batches.outputs(dense)
+        reference = dense(batches)
         if checkpoint.task == "classification":
             reference = reference.argmax(axis=1)
         elif checkpoint.task == "regression":

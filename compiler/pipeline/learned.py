@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.evaluation import Yardstick
+import torch
+
+from compiler.data import Split
+from compiler.evaluation import Batches, Yardstick
 from compiler.pipeline.monitor import Stages
 from compiler.pipeline.options import Options
 from compiler.pipeline.ranking import Ranking, rank
@@ -51,7 +54,19 @@ def learn(subject: Subject, store: Store, options: Options, stages: Stages) -> L
         return Learned(
             subject=subject,
             weights=Weights(trainer, ranking, supernet),
-            search=subject.yardstick(subject.search_split()),
-            validation=subject.yardstick(subject.data.validation),
-            test=subject.yardstick(subject.data.test),
+            search=_yardstick(trainer, "search", subject.search_split()),
+            validation=_yardstick(trainer, "validation", subject.data.validation),
+            test=_yardstick(trainer, "test", subject.data.test),
         )
+
+
+def _yardstick(trainer: Trainer, name: str, split: Split) -> Yardstick:
+    """The yardstick on a split; the dense model's outputs come from the store where it was run on them before."""
+    subject = trainer.subject
+
+    def dense(batches: Batches) -> Any:
+        about = subject.key(split=name, examples=len(batches), dense=trainer.dense_about)
+        outputs = trainer.stored("dense", about, lambda: {"outputs": torch.from_numpy(subject.dense_outputs(batches))})
+        return outputs["outputs"].numpy()
+
+    return subject.yardstick(split, dense)

@@ -1,7 +1,7 @@
 """What is compiled: a checkpoint with its data and the yardsticks that judge its sub-networks."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.data import Split, TextData, demo_data, read_data
-from compiler.evaluation import Metric, Yardstick, default_metric, make_yardstick
+from compiler.evaluation import Batches, Metric, Yardstick, default_metric, make_yardstick
 from compiler.export import is_compiled, load_model, read_origin
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import resolve
@@ -54,9 +55,9 @@ class Subject:
         }
         return about | more
 
-    def dense_run(self) -> Any:
-        """Runs the dense model and returns what is scored."""
-        return lambda inputs: self.checkpoint.model(**inputs)[-1]
+    def dense_outputs(self, batches: Batches) -> NDArray[np.float32]:
+        """What is scored of the dense model [examples, values]."""
+        return batches.outputs(lambda inputs: self.checkpoint.model(**inputs)[-1])
 
     def set_dense(self, parameters: Mapping[str, Tensor]) -> None:
         """Give the dense model trained weights."""
@@ -67,10 +68,15 @@ class Subject:
         """Whether there are labels; else networks are judged by their likeness to the dense model."""
         return self.data.train.labels is not None
 
-    def yardstick(self, split: Split) -> Yardstick:
-        """The metric on a split; where it is likeness, on a thousand examples of it at most."""
+    def yardstick(self, split: Split, dense: Callable[[Batches], Any] | None = None) -> Yardstick:
+        """The metric on a split; where it is likeness, on a thousand examples of it at most.
+
+        `dense` gives the dense model's outputs, where they are known.
+        """
         judged = split if self.labelled else _some(split, LIKENESS_EXAMPLES)
-        return make_yardstick(self.checkpoint, judged, self.metric, max_tokens=self.max_tokens, dense=self.dense_run())
+        return make_yardstick(
+            self.checkpoint, judged, self.metric, max_tokens=self.max_tokens, dense=dense or self.dense_outputs
+        )
 
     def search_split(self) -> Split:
         """Validation, or some examples of it."""
