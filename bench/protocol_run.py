@@ -71,9 +71,9 @@ class Bench:
         self.ranking = rank(self._trainer(options, store))
         self.validation = self.subject.yardstick(self.subject.search_split())
         self.test = self.subject.yardstick(_at_most(self.subject, TEST_EXAMPLES))
-        run = self.subject.dense_run()
-        self.dense_outputs = self.test.outputs(run)
-        self.dense_quality = self.validation.quality(run), self.test.score(self.dense_outputs)
+        self.dense_outputs = self.subject.dense_outputs(self.test.batches)
+        on_validation = self.subject.dense_outputs(self.validation.batches)
+        self.dense_quality = self.validation.score(on_validation), self.test.score(self.dense_outputs)
 
     def _trainer(self, options: Options, store: Store) -> Trainer:
         return Trainer(subject=self.subject, store=store, options=options, monitor=self.monitor)

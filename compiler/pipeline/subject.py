@@ -69,7 +69,7 @@ class Subject:
         return self.data.train.labels is not None
 
     def yardstick(self, split: Split, dense: Callable[[Batches], Any] | None = None) -> Yardstick:
-        """The metric on a split; where it is likeness, on a thousand examples of it at most.
+        """The metric on a split; where it is likeness, on some examples of it.
 
         `dense` gives the dense model's outputs, where they are known.
         """
