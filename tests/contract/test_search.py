@@ -19,8 +19,8 @@ from tests import problem
 from tests.problem import SIZES, known, objectives, samplers
 
 BUDGET = 150
-SLOW = 14
-"""Evaluations of methods that take a tenth of a second for each."""
+FEW = {"surrogate": 20, "ehvi": 10, "rs-bo": 10, "ls-bo": 10}
+"""Evaluations of the methods that take a tenth of a second for each."""
 
 
 def search(method, space, judge=objectives, evaluations: int = BUDGET):
@@ -32,7 +32,7 @@ def make(name, space, *, seed=0, sampler="stratified", **options):
 
 
 def budget(name, evaluations: int) -> int:
-    return min(evaluations, SLOW) if name in BAYESIAN else evaluations
+    return min(evaluations, FEW.get(name, evaluations))
 
 
 class OnePoint(Medium):
@@ -159,7 +159,7 @@ def four(space, genomes):
 @pytest.mark.parametrize("judge", [constant, failed, half_failed, coarse, three, four])
 def test_search_survives_ties_failures_and_more_objectives(pair, judge):
     name, space = pair
-    n = 10 if name in BAYESIAN else 80
+    n = budget(name, 80)
     genomes, values = search(make(name, space), space, judge, evaluations=n)
     assert len(genomes) == len(values) == n
     assert (genomes >= space.lower).all()
