@@ -161,9 +161,9 @@ class Hunt:
         """Predicted costs [n, names], each genome's at its own precision."""
         counts, which = self.space.counts(genomes), np.array([self.space.precision(genome) for genome in genomes])
         costs = np.empty((len(genomes), len(names)))
-        for i, precision in enumerate(self.precisions):
+        for i in np.unique(which):
             mine = which == i
-            values = self.costs[precision].of(Counts(counts.heads[mine], counts.units[mine]))
+            values = self.costs[self.precisions[i]].of(Counts(counts.heads[mine], counts.units[mine]))
             costs[mine] = np.stack([values[name] for name in names], axis=1)
         return costs
 

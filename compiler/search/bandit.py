@@ -34,7 +34,8 @@ class Bandit:
 class BanditSearch(LocalSearch):
     """Local search whose moves have learned priorities, as operations have in AutoBERT-Zero (arXiv 2107.07445, section 3.2).
 
-    A move is rewarded when its child joins the front. One that finds nothing to do counts as tried without reward.
+    A move is rewarded when its child joins the front. One that finds nothing to do counts as tried without reward. To draw a
+    network anew, of no parent, is one of the moves.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class BanditSearch(LocalSearch):
     ) -> None:
         super().__init__(space, sampler, seed=seed, seeds=seeds, known=known)
         self.moves = Moves(space)
-        self.bandit = Bandit(len(self.moves.all))
+        self.bandit = Bandit(len(self.moves.all) + 1)
         self.pulled: int | None = None
         self.seen: set[bytes] = set()
 
@@ -51,12 +52,17 @@ class BanditSearch(LocalSearch):
         for _ in range(_TRIES):
             scores = self.bandit.scores()
             self.pulled = int(self.rng.choice(np.flatnonzero(scores == scores.max())))
-            child = self.moves.apply(self.moves.all[self.pulled], parent, self.rng)
+            child = self._child(parent, self.pulled)
             if child.tobytes() not in self.seen:
                 return child
             self.bandit.learn(self.pulled, 0.0)
         self.pulled = None
         return self.space.mutate(parent, self.rng)
+
+    def _child(self, parent: IntArray, arm: int) -> IntArray:
+        if arm == len(self.moves.all):
+            return np.asarray(self.sampler(self.rng, 1)[0])
+        return self.moves.apply(self.moves.all[arm], parent, self.rng)
 
     def tell(self, genomes: IntArray, objectives: Floats) -> None:
         """Reward the move whose child none of the front dominates or equals, then keep the front."""

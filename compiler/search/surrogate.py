@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.search.front import ranked
+from compiler.search.front import hypervolume, is_nondominated, ranked
 from compiler.search.method import Floats
 from compiler.search.modelled import Candidates, Modelled
 from compiler.spaces.subnet import IntArray
@@ -22,40 +22,53 @@ class SurrogateSearch(Modelled):
     """
 
     def choose(self, candidates: Candidates) -> IntArray:
-        """A few, spread over the predicted front."""
-        predict = _Predictor(*self.evaluated())
+        """A few, each from another place of the predicted front."""
+        evaluated, objectives = self.evaluated()
+        predict = _Predictor(evaluated, objectives)
         best = _survivors(candidates, predict)
         for _ in range(_GENERATIONS - 1):
             best = _survivors(_joined(best, self.candidates(best.genomes)), predict)
-        return best.genomes[:_BATCH]
+        return best.genomes[_most_gained(objectives, predict(best), _BATCH)]
 
 
 class _Predictor:
-    """The mean of ridge regression, which sees trends, and randomised trees, which see what is uneven about them."""
+    """Ridge regression on roots of the features and their products.
+
+    Roots, since what the first head or unit brings is more than what the last does; products, since sub-blocks make up for
+    each other or do not.
+    """
 
     def __init__(self, evaluated: Candidates, objectives: Floats) -> None:
-        from sklearn.ensemble import ExtraTreesRegressor
         from sklearn.linear_model import RidgeCV
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import PolynomialFeatures
 
-        self.objectives = objectives[:, : 1 if evaluated.costs is not None else None]
-        self.models: list[Any] = [
-            RidgeCV(alphas=np.logspace(-4, 2, 7)),
-            ExtraTreesRegressor(n_estimators=50, random_state=0),
-        ]
-        for model in self.models:
-            model.fit(_inputs(evaluated.features), self.objectives)
+        unknown = objectives if evaluated.costs is None else objectives[:, :1]
+        self.model: Any = make_pipeline(PolynomialFeatures(2), RidgeCV(alphas=np.logspace(-4, 2, 7)))
+        self.model.fit(np.sqrt(evaluated.features), unknown)
 
     def __call__(self, candidates: Candidates) -> Floats:
         """Objectives [n, objectives], predicted or known."""
-        inputs = _inputs(candidates.features)
-        shape = (len(inputs), self.objectives.shape[1])
-        predicted = np.mean([model.predict(inputs).reshape(shape) for model in self.models], axis=0)
+        predicted = self.model.predict(np.sqrt(candidates.features)).reshape(len(candidates.genomes), -1)
         return predicted if candidates.costs is None else np.hstack([predicted, candidates.costs])
 
 
-def _inputs(features: Floats) -> Floats:
-    """Roots beside the features: what the first head or unit brings is more than what the last does."""
-    return np.hstack([features, np.sqrt(features)])
+def _most_gained(known: Floats, predicted: Floats, count: int) -> list[int]:
+    """Indices of at most `count` predicted points that together add hypervolume to the known ones, chosen one by one.
+
+    What was chosen leaves its neighbours little to add, so that the choice is diverse. The reference point is a tenth of its
+    range beyond the worst that is known.
+    """
+    reference = known.max(axis=0) + 0.1 * np.ptp(known, axis=0)
+    front, chosen = known, list[int]()
+    for _ in range(min(count, len(predicted))):
+        front = front[is_nondominated(front)]
+        gains = [
+            -1.0 if i in chosen else hypervolume(np.vstack([front, p]), reference) for i, p in enumerate(predicted)
+        ]
+        chosen.append(int(np.argmax(gains)))
+        front = np.vstack([front, predicted[chosen[-1]]])
+    return chosen
 
 
 def _survivors(candidates: Candidates, predict: _Predictor) -> Candidates:
