@@ -4,7 +4,7 @@ from collections import deque
 
 import numpy as np
 
-from compiler.search.front import front_ranks
+from compiler.search.front import crowding, front_ranks
 from compiler.search.method import Floats, Known, Method, Sampler
 from compiler.spaces import Space
 from compiler.spaces.subnet import IntArray
@@ -37,21 +37,10 @@ class AgingEvolution(Method):
         size = min(self.sample, len(self.members))
         genomes, objectives = zip(*self.members, strict=True)
         chosen = self.rng.choice(len(genomes), size, replace=False)
-        ranks, crowding = front_ranks(np.array(objectives)), _crowding(np.array(objectives))
-        best: int = min(chosen, key=lambda i: (ranks[i], -crowding[i]))
+        ranks, loneliness = front_ranks(np.array(objectives)), crowding(np.array(objectives))
+        best: int = min(chosen, key=lambda i: (ranks[i], -loneliness[i]))
         return np.asarray(genomes[best])
 
     def tell(self, genomes: IntArray, objectives: Floats) -> None:
         """The new are born, as many of the oldest die."""
         self.members.extend(zip(genomes, objectives, strict=True))
-
-
-def _crowding(objectives: Floats) -> Floats:
-    """Crowding distance [N] of points [N, objectives] within their own front, higher is lonelier (Deb et al., 2002)."""
-    from pymoo.operators.survival.rank_and_crowding.metrics import calc_crowding_distance
-
-    distance = np.zeros(len(objectives))
-    ranks = front_ranks(objectives)
-    for rank in np.unique(ranks[np.isfinite(objectives).all(axis=1)]):
-        distance[ranks == rank] = calc_crowding_distance(objectives[ranks == rank])
-    return distance

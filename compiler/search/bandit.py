@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from compiler.search.front import is_nondominated
+from compiler.search.front import crowding, is_nondominated
 from compiler.search.local import LocalSearch
 from compiler.search.method import Floats, Known, Sampler
 from compiler.search.moves import Moves
@@ -34,35 +34,39 @@ class Bandit:
 class BanditSearch(LocalSearch):
     """Local search whose moves have learned priorities, as operations have in AutoBERT-Zero (arXiv 2107.07445, section 3.2).
 
-    A move is rewarded when its child joins the front. One that finds nothing to do counts as tried without reward. To draw a
-    network anew, of no parent, is one of the moves.
+    It starts from a drawn population. Of two members of the front the one in the less crowded place is mutated. A move is
+    rewarded when its child joins the front; one that finds nothing to do counts as tried without reward.
     """
 
     def __init__(
-        self, space: Space, sampler: Sampler, *, seed: int, seeds: IntArray | None = None, known: Known | None = None
-    ) -> None:
+        self, space: Space, sampler: Sampler, *, seed: int, seeds: IntArray | None = None, known: Known | None = None,
+        population: int = 20,
+    ) -> None:  # fmt: skip
         super().__init__(space, sampler, seed=seed, seeds=seeds, known=known)
+        drawn = sampler(self.rng, max(population - len(self.start), 0))
+        self.start = np.concatenate([self.start, drawn])
         self.moves = Moves(space)
-        self.bandit = Bandit(len(self.moves.all) + 1)
+        self.bandit = Bandit(len(self.moves.all))
         self.pulled: int | None = None
         self.seen: set[bytes] = set()
+
+    def parent(self) -> IntArray:
+        """By a binary tournament."""
+        loneliness = crowding(self.objectives)
+        best: int = max(self.rng.integers(len(self.genomes), size=2), key=lambda i: loneliness[i])
+        return np.asarray(self.genomes[best])
 
     def mutate(self, parent: IntArray) -> IntArray:
         """By the most promising move that gives a network not yet seen; by any one variable where none does."""
         for _ in range(_TRIES):
             scores = self.bandit.scores()
             self.pulled = int(self.rng.choice(np.flatnonzero(scores == scores.max())))
-            child = self._child(parent, self.pulled)
+            child = self.moves.apply(self.moves.all[self.pulled], parent, self.rng)
             if child.tobytes() not in self.seen:
                 return child
             self.bandit.learn(self.pulled, 0.0)
         self.pulled = None
         return self.space.mutate(parent, self.rng)
-
-    def _child(self, parent: IntArray, arm: int) -> IntArray:
-        if arm == len(self.moves.all):
-            return np.asarray(self.sampler(self.rng, 1)[0])
-        return self.moves.apply(self.moves.all[arm], parent, self.rng)
 
     def tell(self, genomes: IntArray, objectives: Floats) -> None:
         """Reward the move whose child none of the front dominates or equals, then keep the front."""

@@ -65,6 +65,17 @@ def front_ranks(objectives: Floats) -> NDArray[np.int64]:
     return ranks
 
 
+def crowding(objectives: Floats) -> Floats:
+    """Crowding distance [N] of points [N, objectives] within their own front (Deb et al., 2002); higher is lonelier, 0 failed."""
+    from pymoo.operators.survival.rank_and_crowding.metrics import calc_crowding_distance
+
+    distance = np.zeros(len(objectives))
+    ranks = front_ranks(objectives)
+    for rank in np.unique(ranks[np.isfinite(objectives).all(axis=1)]):
+        distance[ranks == rank] = calc_crowding_distance(objectives[ranks == rank])
+    return distance
+
+
 def farthest_first(points: Floats) -> list[int]:
     """Indices of N points [N, objectives]: from the one nearest to the ideal, always the one farthest from those before.
 

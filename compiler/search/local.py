@@ -38,11 +38,14 @@ class LocalSearch(Method):
         """The start first, then one mutation at a time."""
         if not len(self.genomes):
             return self.start
-        parent = self.genomes[self.rng.integers(len(self.genomes))]
-        return self.mutate(parent)[None]
+        return self.mutate(self.parent())[None]
+
+    def parent(self) -> IntArray:
+        """A member of the front."""
+        return np.asarray(self.genomes[self.rng.integers(len(self.genomes))])
 
     def mutate(self, parent: IntArray) -> IntArray:
-        """A child of a member of the front."""
+        """A child of a parent."""
         return self.space.mutate(parent, self.rng)
 
     def tell(self, genomes: IntArray, objectives: Floats) -> None:

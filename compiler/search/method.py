@@ -53,31 +53,3 @@ class Method(ABC):
     @abstractmethod
     def tell(self, genomes: IntArray, objectives: Floats) -> None:
         """Objectives [n, objectives] of the genomes asked for, or of the first of them; inf where an evaluation failed."""
-
-
-class Archive:
-    """Everything that was told: what a method that learns looks back on."""
-
-    def __init__(self, space: Space) -> None:
-        self.genomes: IntArray = np.empty((0, len(space.lower)), dtype=np.int64)
-        self.objectives: Floats = np.empty((0, 0))
-        self._seen: set[bytes] = set()
-
-    def __len__(self) -> int:
-        return len(self.genomes)
-
-    def add(self, genomes: IntArray, objectives: Floats) -> None:
-        """Objectives [n, objectives] of genomes [n, variables]."""
-        self.genomes = np.concatenate([self.genomes, genomes])
-        self.objectives = np.concatenate([self.objectives.reshape(-1, objectives.shape[1]), objectives])
-        self._seen.update(genome.tobytes() for genome in genomes)
-
-    def unseen(self, genomes: IntArray) -> IntArray:
-        """Those never told, each once."""
-        new = unique(genomes)
-        return new[[genome.tobytes() not in self._seen for genome in new]]
-
-    @property
-    def worked(self) -> NDArray[np.bool_]:
-        """Which evaluations did not fail."""
-        return np.isfinite(self.objectives).all(axis=1)

@@ -4,9 +4,10 @@ from abc import abstractmethod
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.search.front import is_nondominated
-from compiler.search.method import Archive, Floats, Known, Method, Sampler
+from compiler.search.method import Floats, Known, Method, Sampler, unique
 from compiler.search.moves import Moves
 from compiler.spaces import Space
 from compiler.spaces.subnet import IntArray
@@ -25,6 +26,34 @@ class Candidates(NamedTuple):
     def take(self, rows: IntArray) -> "Candidates":
         """Some of them."""
         return Candidates(self.genomes[rows], self.features[rows], None if self.costs is None else self.costs[rows])
+
+
+class Archive:
+    """Everything that was told: what a method that learns looks back on."""
+
+    def __init__(self, space: Space) -> None:
+        self.genomes: IntArray = np.empty((0, len(space.lower)), dtype=np.int64)
+        self.objectives: Floats = np.empty((0, 0))
+        self._seen: set[bytes] = set()
+
+    def __len__(self) -> int:
+        return len(self.genomes)
+
+    def add(self, genomes: IntArray, objectives: Floats) -> None:
+        """Objectives [n, objectives] of genomes [n, variables]."""
+        self.genomes = np.concatenate([self.genomes, genomes])
+        self.objectives = np.concatenate([self.objectives.reshape(-1, objectives.shape[1]), objectives])
+        self._seen.update(genome.tobytes() for genome in genomes)
+
+    def unseen(self, genomes: IntArray) -> IntArray:
+        """Those never told, each once."""
+        new = unique(genomes)
+        return new[[genome.tobytes() not in self._seen for genome in new]]
+
+    @property
+    def worked(self) -> NDArray[np.bool_]:
+        """Which evaluations did not fail."""
+        return np.isfinite(self.objectives).all(axis=1)
 
 
 class Modelled(Method):
@@ -80,7 +109,9 @@ class Modelled(Method):
     def evaluated(self) -> tuple[Candidates, Floats]:
         """What was evaluated and worked, with its objectives [n, objectives]."""
         worked = self.archive.worked
-        return self.describe(self.archive.genomes[worked]), self.archive.objectives[worked]
+        genomes, objectives = self.archive.genomes[worked], self.archive.objectives[worked]
+        costs = None if self.known is None else objectives[:, 1:]
+        return Candidates(genomes, self.space.features(genomes), costs), objectives
 
     def _parents(self) -> IntArray:
         front = is_nondominated(self.archive.objectives) & self.archive.worked

@@ -17,8 +17,8 @@ _BATCH = 4
 class SurrogateSearch(Modelled):
     """Surrogate-assisted evolution: thousands of offspring are screened for every few networks that are evaluated.
 
-    After each fit a population evolves on predicted objectives for some generations. Of its best predicted front, networks far
-    from each other are asked for. What is known of the objectives is not predicted.
+    After each fit a population evolves on predicted objectives for some generations. Of its best those are asked for that
+    together add most to the hypervolume. What is known of the objectives is not predicted.
     """
 
     def choose(self, candidates: Candidates) -> IntArray:

@@ -207,8 +207,8 @@ def test_bandit_search_learns_which_kind_of_move_pays():
 
     method = make_method("bandit", space, samplers(space)["stratified"], seed=0)
     search(method, space, judge, evaluations=400)
-    rates = method.bandit.rewards / method.bandit.pulls
-    paid, pulls = ({m: v[i] for i, m in enumerate(method.moves.all)} for v in (rates, method.bandit.pulls))
+    paid = dict(zip(method.moves.all, method.bandit.rewards / method.bandit.pulls, strict=True))
+    pulls = dict(zip(method.moves.all, method.bandit.pulls, strict=True))
     assert paid[Move("grow", "units")] > paid[Move("grow", "heads")]
     assert pulls[Move("grow", "units")] > pulls[Move("restore", "heads")]
 
