@@ -12,6 +12,7 @@ from compiler.spaces.subnet import IntArray
 _GENERATIONS = 6
 _SURVIVORS = 64
 _BATCH = 4
+_DIGITS = 9  # of scaled objectives
 
 
 class SurrogateSearch(Modelled):
@@ -28,14 +29,15 @@ class SurrogateSearch(Modelled):
         best = _survivors(candidates, predict)
         for _ in range(_GENERATIONS - 1):
             best = _survivors(_joined(best, self.candidates(best.genomes)), predict)
-        return best.genomes[_most_gained(objectives, predict(best), _BATCH)]
+        return best.genomes[_most_gained(predict.scaled(objectives), predict(best), _BATCH)]
 
 
 class _Predictor:
     """Ridge regression on roots of the features and their products.
 
     Roots, since what the first head or unit brings is more than what the last does; products, since sub-blocks make up for
-    each other or do not.
+    each other or do not. Objectives are scaled to the range of what was evaluated, and so far rounded that networks which differ in
+    the order of their layers alone are not told apart by how a processor rounds.
     """
 
     def __init__(self, evaluated: Candidates, objectives: Floats) -> None:
@@ -43,29 +45,36 @@ class _Predictor:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import PolynomialFeatures
 
-        unknown = objectives if evaluated.costs is None else objectives[:, :1]
+        span = np.ptp(objectives, axis=0)
+        self.low, self.span = objectives.min(axis=0), np.where(span > 0, span, 1.0)
+        unknown = self.scaled(objectives)[:, : None if evaluated.costs is None else 1]
         self.model: Any = make_pipeline(PolynomialFeatures(2), RidgeCV(alphas=np.logspace(-4, 2, 7)))
         self.model.fit(np.sqrt(evaluated.features), unknown)
 
+    def scaled(self, objectives: Floats) -> Floats:
+        """Objectives [n, objectives], 0 the best and 1 the worst evaluated."""
+        return (objectives - self.low) / self.span
+
     def __call__(self, candidates: Candidates) -> Floats:
-        """Objectives [n, objectives], predicted or known."""
+        """Scaled objectives [n, objectives], predicted or known."""
         predicted = self.model.predict(np.sqrt(candidates.features)).reshape(len(candidates.genomes), -1)
-        return predicted if candidates.costs is None else np.hstack([predicted, candidates.costs])
+        if candidates.costs is not None:
+            costs = (candidates.costs - self.low[1:]) / self.span[1:]
+            predicted = np.hstack([predicted, costs])
+        return np.round(predicted, _DIGITS)
 
 
 def _most_gained(known: Floats, predicted: Floats, count: int) -> list[int]:
     """Indices of at most `count` predicted points that together add hypervolume to the known ones, chosen one by one.
 
-    What was chosen leaves its neighbours little to add, so that the choice is diverse. The reference point is a tenth of its
-    range beyond the worst that is known.
+    What was chosen leaves its neighbours little to add, so that the choice is diverse. Objectives are scaled; the reference point
+    lies a tenth beyond the worst known. Of points that add as much the first is taken.
     """
-    reference = known.max(axis=0) + 0.1 * np.ptp(known, axis=0)
-    front, chosen = known, list[int]()
+    reference, front, chosen = np.full(known.shape[1], 1.1), known, list[int]()
     for _ in range(min(count, len(predicted))):
         front = front[is_nondominated(front)]
-        gains = [
-            -1.0 if i in chosen else hypervolume(np.vstack([front, p]), reference) for i, p in enumerate(predicted)
-        ]
+        gains = np.round([hypervolume(np.vstack([front, point]), reference) for point in predicted], _DIGITS)
+        gains[chosen] = -1.0
         chosen.append(int(np.argmax(gains)))
         front = np.vstack([front, predicted[chosen[-1]]])
     return chosen

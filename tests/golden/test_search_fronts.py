@@ -16,13 +16,15 @@ from compiler.spaces import make_space
 from tests.problem import SIZES, known, samplers, search
 
 FOLDER = Path(__file__).parent / "fronts"
+FEW = {"surrogate": 12} | dict.fromkeys(BAYESIAN, 8)
+"""Evaluations of methods that fit models: the longer the run, the more a processor's rounding decides."""
 
 
 def front(name):
     """Networks that no other of the run dominates, by rising cost."""
     space = make_space("medium", SIZES)
     method = make_method(name, space, samplers(space)["stratified"], seed=0, known=partial(known, space))
-    genomes, values = search(method, space, evaluations=8 if name in BAYESIAN else 40)
+    genomes, values = search(method, space, evaluations=FEW.get(name, 40))
     rows = np.flatnonzero(is_nondominated(values))
     rows = rows[np.argsort(values[rows, 1])]
     return {"genomes": genomes[rows].tolist(), "objectives": values[rows].round(6).tolist()}
