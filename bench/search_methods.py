@@ -64,7 +64,7 @@ class Problem:
         subnet = self.space.subnet(genome)
         parts = zip(self.importance, (subnet.heads, subnet.units), strict=True)
         shares = [[layer[list(kept)].sum() for layer, kept in zip(all_, some, strict=True)] for all_, some in parts]
-        return np.asarray(shares).mean(axis=0)
+        return np.asarray(np.mean(shares, axis=0))
 
     def error(self, genomes: IntArray) -> Floats:
         """[n]: 0 of the whole network, near 1 of none."""

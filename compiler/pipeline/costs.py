@@ -212,9 +212,9 @@ def fitted_shapes(architecture: Architecture, unit_step: int, seed: int) -> list
 
 def _random_shapes(architecture: Architecture, unit_step: int, rng: np.random.Generator, count: int) -> list[Shape]:
     shapes: list[Shape] = []
-    for name in SPACES:
-        space = make_space(name, architecture.whole, unit_step=unit_step)
-        genomes = sample_stratified(space, rng, count // len(SPACES), lambda c: parameter_counts(architecture, c))
+    for turn, name in enumerate(SPACES):
+        space, share = make_space(name, architecture.whole, unit_step=unit_step), (count + turn) // len(SPACES)
+        genomes = sample_stratified(space, rng, share, lambda c: parameter_counts(architecture, c)) if share else ()
         shapes += [space.shape(genome) for genome in genomes]
     return list(dict.fromkeys(shapes))
 

@@ -154,7 +154,7 @@ class Hunt:
     def known(self, genomes: IntArray, names: tuple[str, ...], limits: Mapping[str, float]) -> Floats:
         """Predicted costs [n, objectives] of genomes; inf where they are far above a limit."""
         costs = self._costs(genomes, (*names, *limits))
-        above = (costs[:, len(names) :] > _OVER * np.array([*limits.values()])).any(axis=1)
+        above = np.any(costs[:, len(names) :] > _OVER * np.array([*limits.values()]), axis=1)
         return np.where(above[:, None], np.inf, costs[:, : len(names)])
 
     def _costs(self, genomes: IntArray, names: tuple[str, ...]) -> Floats:

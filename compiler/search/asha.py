@@ -101,5 +101,5 @@ class SuccessiveHalving:
 
     def _new(self) -> IntArray:
         if len(self.genomes) < len(self.start):
-            return self.start[len(self.genomes)]
+            return np.asarray(self.start[len(self.genomes)])
         return np.asarray(self.sampler(self.rng, 1)[0])

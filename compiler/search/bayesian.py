@@ -76,11 +76,12 @@ class Ehvi(Bayesian):
     def acquisition(self, model: Any, inputs: Any, outputs: Any) -> Floats:
         """By Monte Carlo over the boxes that the front leaves."""
         from botorch.acquisition.multi_objective.logei import qLogExpectedHypervolumeImprovement
-        from botorch.utils.multi_objective import infer_reference_point, is_non_dominated
         from botorch.utils.multi_objective.box_decompositions import FastNondominatedPartitioning
+        from botorch.utils.multi_objective.hypervolume import infer_reference_point
+        from botorch.utils.multi_objective.pareto import is_non_dominated
 
         reference = infer_reference_point(outputs[is_non_dominated(outputs)])
-        boxes = FastNondominatedPartitioning(ref_point=reference, Y=outputs)
+        boxes: Any = FastNondominatedPartitioning(ref_point=reference, Y=outputs)
         gain = qLogExpectedHypervolumeImprovement(
             model=model, ref_point=reference, partitioning=boxes, sampler=_sampler(model, inputs, self.rng)
         )

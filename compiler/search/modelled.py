@@ -53,7 +53,7 @@ class Archive:
     @property
     def worked(self) -> NDArray[np.bool_]:
         """Which evaluations did not fail."""
-        return np.isfinite(self.objectives).all(axis=1)
+        return np.asarray(np.isfinite(self.objectives).all(axis=1))
 
 
 class Modelled(Method):

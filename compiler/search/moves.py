@@ -132,4 +132,4 @@ class Moves:
             child = self.cross(child, other, rng)
         for _ in range(rng.geometric(0.5)):
             child = self.apply(self.all[rng.integers(len(self.all))], child, rng)
-        return child
+        return np.asarray(child)

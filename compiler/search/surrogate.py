@@ -53,7 +53,7 @@ class _Predictor:
 
     def scaled(self, objectives: Floats) -> Floats:
         """Objectives [n, objectives], 0 the best and 1 the worst evaluated."""
-        return (objectives - self.low) / self.span
+        return np.asarray((objectives - self.low) / self.span)
 
     def __call__(self, candidates: Candidates) -> Floats:
         """Scaled objectives [n, objectives], predicted or known."""
@@ -61,7 +61,7 @@ class _Predictor:
         if candidates.costs is not None:
             costs = (candidates.costs - self.low[1:]) / self.span[1:]
             predicted = np.hstack([predicted, costs])
-        return np.round(predicted, _DIGITS)
+        return np.asarray(np.round(predicted, _DIGITS))
 
 
 def _most_gained(known: Floats, predicted: Floats, count: int) -> list[int]:
