@@ -23,6 +23,7 @@ class Evolution(Method):
         self.first = unique(np.concatenate([self.start, drawn]))[: max(population, len(self.start))]
         self.algorithm: Any = None  # made when it is told of how many objectives there are
         self.pending: Any = None
+        self.exhausted = False  # no new offspring: the space is hardly larger than the population
 
     @abstractmethod
     def _algorithm(self, objectives: int, **options: Any) -> Any:
@@ -51,18 +52,19 @@ class Evolution(Method):
         """The first population, then offspring; mutations of the largest network once pymoo finds no new ones."""
         if self.algorithm is None:
             return self.first
-        if self.pending is None:
+        if self.pending is None and not self.exhausted:
             self.pending = self.algorithm.ask()
-        if self.pending is None or len(self.pending) == 0:
+            self.exhausted = self.pending is None or len(self.pending) == 0
+        if self.exhausted:
             return self.space.mutate(self.start[0], self.rng)[None]
         genomes: IntArray = np.rint(self.pending.get("X")).astype(np.int64)
         return genomes
 
     def tell(self, genomes: IntArray, objectives: Floats) -> None:
-        """Pass the objectives on; an unfinished generation is the last one, and is not."""
+        """Pass the objectives on; a generation that was cut short was the last."""
         if self.algorithm is None:
             self._set_up(objectives.shape[1])
-        if self.pending is None or len(self.pending) != len(genomes):
+        if self.exhausted or len(self.pending) != len(genomes):
             return
         worked = np.isfinite(objectives).all(axis=1, keepdims=True)
         self.pending.set("F", np.where(worked, objectives, 0.0), "G", np.where(worked, 0.0, 1.0))
