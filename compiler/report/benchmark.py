@@ -6,14 +6,11 @@ As in `front.json`, printed units stand in the file: latencies are milliseconds,
 import json
 import math
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from compiler.report import text
+from compiler.report.page import fill
 from compiler.report.schema import PeakInfo, Percentiles, Tool
 from compiler.store.store import write_atomically
 
@@ -118,21 +115,15 @@ def write_benchmark(bench: Benchmark, folder: Path) -> None:
 
 def render_page(bench: Benchmark) -> str:
     """One self-contained page: no network, no second file, no script."""
-    loader = PackageLoader("compiler.report", package_path="")
-    env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    for name in ("number", "milliseconds", "ratio", "percent", "count", "size", "seconds"):
-        env.filters[name] = getattr(text, name)
-    style = Markup(files("compiler.report").joinpath("style.css").read_text(encoding="utf-8"))  # noqa: S704  our own file
-    return env.get_template("benchmark.html").render(
+    return fill(
+        "benchmark.html",
         bench=bench,
-        style=style,
         summary=summary(bench),
         asked=asked(bench),
         spans=spans(bench),
         interval=interval,
         share=share,
         flatten=text.flatten,
-        UNKNOWN=text.UNKNOWN,
     )
 
 

@@ -5,14 +5,11 @@ Latencies are milliseconds, as in `front.json`. What a network costs on a target
 
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from compiler.report import text
+from compiler.report.page import fill
 from compiler.report.schema import CandidateInfo, Tool
 from compiler.store.store import write_atomically
 from targets.errors import InputError
@@ -96,14 +93,7 @@ def _read(folder: Path) -> Comparison:
 
 def render_comparison(found: Comparison) -> str:
     """One self-contained page: no network, no second file, no script."""
-    loader = PackageLoader("compiler.report", package_path="")
-    env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    for name in ("number", "score", "milliseconds", "ratio", "percent", "count", "words"):
-        env.filters[name] = getattr(text, name)
-    style = Markup(files("compiler.report").joinpath("style.css").read_text(encoding="utf-8"))  # noqa: S704  our own file
-    return env.get_template("comparison.html").render(
-        found=found, style=style, summary=summary(found), extra=extra, lost=lost, UNKNOWN=text.UNKNOWN
-    )
+    return fill("comparison.html", found=found, summary=summary(found), extra=extra, lost=lost)
 
 
 def summary(found: Comparison) -> str:

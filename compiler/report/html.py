@@ -4,15 +4,14 @@ import base64
 import csv
 import hashlib
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
-from markupsafe import Markup
+from jinja2 import UndefinedError
 
 from compiler.report import text, view
 from compiler.report.chart import chart_data, latency_ms
+from compiler.report.page import fill, resource
 from compiler.report.schema import Front, known_front, read_front
 from compiler.report.verdict import find_best, verdict
 from compiler.store.store import write_atomically
@@ -29,7 +28,7 @@ def render_report(front: Mapping[str, Any], evaluated: Sequence[Mapping[str, Any
     Raises `InputError` where `front` has another schema version than this code reads.
     """
     known = known_front(front)
-    return _environment().get_template("template.html").render(_context(known, evaluated))
+    return fill("template.html", **_context(known, evaluated))
 
 
 def write_report(run_dir: Path) -> Path:
@@ -47,28 +46,8 @@ def write_report(run_dir: Path) -> Path:
     return path
 
 
-def _environment() -> Environment:
-    loader = PackageLoader("compiler.report", package_path="")
-    env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    for name in ("number", "score", "milliseconds", "ratio", "percent", "count", "size", "seconds", "words"):
-        env.filters[name] = getattr(text, name)
-    env.filters["signed_percent"] = text.signed_percent
-    env.globals.update(
-        layers=view.layers,
-        grid_view=view.grid_view,
-        resources=view.resources,
-        kept_attention=view.kept_attention,
-        prediction_error=view.prediction_error,
-        latency_ms=latency_ms,
-        flatten=text.flatten,
-        limit=text.limit,
-        UNKNOWN=text.UNKNOWN,
-    )
-    return env
-
-
 def _context(front: Front, evaluated: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    script = _resource("chart.js")
+    script = resource("chart.js")
     best = find_best(front)
     return {
         "front": front,
@@ -77,15 +56,17 @@ def _context(front: Front, evaluated: Sequence[Mapping[str, Any]]) -> dict[str, 
         "verdict": verdict(front),
         "tokens": view.tokens(front),
         "chart": chart_data(front, evaluated),
-        "style": _resource("style.css"),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "layers": view.layers,
+        "grid_view": view.grid_view,
+        "resources": view.resources,
+        "kept_attention": view.kept_attention,
+        "prediction_error": view.prediction_error,
+        "latency_ms": latency_ms,
+        "flatten": text.flatten,
+        "limit": text.limit,
     }
-
-
-def _resource(name: str) -> Markup:
-    """A file of this package, trusted as it stands."""
-    return Markup(files("compiler.report").joinpath(name).read_text(encoding="utf-8"))  # noqa: S704  our own file
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
