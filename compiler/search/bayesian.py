@@ -4,12 +4,12 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from compiler.search.method import Floats
-from compiler.search.modelled import Candidates, Modelled
+from compiler.search.modelled import Candidates, Modelled, Scale
 from compiler.spaces.subnet import IntArray
 
 _SAMPLES = 128  # of the posterior, quasi-random
@@ -17,32 +17,13 @@ _FIT_STEPS = 30  # of L-BFGS: more change predictions little and take most of th
 _AT_ONCE = 64  # candidates whose acquisition is computed together: of four objectives each meets thousands of boxes
 
 
-class Scale(NamedTuple):
-    """The range of every objective among what was evaluated; BoTorch wants inputs and outputs near 0 to 1, and maximises."""
+def _inputs(candidates: Candidates, scale: Scale) -> Any:
+    """Features, then the known costs where there are: a tensor [n, inputs], all near 0 to 1 as BoTorch wants them."""
+    import torch
 
-    low: Floats
-    span: Floats
-
-    @classmethod
-    def of(cls, objectives: Floats) -> "Scale":
-        """From objectives [n, objectives]."""
-        span = np.ptp(objectives, axis=0)
-        return cls(objectives.min(axis=0), np.where(span > 0, span, 1.0))
-
-    def inputs(self, candidates: Candidates) -> Any:
-        """Features, then the known costs where there are: a tensor [n, inputs]."""
-        import torch
-
-        if candidates.costs is None:
-            return torch.from_numpy(candidates.features)
-        costs = (candidates.costs - self.low[1:]) / self.span[1:]
-        return torch.from_numpy(np.hstack([candidates.features, costs]))
-
-    def outputs(self, objectives: Floats) -> Any:
-        """Negated: a tensor [n, objectives], higher is better."""
-        import torch
-
-        return torch.from_numpy((self.low - objectives) / self.span)
+    if candidates.costs is None:
+        return torch.from_numpy(candidates.features)
+    return torch.from_numpy(np.hstack([candidates.features, scale.costs(candidates.costs)]))
 
 
 class Bayesian(Modelled):
@@ -54,12 +35,12 @@ class Bayesian(Modelled):
 
         evaluated, objectives = self.evaluated()
         scale = Scale.of(objectives)
-        outputs = scale.outputs(objectives)
+        outputs = torch.from_numpy(-scale.objectives(objectives))  # BoTorch maximises
         known = 0 if candidates.costs is None else candidates.costs.shape[1]
         with _one_thread():
-            model = _fit(scale.inputs(evaluated), outputs, known)
+            model = _fit(_inputs(evaluated, scale), outputs, known)
             with torch.no_grad():
-                scores = self.acquisition(model, scale.inputs(candidates), outputs)
+                scores = self.acquisition(model, _inputs(candidates, scale), outputs)
         return candidates.genomes[[int(np.argmax(scores))]]
 
     @abstractmethod

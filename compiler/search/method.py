@@ -22,8 +22,13 @@ Known = Callable[[IntArray], Floats]
 
 def unique(genomes: IntArray) -> IntArray:
     """Each genome once, where it came first."""
+    return genomes[first_rows(genomes)]
+
+
+def first_rows(genomes: IntArray) -> IntArray:
+    """Where each of genomes [n, variables] comes first, in their order."""
     _, first = np.unique(genomes, axis=0, return_index=True)
-    return genomes[np.sort(first)]
+    return np.sort(first)
 
 
 def starting_genomes(space: Space, seeds: IntArray | None) -> IntArray:

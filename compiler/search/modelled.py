@@ -28,6 +28,27 @@ class Candidates(NamedTuple):
         return Candidates(self.genomes[rows], self.features[rows], None if self.costs is None else self.costs[rows])
 
 
+class Scale(NamedTuple):
+    """The range of every objective among what was evaluated: 0 is the best value there, 1 the worst."""
+
+    low: Floats
+    span: Floats
+
+    @classmethod
+    def of(cls, objectives: Floats) -> "Scale":
+        """From objectives [n, objectives]."""
+        span = np.ptp(objectives, axis=0)
+        return cls(objectives.min(axis=0), np.where(span > 0, span, 1.0))
+
+    def objectives(self, objectives: Floats) -> Floats:
+        """Objectives [n, objectives] on the scale."""
+        return np.asarray((objectives - self.low) / self.span)
+
+    def costs(self, costs: Floats) -> Floats:
+        """All of them but the first [n, objectives - 1] on the scale."""
+        return np.asarray((costs - self.low[1:]) / self.span[1:])
+
+
 class Archive:
     """Everything that was told: what a method that learns looks back on."""
 

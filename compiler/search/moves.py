@@ -96,17 +96,17 @@ class Moves:
     """The moves of a space, and how a genome looks after one."""
 
     def __init__(self, space: Space) -> None:
-        self.space = space
+        self.space, self.groups = space, space.groups
         self.all = [
             Move(action, kind)
-            for kind, index in space.groups.items()
+            for kind, index in self.groups.items()
             for action in ACTIONS
             if len(index) > 1 or action not in _NEED_TWO
         ]
 
     def apply(self, move: Move, genome: IntArray, rng: np.random.Generator) -> IntArray:
         """A copy after the move; equal to the genome where the move finds nothing to do."""
-        groups = self.space.groups[move.kind]
+        groups = self.groups[move.kind]
         parts = Parts(*([vector[part] for part in groups] for vector in (genome, self.space.lower, self.space.upper)))
         ACTIONS[move.action](parts, rng)
         child = genome.copy()
@@ -117,7 +117,7 @@ class Moves:
     def cross(self, one: IntArray, other: IntArray, rng: np.random.Generator) -> IntArray:
         """Every part from either parent: sub-blocks are inherited whole."""
         child = one.copy()
-        for part in (part for parts in self.space.groups.values() for part in parts):
+        for part in (part for parts in self.groups.values() for part in parts):
             if rng.random() < 0.5:
                 child[part] = other[part]
         return child

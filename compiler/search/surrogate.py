@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from compiler.search.front import hypervolume, is_nondominated, ranked
-from compiler.search.method import Floats
-from compiler.search.modelled import Candidates, Modelled
+from compiler.search.method import Floats, first_rows
+from compiler.search.modelled import Candidates, Modelled, Scale
 from compiler.spaces.subnet import IntArray
 
 _GENERATIONS = 6
@@ -29,7 +29,7 @@ class SurrogateSearch(Modelled):
         best = _survivors(candidates, predict)
         for _ in range(_GENERATIONS - 1):
             best = _survivors(_joined(best, self.candidates(best.genomes)), predict)
-        return best.genomes[_most_gained(predict.scaled(objectives), predict(best), _BATCH)]
+        return best.genomes[_most_gained(predict.scale.objectives(objectives), predict(best), _BATCH)]
 
 
 class _Predictor:
@@ -45,22 +45,16 @@ class _Predictor:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import PolynomialFeatures
 
-        span = np.ptp(objectives, axis=0)
-        self.low, self.span = objectives.min(axis=0), np.where(span > 0, span, 1.0)
-        unknown = self.scaled(objectives)[:, : None if evaluated.costs is None else 1]
+        self.scale = Scale.of(objectives)
+        unknown = self.scale.objectives(objectives)[:, : None if evaluated.costs is None else 1]
         self.model: Any = make_pipeline(PolynomialFeatures(2), RidgeCV(alphas=np.logspace(-4, 2, 7)))
         self.model.fit(np.sqrt(evaluated.features), unknown)
-
-    def scaled(self, objectives: Floats) -> Floats:
-        """Objectives [n, objectives], 0 the best and 1 the worst evaluated."""
-        return np.asarray((objectives - self.low) / self.span)
 
     def __call__(self, candidates: Candidates) -> Floats:
         """Scaled objectives [n, objectives], predicted or known."""
         predicted = self.model.predict(np.sqrt(candidates.features)).reshape(len(candidates.genomes), -1)
         if candidates.costs is not None:
-            costs = (candidates.costs - self.low[1:]) / self.span[1:]
-            predicted = np.hstack([predicted, costs])
+            predicted = np.hstack([predicted, self.scale.costs(candidates.costs)])
         return np.asarray(np.round(predicted, _DIGITS))
 
 
@@ -87,6 +81,5 @@ def _survivors(candidates: Candidates, predict: _Predictor) -> Candidates:
 def _joined(some: Candidates, others: Candidates) -> Candidates:
     """Both, each genome once."""
     genomes = np.concatenate([some.genomes, others.genomes])
-    _, first = np.unique(genomes, axis=0, return_index=True)
     costs = None if some.costs is None or others.costs is None else np.concatenate([some.costs, others.costs])
-    return Candidates(genomes, np.concatenate([some.features, others.features]), costs).take(np.sort(first))
+    return Candidates(genomes, np.concatenate([some.features, others.features]), costs).take(first_rows(genomes))

@@ -143,6 +143,12 @@ class Small(Space):
         return np.minimum(1, self.upper)
 
 
+def _one_a_sub_block(layers: int) -> dict[str, list[IntArray]]:
+    """The groups of a genome that has a variable for every attention sub-block, then one for every FFN sub-block."""
+    index = list(np.arange(2 * layers)[:, None])
+    return {"heads": index[:layers], "units": index[layers:]}
+
+
 class Medium(Space):
     """Heads of every layer, then units of every layer: 2L integers."""
 
@@ -152,8 +158,7 @@ class Medium(Space):
     @property
     def groups(self) -> Mapping[str, Sequence[IntArray]]:
         """One variable a sub-block."""
-        index = list(np.arange(2 * self.layers)[:, None])
-        return {"heads": index[: self.layers], "units": index[self.layers :]}
+        return _one_a_sub_block(self.layers)
 
     def counts(self, genomes: IntArray) -> Counts:
         """Heads are the first L variables, units the last L."""
@@ -198,8 +203,7 @@ class Sublayer(Space):
     @property
     def groups(self) -> Mapping[str, Sequence[IntArray]]:
         """One bit a sub-block."""
-        index = list(np.arange(2 * self.layers)[:, None])
-        return {"heads": index[: self.layers], "units": index[self.layers :]}
+        return _one_a_sub_block(self.layers)
 
     def counts(self, genomes: IntArray) -> Counts:
         """All heads, all units where the bits are set."""
