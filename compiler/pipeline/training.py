@@ -17,6 +17,7 @@ from compiler.pipeline.subject import Subject, as_arrays, as_tensors
 from compiler.spaces import Ordering, make_space
 from compiler.store import Store, key_of
 from compiler.supernet import TrainingOptions, fine_tune, together, train_supernet
+from compiler.supernet.checkpoints import training_log
 
 UNIT_STEP = 8
 """FFN units between two sizes a super-network is trained at: every device's own alignment is a multiple of it."""
@@ -75,8 +76,6 @@ class Trainer:
 
         Where nothing had to be trained the rows are those stored before.
         """
-        from compiler.supernet.trainer import training_log
-
         folder = self.store.folder(name, key)
         yield folder
         rows = training_log(folder)

@@ -17,6 +17,7 @@ from compiler.families import Checkpoint, TaskModel
 from compiler.slicing import build_skeleton
 from compiler.spaces import Space, Subnet
 from compiler.spaces.sampling import CostFunction
+from compiler.supernet.checkpoints import last_checkpoint
 from compiler.supernet.examples import Examples, plan_batches
 from compiler.supernet.losses import task_loss
 from compiler.supernet.strategies import (
@@ -215,7 +216,7 @@ class _Run:
 
     def train(self, model: torch.nn.Module, planner: StepPlanner, teacher: TaskModel | None) -> None:
         """Train in place what runs the sub-network of each turn."""
-        from compiler.supernet.trainer import SubnetTrainer, last_checkpoint
+        from compiler.supernet.trainer import SubnetTrainer
 
         options, checkpoint = self.options, self.checkpoint
         if options.dropout is not None:

@@ -23,6 +23,7 @@ from compiler.supernet import (
     training,
     uniform_sampler,
 )
+from compiler.supernet.checkpoints import training_log
 from compiler.supernet.examples import Examples, plan_batches
 from compiler.supernet.losses import classification_loss, embedding_loss, regression_loss, task_loss
 from targets.errors import InputError
@@ -379,7 +380,7 @@ def test_the_checkpoint_and_the_global_generators_stay_as_they_are(classifier, t
 def test_the_log_has_the_loss_of_every_step_of_a_short_run(classifier, tmp_path):
     said = []
     run_supernet(classifier, tmp_path, strategy="random", warmup_share=0.25, progress=lambda _, text: said.append(text))
-    rows = trainer.training_log(tmp_path)
+    rows = training_log(tmp_path)
     assert [row["step"] for row in rows] == list(range(1, 9))
     assert [f"{row['loss']:.3g}" for row in rows] == [text.rpartition(" ")[2] for text in said]
     rates = [0, 0.5, *np.linspace(1, 1 / 6, 6)]
@@ -390,7 +391,7 @@ def test_a_long_run_is_logged_in_a_few_rows(classifier, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "_LOG_ROWS", 3)
     said = []
     run_supernet(classifier, tmp_path, strategy="random", progress=lambda _, text: said.append(text))
-    rows, losses = trainer.training_log(tmp_path), [float(text.rpartition(" ")[2]) for text in said]
+    rows, losses = training_log(tmp_path), [float(text.rpartition(" ")[2]) for text in said]
     assert [row["step"] for row in rows] == [2, 4, 6, 8]
     assert [row["loss"] for row in rows] == pytest.approx(np.reshape(losses, (4, 2)).mean(axis=1), rel=0.01)
 
