@@ -19,7 +19,7 @@ from compiler.pipeline import Monitor, Options
 from compiler.pipeline.hunt import Found, Hunt, dense_subnet
 from compiler.pipeline.learned import Learned
 from compiler.pipeline.ranking import rank
-from compiler.pipeline.subject import Subject, detached, load_subject
+from compiler.pipeline.subject import detached, load_subject, some_of
 from compiler.pipeline.training import Parameters, Trainer, fine_tuned, supernet_weights
 from compiler.pipeline.weights import Weights
 from compiler.pipeline.winners import choose
@@ -70,7 +70,7 @@ class Bench:
         monitor.stage("rank heads and units")
         self.ranking = rank(self._trainer(options, store))
         self.validation = self.subject.yardstick(self.subject.search_split())
-        self.test = self.subject.yardstick(_at_most(self.subject, TEST_EXAMPLES))
+        self.test = self.subject.yardstick(some_of(self.subject.data.test, TEST_EXAMPLES))
         self.dense_outputs = self.subject.dense_outputs(self.test.batches)
         on_validation = self.subject.dense_outputs(self.validation.batches)
         self.dense_quality = self.validation.score(on_validation), self.test.score(self.dense_outputs)
@@ -203,8 +203,3 @@ def _columns(hunt: Hunt, found: Sequence[Found]) -> dict[str, list[float]]:
         "params": lambda f: (f.parameters - a.stem_parameters) / (float(dense["params"][0]) - a.stem_parameters),
     }
     return {name: [round(of(f), 6) for f in found] for name, of in relative.items()}
-
-
-def _at_most(subject: Subject, count: int) -> Any:
-    test = subject.data.test
-    return test.take(np.sort(np.random.default_rng(0).permutation(len(test))[:count]))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -32,7 +31,7 @@ def bench_command(
 ) -> None:
     """Time ONNX files against each other: percentiles, throughput, speed-up with its interval, share of the peak."""
     from compiler.cli import quantities
-    from compiler.cli.console import ConsoleMonitor
+    from compiler.cli.console import progress
     from compiler.pipeline.bench import BenchOptions, bench, check_speed
     from compiler.report.benchmark import write_benchmark
     from compiler.store.store import check_writable
@@ -44,7 +43,7 @@ def bench_command(
     )  # fmt: skip
     if output is not None:
         check_writable(output, "--output")
-    with ConsoleMonitor(Console(stderr=True)) as monitor:
+    with progress(quiet=False) as monitor:
         found = bench(options, monitor)
     if output is not None:
         write_benchmark(found, output)

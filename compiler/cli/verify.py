@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -21,10 +20,10 @@ def verify_command(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """Check a run again: hashes, graphs, what the files compute, and budgets by measurement on the target."""
-    from compiler.cli.console import ConsoleMonitor, answer_console
+    from compiler.cli.console import answer_console, progress
     from compiler.pipeline.verify import check_passed, verify
 
-    with ConsoleMonitor(Console(stderr=True)) as monitor:
+    with progress(quiet=False) as monitor:
         found = verify(folder, timing=timing, monitor=monitor)
     if as_json:
         print(json.dumps(found))  # noqa: T201  this is the answer

@@ -18,6 +18,7 @@ from compiler.families.architecture import architecture_of
 from compiler.families.checkpoint import (
     SIDE_FILES,
     check_labels,
+    config_text,
     digest_of,
     drop_unused_pooler,
     longest_text,
@@ -141,7 +142,7 @@ def load_sliced(folder: Path, *, pooling: str | None = None, prompt: str | None 
         task=origin.task,
         max_tokens=longest_text(architecture, tokenizer, recipe),
         head_trained=True,
-        digest=digest_of(model.backbone, config),
+        digest=digest_of(dict(model.backbone.named_parameters()), config_text(config)),
     )
 
 

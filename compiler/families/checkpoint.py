@@ -3,13 +3,13 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compiler.families.architecture import Architecture, architecture_of
 from compiler.families.embedding import EmbeddingRecipe, read_recipe
@@ -177,10 +177,10 @@ def config_text(config: Any) -> str:
     return json.dumps(values, sort_keys=True, default=str)
 
 
-def digest_of(model: nn.Module, config: Any) -> str:
-    """Sha-256 over the configuration and every parameter, in name order."""
-    digest = hashlib.sha256(config_text(config).encode())
-    for name, parameter in sorted(model.named_parameters()):
+def digest_of(parameters: Mapping[str, Tensor], about: str = "") -> str:
+    """Sha-256 of parameters, names and values, in name order, and of a text before them."""
+    digest = hashlib.sha256(about.encode())
+    for name, parameter in sorted(parameters.items()):
         digest.update(name.encode())
         digest.update(parameter.detach().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -254,7 +254,7 @@ def load_checkpoint(
         task=task,
         max_tokens=longest_text(architecture, tokenizer, recipe),
         head_trained=head_trained,
-        digest=digest_of(backbone, config),
+        digest=digest_of(dict(backbone.named_parameters()), config_text(config)),
     )
 
 

@@ -73,17 +73,17 @@ class Subject:
 
         `dense` gives the dense model's outputs, where they are known.
         """
-        judged = split if self.labelled else _some(split, LIKENESS_EXAMPLES)
+        judged = split if self.labelled else some_of(split, LIKENESS_EXAMPLES)
         return make_yardstick(
             self.checkpoint, judged, self.metric, max_tokens=self.max_tokens, dense=dense or self.dense_outputs
         )
 
     def search_split(self) -> Split:
         """Validation, or some examples of it."""
-        return _some(self.data.validation, SEARCH_EXAMPLES if self.labelled else LIKENESS_EXAMPLES)
+        return some_of(self.data.validation, SEARCH_EXAMPLES if self.labelled else LIKENESS_EXAMPLES)
 
 
-def _some(split: Split, count: int) -> Split:
+def some_of(split: Split, count: int) -> Split:
     """At most so many examples of a split, always the same ones."""
     if len(split) <= count:
         return split

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from compiler.families.checkpoint import digest_of
 from compiler.oneshot import Reconstructor, reconstruct
 from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.pipeline.ranking import Ranking, ranking_about
@@ -112,14 +113,3 @@ def _jobs(starts: Mapping[Subnet, Parameters]) -> Iterator[dict[Subnet, Paramete
         total += count
     if group:
         yield group
-
-
-def digest_of(parameters: Parameters) -> str:
-    """Sha-256 of parameters, names and values."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(parameters.items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -13,6 +13,7 @@ from compiler.export import Artifact, ModelWorkbench, write_artifact
 from compiler.export.serving import write_bundles
 from compiler.export.tensorrt import shape_profile, write_recipe
 from compiler.families import Checkpoint
+from compiler.families.checkpoint import digest_of
 from compiler.pipeline.costs import Device, StoreRecorder
 from compiler.pipeline.hunt import Found, Hunt, judged_in
 from compiler.pipeline.limits import MARGIN
@@ -20,7 +21,6 @@ from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Budgets, Options
 from compiler.pipeline.resources import Resources
 from compiler.pipeline.subject import as_arrays, as_tensors
-from compiler.pipeline.weights import digest_of
 from compiler.search import spread_out
 from compiler.spaces import Subnet
 from compiler.store import Store, key_of
