@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy.linalg.blas import ssyrk
 from torch import Tensor, nn
 
 from compiler.evaluation import Batches
@@ -48,6 +49,14 @@ def hooked(*handles: Any) -> Iterator[None]:
 def with_constant(features: Tensor) -> Tensor:
     """[tokens, width] to float32 [tokens, width + 1], the last column all ones: biases are solved with the weights."""
     return torch.cat([features.float(), torch.ones(len(features), 1)], dim=1)
+
+
+def products(features: Tensor) -> Tensor:
+    """Features [tokens, width] times themselves, float64 [width, width]; on a CPU one triangle, in half the time."""
+    if features.device.type != "cpu":
+        return (features.T @ features).double()
+    upper = torch.from_numpy(ssyrk(1.0, features.numpy().T))
+    return (upper + upper.triu(1).T).double()
 
 
 def sub_blocks(architecture: Architecture) -> dict[tuple[int, str], int]:
@@ -94,7 +103,7 @@ class _Accumulator:
 
     def read_input(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:
         features = with_constant(args[0][self.mask])
-        self.matrix += (features.T @ features).double()
+        self.matrix += products(features)
 
     def read_sum(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:
         self.variance += float(args[0][self.mask].double().var(dim=-1, unbiased=False).sum())

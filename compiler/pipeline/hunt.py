@@ -16,7 +16,7 @@ from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
 from compiler.pipeline.seeds import find_seeds
 from compiler.search import is_nondominated, make_method
-from compiler.slicing import SubnetRunner
+from compiler.slicing import SubnetRunner, bf16_where_it_is, has_bf16
 from compiler.spaces import Counts, MixedPrecision, Space, Subnet, sample_stratified, sample_uniform
 from compiler.spaces.space import Medium
 from compiler.spaces.subnet import IntArray
@@ -107,12 +107,13 @@ class Hunt:
 
     def quality(self, subnet: Subnet, precision: str) -> Quality:
         """How good a sub-network is while searching, from the store where it was evaluated before, for whatever target."""
-        key = key_of([self.about, subnet.digest, judged_in(precision)])
+        key = key_of([self.about, subnet.digest, judged_in(precision), has_bf16()])
         stored = self.store.get("evaluated", key)
         if stored is not None:
             return Quality.from_json(stored)
         parameters = self.learned.weights.searched(subnet)
-        quality = self.learned.search.quality(self.run(subnet, parameters, precision))
+        with bf16_where_it_is():
+            quality = self.learned.search.quality(self.run(subnet, parameters, precision))
         self.store.put("evaluated", key, quality.to_json())
         return quality
 

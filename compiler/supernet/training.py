@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.families import Checkpoint, TaskModel
-from compiler.slicing import build_skeleton
+from compiler.slicing import build_skeleton, has_bf16
 from compiler.spaces import Space, Subnet
 from compiler.spaces.sampling import CostFunction
 from compiler.supernet.checkpoints import last_checkpoint
@@ -189,12 +189,6 @@ def _random_state_kept() -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002
 
 
-def _has_bf16() -> bool:
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001  there is no public question
-
-
 @dataclass(frozen=True, slots=True)
 class _Run:
     """One training run: everything but the network, the plan and the teacher."""
@@ -253,7 +247,7 @@ class _Run:
             learning_rate=options.learning_rate,
             weight_decay=options.weight_decay,
             warmup_steps=round(options.warmup_share * total_steps),
-            bf16=options.bf16 and _has_bf16(),
+            bf16=options.bf16 and has_bf16(),
             use_cpu=not torch.cuda.is_available(),
             seed=options.seed,
             save_strategy="no",

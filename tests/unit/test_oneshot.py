@@ -1,5 +1,7 @@
 """One-shot: optimal brain surgeon and reconstruction against brute force."""
 
+import contextlib
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 
 from compiler.evaluation import encode
 from compiler.oneshot import Reconstructor, calibrate, rank_sub_blocks, reconstruct, sensitivities
-from compiler.oneshot.calibration import output_modules
+from compiler.oneshot.calibration import output_modules, products
 from compiler.oneshot.importance import rank_groups
 from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.slicing import SubnetRunner
@@ -107,6 +109,50 @@ def test_reconstruction_lowers_the_output_error(tiny):
     assert {n: p.shape for n, p in in_pass.items()} == {n: p.shape for n, p in plain.items()}
     assert errors[1] < 0.9 * errors[0]
     assert errors[2] < 0.9 * errors[0]
+
+
+@pytest.fixture
+def fp32(monkeypatch):
+    monkeypatch.setattr("compiler.oneshot.reconstruction.bf16_where_it_is", contextlib.nullcontext)
+
+
+def resolved(checkpoint, batch):
+    subnet = Subnet.of([(0, 2)] * LAYERS, [range(0, UNITS, 2)] * (LAYERS - 1) + [()])
+    sums = residual_sums(checkpoint, batch)
+    return sums, reconstruct(
+        checkpoint, subnet, SubnetRunner(checkpoint.model, checkpoint.architecture).parameters(subnet), batch, sums
+    )
+
+
+def test_padding_changes_nothing(tiny, fp32):  # noqa: ARG001
+    checkpoint, batches, _ = tiny
+    batch = one_batch(batches, checkpoint)
+    pad = {"input_ids": checkpoint.tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": 0}
+    padded = {name: torch.nn.functional.pad(values, (0, 7), value=pad[name]) for name, values in batch.items()}
+    (sums, weights), (sums_padded, weights_padded) = resolved(checkpoint, batch), resolved(checkpoint, padded)
+    for key, wanted in sums.items():
+        torch.testing.assert_close(sums_padded[key], wanted)
+    for name, wanted in weights.items():
+        torch.testing.assert_close(weights_padded[name], wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_bf16_solves_what_fp32_solves(tiny, monkeypatch):
+    checkpoint, batches, _ = tiny
+    batch = one_batch(batches, checkpoint)
+    solved = []
+    for enabled in (False, True):
+        arithmetic = partial(torch.autocast, "cpu", torch.bfloat16, enabled=enabled)
+        monkeypatch.setattr("compiler.oneshot.reconstruction.bf16_where_it_is", arithmetic)
+        solved.append(resolved(checkpoint, batch)[1])
+    for name, wanted in solved[0].items():
+        assert solved[1][name].dtype == torch.float32
+        assert float((solved[1][name] - wanted).norm()) <= 0.03 * float(wanted.norm()), name
+
+
+def test_products_are_those_of_numpy():
+    features = np.random.default_rng(0).normal(size=(50, 9)).astype(np.float32)
+    wanted = features.T.astype(np.float64) @ features
+    np.testing.assert_allclose(products(torch.from_numpy(features)).numpy(), wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_too_little_text_is_refused(tiny):

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from compiler.families import Checkpoint
-from compiler.slicing import SubnetRunner, slice_parameters
+from compiler.slicing import SubnetRunner, has_bf16, slice_parameters
 from compiler.spaces import Subnet, make_space
 from compiler.supernet import (
     STRATEGIES,
@@ -299,7 +299,7 @@ def test_temperature_and_number_of_random_subnets_change_the_gradient(steady_cla
 
 
 def test_bf16_really_computes_in_bf16_on_this_cpu(steady_classifier, tmp_path):
-    if not training._has_bf16():
+    if not has_bf16():
         pytest.skip("this processor has no bf16 arithmetic")
     seen = {}
     for bf16 in (False, True):
