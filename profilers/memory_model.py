@@ -21,7 +21,7 @@ from profilers.program import Dimensions, Workbench
 from profilers.runtimes import Runtime
 from profilers.sizes import LayerSizes, Stack
 from profilers.workload import Workload
-from targets import Fingerprint, Target
+from targets import STATIC, Fingerprint, Target
 from targets.errors import InputError
 
 SCHEMA = 1
@@ -31,8 +31,8 @@ Counts = NDArray[np.int64]
 
 _KIND = "paretoc memory model"
 _LEAST_SAVING = 0.05
-_WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
-_ACTIVATION_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 4}
+_WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, STATIC: 1}
+_ACTIVATION_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 4, STATIC: 4}
 
 
 def counts_of(stacks: Sequence[Stack]) -> tuple[Counts, Counts]:

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from profilers.program import Dimensions
 from profilers.sizes import LayerSizes, Stack
 from profilers.workload import Workload
-from targets import Target
+from targets import STATIC, Target
 
-_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, STATIC: 1}
 
 
 def _seconds(target: Target, workload: Workload, operations: float, values: float) -> float:
-    rate = target.peak_flops_per_s[workload.precision]
+    rate = target.peak_rate(workload.precision)
     return max(operations / rate, values * _BYTES[workload.precision] / target.bandwidth_bytes_per_s)
 
 

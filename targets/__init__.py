@@ -5,10 +5,11 @@ from targets.errors import BudgetError, InputError, ParetocError, TargetError, V
 from targets.fingerprint import Fingerprint, cpu_name, measure_fingerprint, usable_cpus
 from targets.nvml import GpuState, Nvml, open_nvml
 from targets.presence import Presence, SurveyRow, gpu_state, present, shipped_files, shipped_tables, survey
-from targets.target import PRECISIONS, FactSource, FrozenMap, Target
+from targets.target import PRECISIONS, STATIC, FactSource, FrozenMap, Target
 
 __all__ = [
     "PRECISIONS",
+    "STATIC",
     "BudgetError",
     "FactSource",
     "Fingerprint",

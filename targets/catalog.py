@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 from typing import Any, get_args
 
 from targets.errors import InputError
-from targets.target import PRECISIONS, RATES, Checked, FactSource, FrozenMap, Kind, Runtime, Target
+from targets.target import PRECISIONS, RATES, Checked, FactSource, FrozenMap, Kind, Runtime, Target, number_format
 
 _TOP = {"name", "kind", "generic", "default_runtime", "default_precision", "nvml_names"}
 _TABLES = {"runtimes", "refused", "sources", "facts"}
@@ -213,7 +213,7 @@ class _Entry:
         if not isinstance(given, dict):
             raise _fault(self.file, "facts.peak_flops_per_s", "a table", repr(given))
         self.only("facts.peak_flops_per_s", given, RATES)
-        missing = sorted({p for names in precisions for p in names} - set(given))
+        missing = sorted({number_format(p) for names in precisions for p in names} - set(given))
         if missing:
             raise _fault(self.file, "facts.peak_flops_per_s", "a rate for every precision", f"none for {missing}")
         return {name: self.number(f"peak_flops_per_s.{name}") for name in given}

@@ -12,13 +12,21 @@ Kind = Literal["cpu", "gpu", "null"]
 Runtime = Literal["onnxruntime", "tensorrt", "torch", "null"]
 Checked = Literal["vendor", "citation", "assumed", "defined", "no"]
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+STATIC = "int8-static"
+"""Ranges of activations fixed beforehand: the int8 of GPUs. Plain int8 takes them while the network runs."""
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", STATIC)
 """What `NAME:PRECISION` may ask for, where the device and one of its runtimes can."""
 
-RATES = (*PRECISIONS, "tf32")
+RATES = ("fp32", "fp16", "bf16", "int8", "tf32")
 """Number formats a peak rate can be given for."""
 
 V = TypeVar("V")
+
+
+def number_format(precision: str) -> str:
+    """What is multiplied at a precision: one of `RATES`."""
+    return "int8" if precision == STATIC else precision
 
 
 class FrozenMap(Mapping[str, V], Generic[V]):
@@ -154,11 +162,13 @@ class Target:
         return bool(able) if runtime is None else runtime in able
 
     def with_precision(self, precision: str) -> "Target":
-        """This device at another precision.
+        """This device at another precision; int8 is static int8 where that is the only one.
 
         Raises:
             InputError: The device does not run it; the message says why and what it does run.
         """
+        if precision == "int8" and not self.supports(precision) and self.supports(STATIC):
+            precision = STATIC
         if not self.supports(precision):
             choices = ", ".join(self.supported_precisions)
             raise InputError(
@@ -179,6 +189,10 @@ class Target:
             choices = ", ".join(self.precisions[found])
             raise InputError(f"{runtime} does not run {self.precision} on {self.name}.\nIt runs: {choices}.")
         return replace(self, default_runtime=found)
+
+    def peak_rate(self, precision: str) -> float:
+        """Peak dense rate of matrix products at a precision, per second."""
+        return self.peak_flops_per_s[number_format(precision)]
 
     def recognises(self, device_name: str) -> bool:
         """Whether NVML's `device_name` is this device."""

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Scheme = Literal["column", "table"]
+Scheme = Literal["column", "table", "activation"]
 OPERATORS = ("MatMul", "Gemm", "Gather")
 
 

@@ -1,8 +1,8 @@
 """A dense graph as a template: filled with any sub-network's weights, its dropped sub-blocks cut out."""
 
 import hashlib
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,22 +14,29 @@ from onnx import numpy_helper
 from compiler.costing import dimensions_of
 from compiler.export.files import inline, opset_of
 from compiler.export.precision import Quantised, Scheme, halve_graph, quantise, quantise_graph
+from compiler.export.static import Smoothing, insert_pairs, smooth
 from compiler.families import Architecture
 from compiler.spaces import Shape
 from profilers import Graph
+from targets import STATIC
 from targets.errors import VerificationError
 
 Array = NDArray[Any]
 
 
 class Binding(NamedTuple):
-    """Where an initialiser's values come from: a parameter, as it is or transposed; halved, or a part of its 8-bit form."""
+    """Where an initialiser's values come from: a parameter, as it is or transposed; halved, or a part of its 8-bit form.
+
+    Where `activation` is named, the rows of the matrix are multiplied by what that activation is divided by; with the scheme
+    "activation" the values are a part of its own `Smoothing`.
+    """
 
     parameter: str
     transposed: bool
     half: bool = False
     scheme: Scheme | None = None
     part: str = ""
+    activation: str = ""
 
 
 class Block(NamedTuple):
@@ -41,12 +48,16 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphTemplate:
-    """The dense graph without weights, the map from initialisers to parameters, and where each sub-block lies."""
+    """The dense graph without weights, the map from initialisers to parameters, and where each sub-block lies.
+
+    `matrices` lists, where activations are quantised by fixed ranges, the matrices of the float graph that read each.
+    """
 
     proto: onnx.ModelProto
     bindings: Mapping[str, Binding]
     attention: tuple[Block, ...]
     ffn: tuple[Block, ...]
+    matrices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def opset(self) -> int:
@@ -54,35 +65,58 @@ class GraphTemplate:
         return opset_of(self.proto)
 
     def fill(
-        self, parameters: Mapping[str, Array], shape: Shape, ready: Mapping[str, Array] = MappingProxyType({})
+        self,
+        parameters: Mapping[str, Array],
+        shape: Shape,
+        ready: Mapping[str, Array] = MappingProxyType({}),
+        ranges: Mapping[str, Array] = MappingProxyType({}),
     ) -> Graph:
         """The graph of a sub-network from its sliced parameters; its weights stay outside the proto.
 
-        `ready` holds initialisers that were made before (`initialisers`): those that no sub-network changes.
+        `ready` holds initialisers that were made before (`initialisers`): those that no sub-network changes. `ranges` are
+        those of its activations (`compiler.export.static.observe`); left out, all channels count as alike.
         """
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
         _bypass(proto.graph, self._dropped(shape))
         _remove_dead(proto.graph)
         used = self._used(proto.graph)
-        made = self.initialisers(parameters, [name for name in used if name not in ready])
+        made = self.initialisers(parameters, [name for name in used if name not in ready], ranges)
         weights = {name: ready[name] if name in ready else made[name] for name in used}
         _declare(proto.graph, weights)
         return Graph(proto=proto.SerializeToString(), weights=weights)
 
-    def initialisers(self, parameters: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
+    def initialisers(
+        self,
+        parameters: Mapping[str, Array],
+        names: Iterable[str],
+        ranges: Mapping[str, Array] = MappingProxyType({}),
+    ) -> dict[str, Array]:
         """Initialisers by name, in the form the graph reads."""
         made: dict[str, Array] = {}
         whole: dict[str, Quantised] = {}
+        smoothed: dict[str, Smoothing] = {}
         for name in names:
             binding = self.bindings[name]
+            if binding.activation and binding.activation not in smoothed:
+                smoothed[binding.activation] = self._smoothing(binding.activation, parameters, ranges)
+            if binding.scheme == "activation":
+                made[name] = getattr(smoothed[binding.activation], binding.part)
+                continue
             array = _array(parameters, binding)
+            if binding.activation:
+                array = array * smoothed[binding.activation].factor[:, None]
             if binding.scheme is not None:
                 if binding.parameter not in whole:
                     whole[binding.parameter] = quantise(array, binding.scheme)
                 array = getattr(whole[binding.parameter], binding.part)
             made[name] = array
         return made
+
+    def _smoothing(self, activation: str, parameters: Mapping[str, Array], ranges: Mapping[str, Array]) -> Smoothing:
+        """That of an activation of which no ranges are known is of channels that are all alike."""
+        matrices = [_array(parameters, self.bindings[f"{m}_quantized"]) for m in self.matrices[activation]]
+        return smooth(ranges.get(activation, np.ones(len(matrices[0]))), matrices)
 
     def readers(self, parameters: Container[str]) -> list[str]:
         """The initialisers made of these parameters."""
@@ -218,13 +252,29 @@ def _in_half(bindings: Mapping[str, Binding], graph: onnx.GraphProto) -> dict[st
     return {name: binding._replace(half=name in half) for name, binding in bindings.items()}
 
 
+def _in_pairs(template: GraphTemplate) -> GraphTemplate:
+    """The template with a Q/DQ pair before every product with a matrix of the encoder."""
+    matrices = {name for name, binding in template.bindings.items() if binding.parameter.endswith(".weight")}
+    proto, read = insert_pairs(template.proto, matrices)
+    bindings = dict(template.bindings)
+    for activation, names in read.items():
+        for name in names:
+            binding = bindings.pop(name)._replace(activation=activation)
+            bindings |= {f"{name}_{part}": binding._replace(scheme="column", part=part) for part in Quantised._fields}
+        for part, ending in (("factor", "smoothing"), ("scale", "scale")):
+            bindings[f"{activation}_{ending}"] = binding._replace(scheme="activation", part=part)
+    return replace(template, proto=proto, bindings=bindings, matrices=read)
+
+
 _NARROWER = {"fp16": (halve_graph, _in_half), "int8": (quantise_graph, _in_8_bits)}
 
 
 def narrow_template(
     template: GraphTemplate, precision: str, parameters: Mapping[str, Array], architecture: Architecture
 ) -> GraphTemplate:
-    """The template at fp16 or int8, from the float one and any parameters of the dense model."""
+    """The template at fp16, int8 or int8-static, from the float one and any parameters of the dense model."""
+    if precision == STATIC:
+        return _in_pairs(template)
     convert, rebind = _NARROWER[precision]
     proto = convert(inline(template.fill(parameters, dimensions_of(architecture).dense)))
     bindings = rebind(template.bindings, proto.graph)

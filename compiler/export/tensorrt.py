@@ -79,12 +79,12 @@ def _problems(model: onnx.ModelProto) -> Iterator[str]:
                     yield f"{node.op_type} of {types[name]}"
 
 
-_INDEXED = ("Gather", "GatherND", "GatherElements", "Clip")
+_INDEXED = ("Gather", "GatherND", "GatherElements", "Clip", "QuantizeLinear", "DequantizeLinear")
 """The table speaks of their first input, the data; what follows has types of its own."""
 
 
 def _is_size(node: onnx.NodeProto, name: str) -> bool:
-    """Whether an input is an index, a shape, axes or a condition: INT64 or BOOL whatever the data are."""
+    """Whether an input is an index, a shape, axes, a condition or a scale: of its own type whatever the data are."""
     position = list(node.input).index(name)
     if node.op_type == "Where":
         return position == 0

@@ -1,6 +1,6 @@
 """The networks a profiler times: the template's own graphs at any sizes, filled with slices of the dense weights."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.costing import dimensions_of
+from compiler.evaluation import Batches
+from compiler.export.static import observe
 from compiler.export.template import GraphTemplate
 from compiler.families import Checkpoint
 from compiler.slicing import build_skeleton, slice_parameters
@@ -23,14 +25,20 @@ class ModelWorkbench:
     what they take depends on sizes alone.
     """
 
-    def __init__(self, checkpoint: Checkpoint, templates: Mapping[str, GraphTemplate]) -> None:
-        """`templates` by precision; a runtime that takes modules needs none."""
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        templates: Mapping[str, GraphTemplate],
+        texts: Callable[[], Batches] | None = None,
+    ) -> None:
+        """`templates` by precision; a runtime that takes modules needs none. Ranges of activations are taken on `texts`."""
         self.checkpoint = checkpoint
         self.templates = templates
         self.dimensions = dimensions_of(checkpoint.architecture)
         self.ordering = Ordering.by_index(checkpoint.architecture.whole.shape)
         self.dense = {n: p.detach() for n, p in checkpoint.whole.backbone.named_parameters()}
         self._stem = lru_cache(self._stem_initialisers)
+        self._texts = texts and lru_cache(maxsize=1)(texts)
 
     @property
     def opset(self) -> int:
@@ -70,17 +78,30 @@ class ModelWorkbench:
         return self.templates.get(precision, self.templates["fp32"])
 
     def _graph(self, subnet: Subnet, precision: str) -> Graph:
-        return self._fill(self._sliced(subnet), subnet, precision, self._stem(precision))
+        return self._fill(self._sliced(subnet), subnet, precision, self._stem(precision), {})
 
     def graph(self, subnet: Subnet, parameters: Mapping[str, Tensor], precision: str) -> Graph:
         """A sub-network with weights of its own, at a precision."""
-        return self._fill(parameters, subnet, precision, {})
+        return self._fill(parameters, subnet, precision, {}, self._ranges(parameters, subnet, precision))
+
+    def _ranges(self, parameters: Mapping[str, Tensor], subnet: Subnet, precision: str) -> Mapping[str, NDArray[Any]]:
+        """Of the activations that are quantised by fixed ranges."""
+        matrices = self._template(precision).matrices
+        if not matrices or self._texts is None:
+            return {}
+        exact = self._fill(parameters, subnet, "fp32", {}, {})
+        return observe(exact, {activation: readers[0] for activation, readers in matrices.items()}, self._texts())
 
     def _fill(
-        self, parameters: Mapping[str, Tensor], subnet: Subnet, precision: str, ready: Mapping[str, NDArray[Any]]
+        self,
+        parameters: Mapping[str, Tensor],
+        subnet: Subnet,
+        precision: str,
+        ready: Mapping[str, NDArray[Any]],
+        ranges: Mapping[str, NDArray[Any]],
     ) -> Graph:
         arrays = {name: tensor.detach().numpy() for name, tensor in parameters.items()}
-        return self._template(precision).fill(arrays, subnet.shape, ready)
+        return self._template(precision).fill(arrays, subnet.shape, ready, ranges)
 
     def _module(self, subnet: Subnet) -> Any:
         skeleton = build_skeleton(self.checkpoint.whole, self.checkpoint.architecture, subnet.shape)

@@ -107,8 +107,10 @@ def residual_sums(checkpoint: Checkpoint, batch: Mapping[str, Tensor]) -> dict[t
 
 def _in_parts(batch: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """The texts of a batch in order, a few at a time, each few as long as its longest."""
-    for rows in torch.arange(len(batch["attention_mask"])).split(_ROWS):
-        length = int(batch["attention_mask"][rows].sum(dim=1).max())
+    lengths = batch["attention_mask"].sum(dim=1)
+    for start in range(0, len(lengths), _ROWS):
+        rows = slice(start, start + _ROWS)
+        length = int(lengths[rows].max())
         yield {name: values[rows, :length] for name, values in batch.items()}
 
 

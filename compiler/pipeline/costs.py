@@ -133,12 +133,7 @@ def _start(options: Options, target: Target) -> Runtime:
 def _precisions(options: Options, target: Target) -> tuple[str, ...]:
     """The precisions to search, the most exact first. InputError where the device does not run one."""
     asked = options.precisions or (target.precision,)
-    if target.kind == "gpu" and "int8" in asked:
-        raise InputError(
-            f"int8 on {target.name} needs static quantisation, which is not supported yet\n"
-            "ask for fp16, or for int8 on a CPU"
-        )
-    return tuple(sorted((target.with_precision(p).precision for p in asked), key=PRECISIONS.index))
+    return tuple(sorted({target.with_precision(p).precision for p in asked}, key=PRECISIONS.index))
 
 
 def _absent(target: Target, why: str = "") -> TargetError:

@@ -14,6 +14,7 @@ from compiler.families.checkpoint import config_text
 from compiler.pipeline.subject import as_arrays
 from compiler.store import Store, key_of
 from profilers.workload import DEFAULT_OPSET
+from targets import STATIC
 
 
 def _about(checkpoint: Checkpoint, opset: int) -> dict[str, Any]:
@@ -36,6 +37,7 @@ def _to_json(template: GraphTemplate) -> dict[str, Any]:
         "bindings": {name: list(binding) for name, binding in template.bindings.items()},
         "attention": [list(block) for block in template.attention],
         "ffn": [list(block) for block in template.ffn],
+        "matrices": {activation: list(readers) for activation, readers in template.matrices.items()},
     }
 
 
@@ -45,6 +47,7 @@ def _from_json(data: dict[str, Any]) -> GraphTemplate:
         bindings={name: Binding(*binding) for name, binding in data["bindings"].items()},
         attention=tuple(Block(*block) for block in data["attention"]),
         ffn=tuple(Block(*block) for block in data["ffn"]),
+        matrices=data["matrices"],
     )
 
 
@@ -58,7 +61,7 @@ def find_templates(
     about = _about(checkpoint, opset)
     full = _stored(store, about, lambda: _exported(checkpoint, opset))
     templates = {"fp32": full}
-    for precision in (p for p in ("fp16", "int8") if p in precisions):
+    for precision in (p for p in ("fp16", "int8", STATIC) if p in precisions):
         narrower = {**about, "precision": precision, "onnxruntime": _converter_version()}
         templates[precision] = _stored(store, narrower, partial(_narrowed, checkpoint, full, precision))
     return templates

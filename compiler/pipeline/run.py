@@ -53,7 +53,8 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
     demand = find_demand(each[0], subject)
     with stages("export dense graph"):
         precisions = {precision for device in devices for precision in device.precisions}
-        bench = ModelWorkbench(subject.checkpoint, find_templates(subject.checkpoint, store, precisions, each[0].opset))
+        templates = find_templates(subject.checkpoint, store, precisions, each[0].opset)
+        bench = ModelWorkbench(subject.checkpoint, templates, subject.range_texts)
     runs = [
         Compilation(options, replace(device, demand=demand), bench, store, Stages(monitor, of=_of(options, each)))
         for options, device in zip(each, devices, strict=True)

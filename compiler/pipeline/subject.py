@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.data import Split, TextData, demo_data, read_data
-from compiler.evaluation import Batches, Metric, Yardstick, default_metric, make_yardstick
+from compiler.evaluation import Batches, Metric, Yardstick, default_metric, encode, make_yardstick
 from compiler.export import is_compiled, load_model, read_origin
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import resolve
@@ -24,6 +24,8 @@ from targets.errors import InputError
 SEARCH_EXAMPLES = 1000
 LIKENESS_EXAMPLES = 400
 """Of a split without labels, at most: what likeness to the dense model is read off."""
+
+RANGE_TEXTS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,11 @@ class Subject:
         return make_yardstick(
             self.checkpoint, judged, self.metric, max_tokens=self.max_tokens, dense=dense or self.dense_outputs
         )
+
+    def range_texts(self) -> Batches:
+        """A few texts of the train split: what the ranges of statically quantised activations are taken on."""
+        texts = some_of(self.data.train, RANGE_TEXTS).texts
+        return encode(self.checkpoint, texts, max_tokens=self.max_tokens)
 
     def search_split(self) -> Split:
         """Validation, or some examples of it."""

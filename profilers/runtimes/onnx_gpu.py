@@ -30,7 +30,7 @@ from profilers.runtimes.onnx_session import (
 from profilers.runtimes.placement import CPU, CUDA, TENSORRT, UNFUSED, check_placement, placed
 from profilers.runtimes.requirements import ONNX_RUNTIME_GPU, check_driver, tensorrt
 from profilers.workload import Workload
-from targets import Target
+from targets import STATIC, Target
 from targets.errors import TargetError
 
 
@@ -188,7 +188,7 @@ class TensorrtRuntime(CudaRuntime):
             "device_id": self.watch.ordinal,
             "trt_fp16_enable": precision == "fp16",
             "trt_bf16_enable": precision == "bf16",
-            "trt_int8_enable": precision == "int8",
+            "trt_int8_enable": precision == STATIC,
             "trt_cuda_graph_enable": cuda_graph,
             "trt_engine_cache_enable": True,
             "trt_engine_cache_path": self._engines.setdefault(job.key, root / str(len(self._engines))),

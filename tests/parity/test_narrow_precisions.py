@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import numpy_helper
 
+from compiler.evaluation import encode
 from compiler.export import ModelWorkbench, graph_run, make_template, narrow_template
 from compiler.export.dense import export_dense
 from compiler.export.files import inline
 from compiler.export.precision import halve_graph, quantise, quantise_graph
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet
-from tests.tiny import HEADS, UNITS, randomise, tiny_checkpoint
+from targets import STATIC
+from tests.tiny import HEADS, UNITS, WORDS, randomise, tiny_checkpoint
 
 NARROW = {np.dtype(np.float16), np.dtype(np.int8), np.dtype(np.uint8)}
 CONVERTERS = {"fp16": halve_graph, "int8": quantise_graph}
@@ -27,6 +29,12 @@ SUBNETS = {
 }
 
 
+def some_texts(checkpoint):
+    rng = np.random.default_rng(0)
+    texts = [(" ".join(rng.choice(WORDS, int(rng.integers(3, 20)))),) for _ in range(50)]
+    return encode(checkpoint, texts, max_tokens=32)
+
+
 @pytest.fixture(scope="module", params=("bert", "roberta", "distilbert"))  # with and without a head of its own
 def bench(request, tmp_path_factory) -> ModelWorkbench:
     task = "embedding" if request.param == "bert" else "classification"
@@ -35,8 +43,8 @@ def bench(request, tmp_path_factory) -> ModelWorkbench:
     proto, twin = export_dense(checkpoint)
     parameters = {name: tensor.detach().numpy() for name, tensor in twin.backbone.named_parameters()}
     template = make_template(proto, parameters, checkpoint.architecture)
-    narrow = {p: narrow_template(template, p, parameters, checkpoint.architecture) for p in CONVERTERS}
-    return ModelWorkbench(checkpoint, {"fp32": template, **narrow})
+    narrow = {p: narrow_template(template, p, parameters, checkpoint.architecture) for p in (*CONVERTERS, STATIC)}
+    return ModelWorkbench(checkpoint, {"fp32": template, **narrow}, lambda: some_texts(checkpoint))
 
 
 @pytest.fixture(params=SUBNETS.values(), ids=SUBNETS)
@@ -67,7 +75,7 @@ def test_matrices_and_embeddings_are_narrow(bench, precision):
     assert {array.dtype for array in graph.weights.values() if array.ndim == 2} <= NARROW
 
 
-@pytest.mark.parametrize(("precision", "off"), [("fp16", 5e-3), ("int8", 0.2)])
+@pytest.mark.parametrize(("precision", "off"), [("fp16", 5e-3), ("int8", 0.2), (STATIC, 0.2)])
 def test_the_narrow_network_answers_nearly_what_the_float_one_does(bench, subnet, precision, off):
     parameters = sliced(bench, subnet)
     ids = torch.randint(5, 100, (2, 9), generator=torch.Generator().manual_seed(0))
@@ -87,3 +95,44 @@ def test_quantised_values_are_within_half_a_step(array, scheme):
     quantized, scale, zero_point = quantise(array, scheme)
     back = (quantized.astype(np.float64) - zero_point) * scale
     assert (np.abs(back - array) <= np.broadcast_to(scale, array.shape) * 0.501 + 1e-30).all()
+
+
+def initialisers(graph):
+    return {t.name: numpy_helper.to_array(t) for t in inline(graph).graph.initializer}
+
+
+def test_static_products_read_8_bits_with_zero_point_0_and_smoothing_cancels(bench, subnet):
+    parameters = sliced(bench, subnet)
+    exact, static = (inline(bench.graph(subnet, parameters, p)) for p in ("fp32", STATIC))
+    known = {t.name: numpy_helper.to_array(t) for t in static.graph.initializer}
+    wanted = {t.name: numpy_helper.to_array(t) for t in exact.graph.initializer}
+    made_by = {name: node for node in static.graph.node for name in node.output}
+    products = [n for n in exact.graph.node if n.op_type == "MatMul" and n.input[1] in wanted]
+    quantised = [n for n in static.graph.node if n.op_type == "MatMul" and n.input[1].endswith("_dequantized")]
+    assert len(quantised) == len(products)
+    for node in quantised:
+        left, right = (made_by[name] for name in node.input)
+        assert left.op_type == right.op_type == "DequantizeLinear"
+        smoothing = made_by[made_by[left.input[0]].input[0]]
+        assert not known[left.input[2]].any()
+        assert not known[right.input[2]].any()
+        matrix, scale, _ = (known[name].astype(float) for name in right.input)
+        restored = matrix * scale / known[smoothing.input[1]][:, None]
+        original = wanted[right.input[0].removesuffix("_quantized")]
+        step = scale / known[smoothing.input[1]][:, None]
+        assert (np.abs(restored - original) <= 0.51 * step).all()
+
+
+def test_static_ranges_are_those_of_the_network_itself(bench):
+    parameters = sliced(bench, SUBNETS["uneven"])
+    doubled = {n: 2 * p if n.endswith(("value.weight", "v_lin.weight")) else p for n, p in parameters.items()}
+    scales = [
+        sorted(
+            float(a)
+            for n, a in initialisers(bench.graph(SUBNETS["uneven"], p, STATIC)).items()
+            if a.ndim == 0 and n.endswith("_scale")
+        )
+        for p in (parameters, doubled)
+    ]
+    assert len(scales[0]) == len(scales[1]) > 0
+    assert scales[0] != scales[1]

@@ -199,11 +199,11 @@ def test_unknown_target_names_the_nearest_and_all():
     ("text", "reason", "choices"),
     [
         ("cpu:fp16", "ONNX Runtime has no fp16 kernels", "fp32, int8"),
-        ("t4:bf16", "Turing .* has no bf16", "fp32, fp16, int8"),
-        ("a10g:tf32", "ask for fp32", "fp32, fp16, bf16, int8"),
-        ("a10g:fp12", "there is no such precision", "fp32, fp16, bf16, int8"),
-        ("a10g:", "there is no such precision", "fp32, fp16, bf16, int8"),
-        ("null:bf16", "the null device has no bf16", "fp32, fp16, int8"),
+        ("t4:bf16", "Turing .* has no bf16", "fp32, fp16, int8-static"),
+        ("a10g:tf32", "ask for fp32", "fp32, fp16, bf16, int8-static"),
+        ("a10g:fp12", "there is no such precision", "fp32, fp16, bf16, int8-static"),
+        ("a10g:", "there is no such precision", "fp32, fp16, bf16, int8-static"),
+        ("null:bf16", "the null device has no bf16", "fp32, fp16, int8, int8-static"),
     ],
 )
 def test_refused_precision_says_why_and_what_else(text, reason, choices):
@@ -216,14 +216,19 @@ def test_the_runtime_follows_the_precision():
     assert Target.parse("a10g:fp16").runtime == "onnxruntime"
     assert Target.parse("a10g:int8").runtime == "tensorrt"
     assert Target.parse("a10g").with_runtime("tensorrt").runtime == "tensorrt"
-    assert Target.parse("a10g").supports("int8")
-    assert not Target.parse("a10g").supports("int8", "onnxruntime")
+    assert Target.parse("a10g").supports("int8-static")
+    assert not Target.parse("a10g").supports("int8-static", "onnxruntime")
+
+
+def test_int8_on_a_gpu_is_static():
+    assert str(Target.parse("a10g:int8")) == "a10g:int8-static"
+    assert str(Target.parse("cpu:int8")) == "cpu:int8"
 
 
 def test_a_runtime_that_does_not_serve_is_refused():
     with pytest.raises(InputError, match="cpu is not served by 'tensorrt'"):
         Target.parse("cpu").with_runtime("tensorrt")
-    with pytest.raises(InputError, match="torch does not run int8 on a10g"):
+    with pytest.raises(InputError, match="torch does not run int8-static on a10g"):
         Target.parse("a10g:int8").with_runtime("torch")
 
 
