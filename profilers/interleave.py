@@ -46,7 +46,7 @@ class Recorder(Protocol):
 class Plan:
     """How long to measure: turns of a block fill `block_s` within their bounds, and three at least do not exceed `long_s`.
 
-    `tolerance` is the relative standard error of a network's latency that is good enough.
+    `tolerance` is the relative standard error of a network's latency that is good enough; `warmup` is one call at least.
     """
 
     min_rounds: int = 1
@@ -130,10 +130,10 @@ def _take(session: Session, reference: Session, plan: Plan) -> Block:
     """Alternate: as many calls a turn as the reference's one call lasts.
 
     The first call of a turn is not counted: it finds the caches full of the other network and is 2 to 8 % slower, where
-    a call takes milliseconds. What a long call has to fetch is nothing beside what it computes.
+    a call takes milliseconds. What a long call has to fetch is nothing beside what it computes. How many calls fill a turn
+    is read off the last warm-up call.
     """
-    session.sample(plan.warmup)
-    own, other = (max(opened.sample(1)[0], 1e-9) for opened in (session, reference))
+    own, other = (max(opened.sample(count)[-1], 1e-9) for opened, count in ((session, plan.warmup), (reference, 1)))
     calls = int(np.clip(round(other / own), 1, 16))
     cold = 1 if own + other < _LONG_CALLS_S else 0
 

@@ -150,7 +150,7 @@ def test_warm_up_runs_are_never_samples(runtime, workbench):
     reference, own = watched.given
     assert [len(samples) for samples in (reference[0], own[0])] == [3, 3]
     (block,) = series[program.name].blocks
-    assert [list(turn) for turn in block.turns_s] == [samples[1:] for samples in own[2:]], "the first finds cold caches"
+    assert [list(turn) for turn in block.turns_s] == [samples[1:] for samples in own[1:]], "the first finds cold caches"
     assert [[sample] for sample in block.reference_s] == [samples[1:] for samples in reference[2:]]
     assert len(block.turns_s) == 4
     assert all(block.turns_s)
