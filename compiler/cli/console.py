@@ -46,6 +46,8 @@ class ConsoleMonitor:
         self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self.task: TaskID | None = None
         self.name, self.started, self.said = "", time.monotonic(), 0.0
+        self.since = (self.started, 0.0)
+        self.last = 0.0
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -59,6 +61,7 @@ class ConsoleMonitor:
         """Begin a stage; the one before is done."""
         self._close()
         self.name, self.started, self.said = name, time.monotonic(), time.monotonic()
+        self.since, self.last = (self.started, 0.0), 0.0
         self.task = self.bar.add_task(name, total=1.0)
 
     def _close(self, *, failed: bool = False) -> None:
@@ -71,14 +74,20 @@ class ConsoleMonitor:
         self.task = None
 
     def progress(self, fraction: float) -> None:
-        """Move the bar; without a terminal, a line every 15 seconds with the time left."""
+        """Move the bar; without a terminal, a line every 15 seconds with the time left.
+
+        A fraction that falls is work begun again: the time left is read off what was done since.
+        """
         if self.task is None:
             return
         self.bar.update(self.task, completed=fraction)
         now = time.monotonic()
-        if not self.console.is_terminal and now - self.said > 15 and 0 < fraction < 1:
+        if fraction < self.last:
+            self.since = (now, fraction)
+        self.last, (start, before) = fraction, self.since
+        if not self.console.is_terminal and now - self.said > 15 and before < fraction < 1:
             self.said = now
-            left = (now - self.started) * (1 - fraction) / fraction
+            left = (now - start) * (1 - fraction) / (fraction - before)
             self.console.print(f"{self.name}: {fraction:.0%}, about {left:.0f} s left", highlight=False)
 
     def note(self, text: str) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 from compiler.evaluation import Batches
 from compiler.export.checkpoint import save_checkpoint
 from compiler.export.dense import export_module
-from compiler.export.files import attention_nodes, inline, write_graph
-from compiler.export.parity import TOLERANCES, odd_inputs, parity_error, run_session
+from compiler.export.files import inline, write_graph
+from compiler.export.parity import TOLERANCES, check_attention, odd_inputs, parity_error, run_session
 from compiler.export.workbench import ModelWorkbench
 from compiler.slicing import build_skeleton
 from compiler.spaces import Subnet
@@ -76,7 +76,7 @@ def _written(
         sha256=sha256,
         size_bytes=path.stat().st_size,
         opset=bench.opset,
-        attention_nodes=attention_nodes(path),
+        attention_nodes=check_attention(path, subnet.shape),
         parity_error=parity_error(bench.checkpoint, subnet, parameters, path, real, TOLERANCES[precision]),
     )
 
