@@ -79,13 +79,15 @@ class Traffic:
         return float(np.dot(self.tokens, self.shares))
 
     def knots(self, count: int = 4, alignment: int = 4) -> list[int]:
-        """Lengths to profile: about `count`, spread over those asked, from the shortest to the longest.
+        """Lengths to profile: about `count`, from the shortest to the longest, with equal shares of all tokens between them.
 
-        Multiples of `alignment` where they lie between: a latency is read between knots, never beyond them.
+        So they lie close where the work is. Multiples of `alignment` in between: a latency is read between knots, never beyond
+        them.
         """
         low, high = self.tokens[0], self.tokens[-1]
-        spread = np.linspace(low, high, count)[1:-1]
-        inner = {int(round(length / alignment) * alignment) for length in spread}
+        work = np.cumsum(np.array(self.tokens) * self.shares)
+        parts = np.searchsorted(work, work[-1] * np.arange(1, count - 1) / (count - 1))
+        inner = {round(self.tokens[part] / alignment) * alignment for part in parts}
         return sorted({low, high} | {length for length in inner if low < length < high})
 
     def weights(self, knots: Sequence[int]) -> Floats:

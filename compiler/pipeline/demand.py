@@ -8,7 +8,7 @@ import numpy as np
 from compiler.evaluation import encode
 from compiler.pipeline.options import Options
 from compiler.pipeline.subject import Subject
-from profilers.traffic import Traffic, between
+from profilers.traffic import Traffic
 from targets.errors import InputError
 
 _SAMPLED = 2000
@@ -30,13 +30,12 @@ class Demand:
     def of(cls, traffic: Traffic, batch: int, percentile: str) -> "Demand":
         """What batches of this traffic, padded to their longest, ask of a device."""
         padded = traffic.padded(batch)
-        knots = padded.knots()
-        if percentile == "p50":
-            weights, replayed = padded.weights(knots), padded.replayed()
-        else:
+        if percentile != "p50":
             tail = padded.quantile(float(percentile[1:]) / 100)
-            weights, replayed = between(knots, [tail])[0], (tail,)
-        return cls(traffic=traffic, knots=tuple(knots), weights=tuple(map(float, weights)), replayed=replayed)
+            return cls(traffic=traffic, knots=(tail,), weights=(1.0,), replayed=(tail,))
+        knots = padded.knots()
+        weights = map(float, padded.weights(knots))
+        return cls(traffic=traffic, knots=tuple(knots), weights=tuple(weights), replayed=padded.replayed())
 
 
 def _lengths(subject: Subject) -> Traffic:

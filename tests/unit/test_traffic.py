@@ -47,6 +47,12 @@ def test_knots_hold_every_length_between_them(lengths):
     assert len(knots) <= 4
 
 
+def test_knots_lie_close_where_the_work_is():
+    """The first third of all tokens is in texts of 12 at most, the second in texts of 16 at most."""
+    traffic = Traffic.counted([4, 8, 12, 16, 100], [25, 375, 250, 187.5, 9])
+    assert traffic.knots() == [4, 12, 16, 100]
+
+
 @given(LENGTHS, st.floats(0, 10), st.floats(-1, 1))
 def test_the_expected_latency_of_a_straight_line_is_exact(lengths, slope, offset):
     traffic = Traffic.of(lengths)
