@@ -86,7 +86,13 @@ def test_the_word_data_takes_the_lengths_of_the_texts(place):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "no traffic file"), ("[]", "no request"), ("[5, 1000]", "the model's limit"), ("{", "is no traffic")],
+    [
+        (None, "no traffic file"),
+        ("[]", "no request"),
+        ("[5, 1000]", "the model's limit"),
+        ("[5.5]", "no whole number"),
+        ("{", "is no traffic"),
+    ],
 )
 def test_traffic_that_cannot_be_is_refused(place, content, said):
     path = place / "bad.json"
