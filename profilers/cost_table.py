@@ -34,8 +34,11 @@ _KIND = "paretoc cost table"
 _ROWS = ("errors", "entries", "checks")
 """Lists of a table's file that have one line a row."""
 
-_OF_EACH = ("too_large", "transfers", "warnings")
+_OF_EACH = ("measured", "too_large", "transfers", "warnings")
 """Lists in a table's `how` of which every workload has its own items."""
+
+_NAMING = ("measured", "too_large")
+"""Those whose items name their workload."""
 
 
 class CostKey(NamedTuple):
@@ -89,8 +92,9 @@ class MissingCostError(LookupError):
 class CostTable:
     """Seconds of every piece measured; `errors` by workload, `checks` the networks they were taken on.
 
-    `how` is what the runtime says of its sessions, and the networks that were too large for the device's memory. FFN
-    units that are no multiple of `alignment`, all units excepted, have a remainder.
+    `how` is what the runtime says of its sessions, and of each workload how many networks were measured, which FFN sizes
+    among them because the curve bends there, and which networks were too large for the device's memory. FFN units that are
+    no multiple of `alignment`, all units excepted, have a remainder.
     """
 
     target: str
@@ -133,7 +137,20 @@ class CostTable:
             entries={key: seconds for key, seconds in self.entries.items() if key.workload in workloads},
             errors={workload: error for workload, error in self.errors.items() if workload in workloads},
             checks=tuple(check for check in self.checks if _workload(check) in workloads),
+            how={
+                name: [row for row in found if _workload(row) in workloads] if name in _NAMING else found
+                for name, found in self.how.items()
+            },
         )
+
+    def holds(self, stack: Stack, workload: Workload) -> bool:
+        """Whether the device's memory held a network, as far as it was tried."""
+        return network_row(stack, workload) not in self.how.get("too_large", ())
+
+    @property
+    def at_bends(self) -> int:
+        """How many sizes were measured because the curve bends there."""
+        return sum(len(row["ffn_units_at_bends"]) for row in self.how.get("measured", ()))
 
     def lookup(self, key: CostKey) -> Estimate:
         """A measured entry; MissingCostError names the nearest sizes there are."""
@@ -256,8 +273,8 @@ class CostTable:
                 errors=dict(_error(row) for row in data["errors"]),
                 checks=tuple(_check(row) for row in data.get("checks", ())),
                 seconds=float(data.get("seconds_to_measure", 0.0)),
-                how=dict(data.get("how", {})),
-                alignment=int(data["alignment"]),
+                how=_how(data.get("how", {})),
+                alignment=_at_least_one(data["alignment"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -281,6 +298,26 @@ class CostTable:
         except ValueError as error:
             raise InputError(f"{path.name} is not valid JSON (truncated?): {error}") from None
         return cls.from_json(data, path.name)
+
+
+def network_row(stack: Stack, workload: Workload) -> dict[str, Any]:
+    """A network and its workload as one row of a table's file."""
+    return {
+        **workload.to_json(),
+        "heads": [sizes.heads for sizes in stack],
+        "ffn_units": [sizes.ffn_units for sizes in stack],
+    }
+
+
+def _at_least_one(value: Any) -> int:
+    if int(value) < 1:
+        raise ValueError(f"an alignment of {value!r}")
+    return int(value)
+
+
+def _how(how: Mapping[str, Any]) -> dict[str, Any]:
+    """How a table was measured, if its rows say under which workload."""
+    return {**how, **{name: [_check(row) for row in how[name]] for name in _NAMING if name in how}}
 
 
 def _one_of(value: Any, allowed: tuple[Any, ...]) -> Any:
@@ -312,6 +349,9 @@ def _check(row: Mapping[str, Any]) -> dict[str, Any]:
 def _error(row: Mapping[str, Any]) -> tuple[Workload, TableError]:
     workload = _workload(row)
     figures = {name: value for name, value in row.items() if name not in workload.to_json()}
+    wrong = [f"{name} {value!r}" for name, value in figures.items() if not np.isfinite(value)]
+    if wrong:
+        raise ValueError(f"its error on {workload} is {wrong[0]}")
     return workload, TableError(**figures)
 
 

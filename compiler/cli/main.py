@@ -173,6 +173,8 @@ def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
         f"* best: {out / best['artifact']['path']}\nreport: {out / 'report.html'}   data: {out / 'front.json'}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+    for note in front["notes"]:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("profile")
@@ -223,6 +225,7 @@ def profile_command(
         f"(root mean square), {base} times one constant by {transfer.scaled_rmse:.1%}"
         for workload, transfer in found.transfers.items()
     ]
+    lines += [f"warning: {warning}" for warning in _warnings(table)]
     lines.append(f"{output}: {len(table.entries)} entries in {table.seconds:.0f} s")
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
 
@@ -230,11 +233,27 @@ def profile_command(
 def _error_line(part: Any) -> str:
     """How long the table of one workload took, and how far off it is."""
     ((workload, error),) = part.errors.items()
+    measured = "".join(
+        f" from {row['networks']} networks, {part.at_bends} sizes placed where the curve bends,"
+        for row in part.how.get("measured", ())
+    )
     return (
-        f"{workload}: {len(part.entries)} entries in {part.seconds:.0f} s; on {error.check_nets} unseen networks off by "
+        f"{workload}: {len(part.entries)} entries{measured} in {part.seconds:.0f} s; on {error.check_nets} unseen networks off by "
         f"{error.mape:.1%} on average, {error.p95:.1%} at p95, {error.max:.1%} at most, rank correlation "
         f"{error.spearman:.3f} (linear fit on operations: {error.control_mape:.1%})"
     )
+
+
+def _warnings(table: Any) -> list[str]:
+    """What there is to know before a table is used."""
+    from compiler.pipeline.costs import too_noisy
+
+    found = list(table.how.get("warnings", ()))
+    if too_large := table.how.get("too_large"):
+        found.append(f"{len(too_large)} networks did not fit into the device's memory; the table names them")
+    if noisy := too_noisy(table):
+        found.append(f"{noisy}: runs refuse it\nprofile again when the machine is quiet")
+    return found
 
 
 @app.command("targets")

@@ -1,14 +1,15 @@
 """The cost table of a run: measured here, read from a file or one that ships, or estimated where the user accepts that."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, product
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 
-from compiler.costing import CostModel, parameter_counts
+from compiler.costing import BatchModel, CostModel, parameter_counts
 from compiler.export.workbench import ModelWorkbench
 from compiler.families import Architecture
 from compiler.pipeline.demand import Demand
@@ -18,6 +19,7 @@ from compiler.store import Store, key_of
 from profilers import (
     CostTable,
     MissingCostError,
+    OutOfMemoryError,
     Plan,
     Recorder,
     Runtime,
@@ -82,21 +84,40 @@ class Device:
         """How the finished files are asked: the workload, or the traffic replayed."""
         return replace(self.workload, lengths=self.demand.replayed) if self.demand else self.workload
 
+    def in_batches(self, batch: int) -> Workload:
+        """How the finished files are asked for sequences a second."""
+        lengths = self.demand.expected(batch).replayed if self.demand else ()
+        return replace(self.workload, batch=batch, lengths=lengths)
+
     def costs(self, table: CostTable) -> dict[str, CostModel]:
         """The latency to search on, by precision: that of the workload, or what the traffic makes of it."""
-        asked = [workload for workload in self.workloads if workload.batch == self.workload.batch]
-        if self.demand is None:
-            return {w.precision: CostModel.of(table, w) for w in asked}
-        return {
-            precision: CostModel.mixed(
-                table, {w: share for w, share in zip(of_it, self.demand.weights, strict=True) if share}
-            )
-            for precision, of_it in groupby(asked, key=lambda w: w.precision)
-        }
+        precisions = dict.fromkeys(w.precision for w in self.workloads)
+        return {p: _latency(table, self._asked(p, self.workload.batch), self.demand) for p in precisions}
 
-    def costs_by_batch(self, table: CostTable, precision: str) -> dict[int, CostModel]:
-        """The latency at every batch that was profiled."""
-        return {w.batch: CostModel.of(table, w) for w in self.workloads if w.precision == precision}
+    def batch_model(self, table: CostTable, precision: str, ceiling_s: float | None) -> BatchModel:
+        """Sequences a second by batch; of batches at which the device's memory holds the whole model.
+
+        Under traffic a batch is padded to its longest. The ceiling is held against the percentile that the run asked for.
+        """
+        batches = [
+            batch
+            for batch in sorted({self.workload.batch, *self.batches})
+            if all(table.holds(table.dimensions.dense, asked) for asked in self._asked(precision, batch))
+        ]
+        demand, asked = self.demand, {batch: self._asked(precision, batch) for batch in batches}
+        rates = {b: _latency(table, of_it, demand and demand.expected(b)) for b, of_it in asked.items()}
+        calls = {b: _latency(table, of_it, demand and demand.at(b)) for b, of_it in asked.items()}
+        return BatchModel(batches=rates, calls=calls, ceiling_s=ceiling_s)
+
+    def _asked(self, precision: str, batch: int) -> list[Workload]:
+        """One length, or those that the traffic is read at."""
+        return [w for w in self.workloads if (w.precision, w.batch) == (precision, batch)]
+
+
+def _latency(table: CostTable, asked: Sequence[Workload], demand: Demand | None) -> CostModel:
+    """The latency of one workload, or of several lengths as the traffic weighs them."""
+    weights = (1.0,) if demand is None else demand.weights
+    return CostModel.mixed(table, {w: share for w, share in zip(asked, weights, strict=True) if share})
 
 
 class StoreRecorder:
@@ -113,6 +134,21 @@ class StoreRecorder:
     def put(self, name: str, samples_s: list[list[float]]) -> None:
         """Record samples."""
         self.store.put("blocks", key_of([self.about, name]), samples_s)
+
+
+class BlockRecorder:
+    """Keeps blocks of samples while the process lives: what is measured again goes on from them."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[str, list[list[float]]] = {}
+
+    def get(self, name: str) -> list[list[float]] | None:
+        """Samples recorded under this name."""
+        return self.blocks.get(name)
+
+    def put(self, name: str, samples_s: list[list[float]]) -> None:
+        """Record samples."""
+        self.blocks[name] = samples_s
 
 
 def _start(options: Options, target: Target) -> Runtime:
@@ -257,6 +293,30 @@ def measure_here(
     )
 
 
+def measure_steadily(
+    device: Device,
+    workload: Workload,
+    bench: ModelWorkbench,
+    *,
+    seed: int,
+    check_nets: int = CHECK_NETS,
+    recorder: Recorder,
+    progress: Callable[[float], None],
+) -> CostTable:
+    """As `measure_here`; what is too far off is measured again, in more blocks beside those there are.
+
+    A moment's load is no reason to refuse a table.
+    """
+    measure = partial(
+        measure_here, device, workload, bench, seed=seed, check_nets=check_nets, recorder=recorder, progress=progress
+    )
+    first = measure()
+    if not too_noisy(first):
+        return first
+    second = measure(plan=Plan(min_rounds=3), check_rounds=4)
+    return replace(second, seconds=first.seconds + second.seconds)
+
+
 def _measured(
     device: Device,
     workload: Workload,
@@ -265,22 +325,15 @@ def _measured(
     seed: int,
     progress: Callable[[float], None],
 ) -> CostTable:
-    """The table of one workload, from the store where it was measured before.
-
-    What is too far off is measured again, in more blocks beside those there are: a moment's load is no reason to refuse.
-    """
+    """The table of one workload, from the store where it was measured before."""
     about = about_samples(device, workload, bench, seed)
     key = key_of([SCHEMA, about])
     stored = store.get("table", key)
     if stored is not None:
         return CostTable.from_json(stored)
-    recorder = StoreRecorder(store, about)
-    table = measure_here(device, workload, bench, seed=seed, recorder=recorder, progress=progress)
-    if too_noisy(table):
-        table = measure_here(
-            device, workload, bench, seed=seed, recorder=recorder, progress=progress,
-            plan=Plan(min_rounds=3), check_rounds=4,
-        )  # fmt: skip
+    table = measure_steadily(
+        device, workload, bench, seed=seed, recorder=StoreRecorder(store, about), progress=progress
+    )
     store.put("table", key, table.to_json())
     return table
 
@@ -318,7 +371,8 @@ def _fitting(
     try:
         for workload in asked:
             table.check_fits(bench.dimensions, workload)
-            CostModel.of(table, workload)
+            if table.holds(table.dimensions.dense, workload):
+                CostModel.of(table, workload)
     except MissingCostError as error:
         raise InputError(f"{name} is not complete: {error}\nprofile again: compile profile") from None
     return table.under(asked), wanted
@@ -328,6 +382,17 @@ def _shipped(table: CostTable, name: str) -> CostTable:
     """The table with a note of where it is from, for the run."""
     note = f"costs are from {name}, a table that ships with paretoc: {table.source} on {table.fingerprint.device_name}"
     return replace(table, how={**table.how, "warnings": [*table.how.get("warnings", ()), note]})
+
+
+def _check_held(table: CostTable, device: Device, workload: Workload) -> None:
+    """OutOfMemoryError where the device's memory does not hold the whole model: it is the baseline of every ratio."""
+    for asked in device.workloads:
+        at = replace(asked, runtime=workload.runtime)
+        if at.batch == workload.batch and not table.holds(table.dimensions.dense, at):
+            raise OutOfMemoryError(
+                f"the whole model does not fit into the memory of {device.target.name} at {at}, "
+                f"as {len(table.how['too_large'])} of the networks profiled\nask for less: --batch, --seq-len"
+            )
 
 
 def _made_for(name: str, table: CostTable) -> str:
@@ -367,11 +432,12 @@ def find_table(
         table, workload = _all_measured(device, bench, store, options.seed, progress), device.workload
     else:
         table, workload = _elsewhere(options, device, bench)
+    _check_held(table, device, workload)
     noisy = too_noisy(table)
     if noisy and not (options.accept_noisy_table or options.demo):
+        again = "run again with --fresh" if options.table is None else "profile again"
         raise TargetError(
-            f"{noisy}: is the machine busy?\n"
-            "run again with --fresh when it is quiet, or go on with --accept-noisy-table"
+            f"{noisy}: is the machine busy?\n{again} when it is quiet, or go on with --accept-noisy-table"
         )
     if noisy:
         table = replace(table, how={**table.how, "warnings": [*table.how.get("warnings", ()), f"{noisy}; accepted"]})

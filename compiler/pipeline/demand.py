@@ -22,6 +22,7 @@ class Demand:
     """
 
     traffic: Traffic
+    percentile: str
     knots: tuple[int, ...]
     weights: tuple[float, ...]
     replayed: tuple[int, ...]
@@ -36,7 +37,18 @@ class Demand:
         else:
             tail = padded.quantile(float(percentile[1:]) / 100)
             weights, replayed = between(knots, [tail])[0], (tail,)
-        return cls(traffic=traffic, knots=tuple(knots), weights=tuple(map(float, weights)), replayed=replayed)
+        return cls(
+            traffic=traffic, percentile=percentile, knots=tuple(knots), weights=tuple(map(float, weights)),
+            replayed=replayed,
+        )  # fmt: skip
+
+    def at(self, batch: int) -> "Demand":
+        """The same requests in batches of another size; the knots stay."""
+        return Demand.of(self.traffic, batch, self.percentile)
+
+    def expected(self, batch: int) -> "Demand":
+        """The same requests in batches of another size, all of them: throughput is a mean whatever the percentile."""
+        return Demand.of(self.traffic, batch, "p50")
 
 
 def _lengths(subject: Subject) -> Traffic:

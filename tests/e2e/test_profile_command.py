@@ -82,6 +82,19 @@ def test_a_part_is_what_profiling_it_alone_gives(place, grid):
     assert table.under([workload]).checks == alone.checks
 
 
+def test_what_is_wrong_with_a_table_is_said(place, monkeypatch):
+    """The device's own warnings, and an error above the bound: a run would refuse the table."""
+    monkeypatch.setattr(
+        "profilers.runtimes.null.NullRuntime.describe", lambda _: {"mode": "", "warnings": ["it was hot"]}
+    )
+    monkeypatch.setattr("compiler.pipeline.costs.MAX_MAPE", -0.5)
+    done = place.profile("null", place.root / "hot.json", "--seq-len", 32, "--check-nets", 12)
+    assert done.code == 0, done.err
+    assert "warning: it was hot" in done.err
+    assert "over the bound of -50%: runs refuse it\nprofile again when the machine is quiet" in done.err
+    assert "sizes placed where the curve bends" in done.err
+
+
 def test_without_lists_it_is_one_workload(place, grid):
     path = place.root / "one.json"
     assert place.profile("null", path, "--seq-len", 32, "--check-nets", 12).code == 0
