@@ -250,7 +250,8 @@ def _warnings(table: Any) -> list[str]:
 
     found = list(table.how.get("warnings", ()))
     if too_large := table.how.get("too_large"):
-        found.append(f"{len(too_large)} networks did not fit into the device's memory; the table names them")
+        count = f"{len(too_large)} network{'' if len(too_large) == 1 else 's'}"
+        found.append(f"{count} did not fit into the device's memory; the table says which")
     if noisy := too_noisy(table):
         found.append(f"{noisy}: runs refuse it\nprofile again when the machine is quiet")
     return found
