@@ -433,15 +433,23 @@ def find_table(
     else:
         table, workload = _elsewhere(options, device, bench)
     _check_held(table, device, workload)
-    noisy = too_noisy(table)
-    if noisy and not (options.accept_noisy_table or options.demo):
+    doubt = too_noisy(table) or _unproven(table)
+    if doubt and not (options.accept_noisy_table or options.demo):
         again = "run again with --fresh" if options.table is None else "profile again"
         raise TargetError(
-            f"{noisy}: is the machine busy?\n{again} when it is quiet, or go on with --accept-noisy-table"
+            f"{doubt}: is the machine busy?\n{again} when it is quiet, or go on with --accept-noisy-table"
         )
-    if noisy:
-        table = replace(table, how={**table.how, "warnings": [*table.how.get("warnings", ()), f"{noisy}; accepted"]})
+    if doubt:
+        table = replace(table, how={**table.how, "warnings": [*table.how.get("warnings", ()), f"{doubt}; accepted"]})
     return table, workload
+
+
+def _unproven(table: CostTable) -> str:
+    """The first workload for which a table of measurements publishes no error, in words; empty where it has all."""
+    if table.source not in {"measured", "transferred"}:
+        return ""
+    missing = [workload for workload in table.workloads() if workload not in table.errors]
+    return f"the cost table publishes no error for {missing[0]}" if missing else ""
 
 
 def too_noisy(table: CostTable) -> str:

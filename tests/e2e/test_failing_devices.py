@@ -151,7 +151,9 @@ def test_without_onnx_runtime_the_line_that_installs_it_is_given(place, monkeypa
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     words = ("ONNX Runtime is not installed", "pip install 'paretoc[cpu]'")
     refused(place.run("bare", *flags, target="cpu"), 3, *words)
-    refused(call("profile", "--target", "cpu", "--model", place.model, "-o", place.root / "bare.json", *flags), 3, *words)
+    refused(
+        call("profile", "--target", "cpu", "--model", place.model, "-o", place.root / "bare.json", *flags), 3, *words
+    )
     file = place.root / "encoder.onnx"
     file.write_bytes(encoder())
     refused(call("bench", file), 3, *words)

@@ -197,6 +197,23 @@ def test_a_table_that_is_too_far_off_is_measured_once_more_and_then_refused(
     assert rounds == [2, 4][:times]
 
 
+def test_a_measured_table_without_its_error_is_refused(resources, tmp_path):
+    path = tmp_path / "table.json"
+    (proven,) = noisy_table(resources, 0.01)
+    fingerprint = resources.device.fingerprint
+
+    def find(table, **flags):
+        replace(table, fingerprint=fingerprint).write(path)
+        options = Options(model="", seq_len=16, table=path, **flags)
+        return find_table(options, resources.device, resources.bench, Store(tmp_path), lambda _: None)[0]
+
+    assert not find(proven).how.get("warnings")
+    with pytest.raises(TargetError, match="publishes no error for batch 1, 16 tokens") as caught:
+        find(replace(proven, errors={}))
+    assert "profile again" in str(caught.value)
+    assert "accepted" in find(replace(proven, errors={}), accept_noisy_table=True).how["warnings"][0]
+
+
 def test_several_threads_and_what_is_carried_over_have_bounds_of_their_own(resources):
     assert too_noisy(noisy_table(resources, 0.04)[0])
     assert not too_noisy(noisy_table(resources, 0.04, threads=2)[0])
