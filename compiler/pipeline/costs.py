@@ -436,9 +436,7 @@ def find_table(
     doubt = too_noisy(table) or _unproven(table)
     if doubt and not (options.accept_noisy_table or options.demo):
         again = "run again with --fresh" if options.table is None else "profile again"
-        raise TargetError(
-            f"{doubt}: is the machine busy?\n{again} when it is quiet, or go on with --accept-noisy-table"
-        )
+        raise TargetError(f"{doubt}\n{again} when the machine is quiet, or go on with --accept-noisy-table")
     if doubt:
         table = replace(table, how={**table.how, "warnings": [*table.how.get("warnings", ()), f"{doubt}; accepted"]})
     return table, workload
