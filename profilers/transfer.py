@@ -269,7 +269,10 @@ def _with_error(
     figures = zip(checks.stacks, checks.seconds, predicted_s, scaled_s, strict=True)
     rows = tuple(_check_row(stack, workload, *seconds) for stack, *seconds in figures)
     error = TransferError.of(predicted_s, scaled_s, checks.seconds, samples=len(samples.stacks))
-    came_from = {"target": base.target, "device": base.fingerprint.device_name, "workload": base_workload.to_json()}
+    came_from = {
+        "target": base.target, "source": base.source, "device": base.fingerprint.device_name,
+        "workload": base_workload.to_json(),
+    }  # fmt: skip
     how = {**table.how, "transfers": [{"from": came_from, "to": workload.to_json(), **asdict(error)}]}
     errors = {workload: TableError.of(predicted_s, checks.seconds, control_s)}
     return replace(table, errors=errors, checks=rows, how=how), error

@@ -220,8 +220,10 @@ def profile_command(
     table = found.table
     table.write(output)
     lines = [_error_line(part) for part in found.parts]
+    modelled = {row["from"]["source"] for row in table.how.get("transfers", ())} & {"null", "roofline"}
+    times = f", whose times are modelled ({', '.join(modelled)})," if modelled else ""
     lines += [
-        f"{workload}: carried over from {base} by {transfer.samples} networks: off by {transfer.rmse:.1%} "
+        f"{workload}: carried over from {base}{times} by {transfer.samples} networks: off by {transfer.rmse:.1%} "
         f"(root mean square), {base} times one constant by {transfer.scaled_rmse:.1%}"
         for workload, transfer in found.transfers.items()
     ]

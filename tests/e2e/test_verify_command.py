@@ -67,6 +67,13 @@ def test_a_run_holds(run):
     assert "parity" in shown.out
 
 
+def test_a_network_that_its_runtime_converts_is_held_to_its_float_file(run):
+    change(run, lambda front: front["candidates"][0].update(precision="bf16"))
+    done, found = verified(run)
+    assert done.code == 0, done.err
+    assert found["passed"]
+
+
 def test_other_bytes_are_found(run):
     net = read(run)["candidates"][0]["id"]
     path = run / net / "model.onnx"

@@ -286,7 +286,9 @@ def test_the_table_publishes_its_error_beside_the_scaled_bases():
     assert error.rmse_s < 0.1 * error.scaled_rmse_s
     assert (error.samples, error.check_nets) == (10, 20)
     (written,) = table.how["transfers"]
-    assert written["from"] == {"target": "null:fp32", "device": "null", "workload": OLD.to_json()}
+    assert written["from"] == {
+        "target": "null:fp32", "source": base.source, "device": "null", "workload": OLD.to_json(),
+    }  # fmt: skip
     assert (written["rmse"], written["scaled_rmse"]) == (error.rmse, error.scaled_rmse)
     published = table.errors[NEW]
     assert published.mape == pytest.approx(np.abs(predicted / measured - 1).mean())
