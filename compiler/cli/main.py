@@ -198,6 +198,7 @@ def profile_command(
         Path | None, typer.Option("--from", help="table of another device or workload to carry over to this one")
     ] = None,
     samples: Annotated[int | None, typer.Option(help="networks to measure for --from (10 if left out)")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the table as one JSON object on stdout, too")] = False,
 ) -> None:
     """Measure a cost table here, or carry one over from a few networks, and publish its error.
 
@@ -212,8 +213,7 @@ def profile_command(
         lengths=quantities.whole_numbers(seq_len, "--seq-len"), threads=quantities.whole_numbers(threads, "--threads"),
         precisions=_split(precision), runtime=runtime, opset=opset, check_nets=check_nets, seed=seed, base=base, samples=samples,
     )  # fmt: skip
-    if not output.absolute().parent.is_dir():
-        raise InputError(f"no folder {output.parent} to write the table to\nmake it, or choose another file with -o")
+    _check_output(output)
     console = Console(stderr=True)
     with ConsoleMonitor(console) as monitor:
         found = profile(options, monitor)
@@ -229,7 +229,19 @@ def profile_command(
     ]
     lines += [f"warning: {warning}" for warning in _warnings(table)]
     lines.append(f"{output}: {len(table.entries)} entries in {table.seconds:.0f} s")
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps(table.to_json()))  # noqa: T201  this is the answer
+
+
+def _check_output(path: Path) -> None:
+    """InputError where the table could not be written: better now than after minutes of measuring."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder\ngive -o a file to write the table to")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"no folder {path.parent} to write the table to\nmake it, or choose another file with -o")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise InputError(f"{path} cannot be written\nchoose another file with -o")
 
 
 def _error_line(part: Any) -> str:

@@ -88,8 +88,10 @@ def test_what_is_wrong_with_a_table_is_said(place, monkeypatch):
         "profilers.runtimes.null.NullRuntime.describe", lambda _: {"mode": "", "warnings": ["it was hot"]}
     )
     monkeypatch.setattr("compiler.pipeline.costs.MAX_MAPE", -0.5)
-    done = place.profile("null", place.root / "hot.json", "--seq-len", 32, "--check-nets", 12)
+    path = place.root / "hot.json"
+    done = place.profile("null", path, "--seq-len", 32, "--check-nets", 12, "--json")
     assert done.code == 0, done.err
+    assert json.loads(done.out) == json.loads(path.read_text(encoding="utf-8"))
     assert "warning: it was hot" in done.err
     assert "over the bound of -50%: runs refuse it\nprofile again when the machine is quiet" in done.err
     assert "sizes placed where the curve bends" in done.err
@@ -134,6 +136,7 @@ def test_a_base_is_carried_over_to_every_workload(place, grid):
         (("--precision", "fp32,fp17"), "does not run 'fp17'"),
         (("--check-nets", "11"), "--check-nets must be at least 12, got 11"),
         (("-o", "{root}/none/table.json"), "no folder {root}/none to write the table to"),
+        (("-o", "{root}"), "{root} is a folder"),
     ],
     ids=lambda value: value[0].strip("-") if isinstance(value, tuple) else "",
 )
