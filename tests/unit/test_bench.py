@@ -237,22 +237,23 @@ def write_run(folder):
 def test_a_run_is_its_dense_model_and_its_candidates(tmp_path):
     run = write_run(tmp_path / "run")
     found, asked = find_files([run], None)
-    assert found == [("dense", run / "dense/model.onnx"), ("c00", run / "c00/model.onnx")]
+    assert found == [("dense", run / "dense/model.onnx", "fp32"), ("c00", run / "c00/model.onnx", "fp32")]
     assert asked == (2, 32, 3)
 
 
 def test_the_baseline_comes_first_and_no_file_twice(tmp_path):
     run, file = write_run(tmp_path / "run"), tmp_path / "mine.onnx"
     found, _ = find_files([run, file, file, run / "dense/../c00/model.onnx"], run / "c00/model.onnx")
-    assert [name for name, _ in found] == ["c00", "dense", "mine.onnx"]
+    assert [file.name for file in found] == ["c00", "dense", "mine.onnx"]
+    assert [file.precision for file in found] == ["fp32", "fp32", None], "a file of nobody's run says it itself"
     found, asked = find_files([file], run / "dense/model.onnx")
-    assert [name for name, _ in found] == ["model.onnx", "mine.onnx"]
+    assert [file.name for file in found] == ["model.onnx", "mine.onnx"]
     assert asked == Asked()
 
 
 def test_equal_names_are_told_apart_by_their_paths(tmp_path):
     first, second = write_run(tmp_path / "first"), write_run(tmp_path / "second")
-    names = [name for name, _ in find_files([first, second], None)[0]]
+    names = [file.name for file in find_files([first, second], None)[0]]
     assert len(set(names)) == 4
     assert names[0] == (first / "dense/model.onnx").as_posix()
 
