@@ -246,8 +246,8 @@ def interleave(
 ) -> dict[str, Series]:
     """Series of every program, by name. OutOfMemoryError where the device's memory does not hold one.
 
-    With `skip_too_large` those are left out, unless it is the reference or all of them. `rounds` are blocks at least, by name, where they are more than the plan's: however long they take, they are taken.
-    `progress` is told the fraction of the planned blocks that are done.
+    With `skip_too_large` such a program is left out, unless it is the reference or they all are. `rounds` are blocks at least,
+    by name, where they are more than the plan's: however long they take, they are taken. `progress` is told the fraction of the planned blocks that are done.
     """
     rng = np.random.default_rng(seed)
     run = _Run(runtime, workload, plan, reference, recorder, skip_too_large=skip_too_large)

@@ -390,8 +390,8 @@ def _check_held(table: CostTable, device: Device, workload: Workload) -> None:
         at = replace(asked, runtime=workload.runtime)
         if at.batch == workload.batch and not table.holds(table.dimensions.dense, at):
             raise OutOfMemoryError(
-                f"the whole model does not fit into the memory of {device.target.name} at {at}, "
-                f"as {len(table.how['too_large'])} of the networks profiled\nask for less: --batch, --seq-len"
+                f"the whole model does not fit into the memory of {device.target.name} at {at}\n"
+                "ask for less: --batch, --seq-len"
             )
 
 
