@@ -6,7 +6,7 @@ from profilers.interleave import Plan, Recorder, Series, interleave
 from profilers.measurement import Estimate, Measurement
 from profilers.profile import measure_table, roofline_table
 from profilers.program import Dimensions, Program, Workbench
-from profilers.runtimes import RUNTIMES, Runtime, Session, make_runtime
+from profilers.runtimes import RUNTIMES, OutOfMemoryError, Runtime, Session, make_runtime
 from profilers.sizes import LayerSizes, Stack
 from profilers.workload import Workload
 
@@ -21,6 +21,7 @@ __all__ = [
     "LayerSizes",
     "Measurement",
     "MissingCostError",
+    "OutOfMemoryError",
     "Plan",
     "Program",
     "Recorder",

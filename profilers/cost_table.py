@@ -20,6 +20,7 @@ from profilers.document import check_document
 from profilers.measurement import Estimate
 from profilers.program import Dimensions
 from profilers.sizes import Stack
+from profilers.traffic import between
 from profilers.workload import Workload
 from targets import Fingerprint
 from targets.errors import InputError, TargetError
@@ -34,8 +35,11 @@ _KIND = "paretoc cost table"
 _ROWS = ("errors", "entries", "checks")
 """Lists of a table's file that have one line a row."""
 
-_OF_EACH = ("too_large", "transfers", "warnings")
+_OF_EACH = ("measured", "too_large", "transfers", "warnings")
 """Lists in a table's `how` of which every workload has its own items."""
+
+_NAMING = ("measured", "too_large")
+"""Those whose items name their workload."""
 
 
 class CostKey(NamedTuple):
@@ -89,8 +93,9 @@ class MissingCostError(LookupError):
 class CostTable:
     """Seconds of every piece measured; `errors` by workload, `checks` the networks they were taken on.
 
-    `how` is what the runtime says of its sessions, and the networks that were too large for the device's memory. FFN
-    units that are no multiple of `alignment`, all units excepted, have a remainder.
+    `how` is what the runtime says of its sessions, and of each workload how many networks were measured, which FFN sizes
+    among them because the curve bends there, and which networks were too large for the device's memory. FFN units that are
+    no multiple of `alignment`, all units excepted, have a remainder.
     """
 
     target: str
@@ -133,7 +138,21 @@ class CostTable:
             entries={key: seconds for key, seconds in self.entries.items() if key.workload in workloads},
             errors={workload: error for workload, error in self.errors.items() if workload in workloads},
             checks=tuple(check for check in self.checks if _workload(check) in workloads),
+            how={
+                name: [row for row in found if _workload(row) in workloads] if name in _NAMING else found
+                for name, found in self.how.items()
+            },
         )
+
+    def holds(self, stack: Stack, workload: Workload) -> bool:
+        """Whether the device's memory held a network, as far as it was tried."""
+        read = self.weights(workload) if workload.lengths else (workload,)
+        return not any(network_row(stack, one) in self.how.get("too_large", ()) for one in read)
+
+    @property
+    def at_bends(self) -> int:
+        """How many sizes were measured because the curve bends there."""
+        return sum(len(row["ffn_units_at_bends"]) for row in self.how.get("measured", ()))
 
     def lookup(self, key: CostKey) -> Estimate:
         """A measured entry; MissingCostError names the nearest sizes there are."""
@@ -148,6 +167,29 @@ class CostTable:
     def workloads(self) -> list[Workload]:
         """The workloads the table answers for."""
         return list(dict.fromkeys(key.workload for key in self.entries))
+
+    def weights(self, workload: Workload) -> dict[Workload, float]:
+        """The workloads to read one at, and how much each weighs: itself, or calls of many lengths between lengths there are.
+
+        MissingCostError where it is not there, or its lengths reach beyond those that are.
+        """
+        known = self.workloads()
+        if workload in known:
+            return {workload: 1.0}
+        there = sorted(w.tokens for w in known if replace(workload, tokens=w.tokens, lengths=()) == w)
+        if not there or not workload.lengths:
+            raise MissingCostError(f"no entries for {workload}\nit has: " + "; ".join(map(str, known)))
+        if not there[0] <= min(workload.lengths) <= max(workload.lengths) <= there[-1]:
+            raise MissingCostError(
+                f"only lengths of {', '.join(map(str, there))}, and texts of {min(workload.lengths)} to "
+                f"{max(workload.lengths)} tokens are asked"
+            )
+        shares = between(there, workload.lengths).mean(axis=0)
+        return {
+            replace(workload, tokens=tokens, lengths=()): float(share)
+            for tokens, share in zip(there, shares, strict=True)
+            if share
+        }
 
     def curve(self, piece: Piece, largest: int, workload: Workload) -> Floats:
         """Seconds for every size 0 to `largest`: measured where an entry is, linear between entries.
@@ -209,10 +251,10 @@ class CostTable:
         ]
         if wrong:
             raise TargetError(f"the cost table is of another model: {wrong[0]}\nprofile this model: compile profile")
-        if workload not in self.workloads():
-            raise TargetError(
-                f"the cost table has no entries for {workload}\nit has: " + "; ".join(str(w) for w in self.workloads())
-            )
+        try:
+            self.weights(workload)
+        except MissingCostError as error:
+            raise TargetError(f"the cost table has {error}") from None
 
     def check_device(self, here: Fingerprint, runtime: str) -> None:
         """TargetError naming the first difference where the table was measured on another device or version."""
@@ -256,8 +298,8 @@ class CostTable:
                 errors=dict(_error(row) for row in data["errors"]),
                 checks=tuple(_check(row) for row in data.get("checks", ())),
                 seconds=float(data.get("seconds_to_measure", 0.0)),
-                how=dict(data.get("how", {})),
-                alignment=int(data["alignment"]),
+                how=_how(data.get("how", {})),
+                alignment=_at_least_one(data["alignment"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -283,6 +325,26 @@ class CostTable:
         return cls.from_json(data, path.name)
 
 
+def network_row(stack: Stack, workload: Workload) -> dict[str, Any]:
+    """A network and its workload as one row of a table's file."""
+    return {
+        **workload.to_json(),
+        "heads": [sizes.heads for sizes in stack],
+        "ffn_units": [sizes.ffn_units for sizes in stack],
+    }
+
+
+def _at_least_one(value: Any) -> int:
+    if int(value) < 1:
+        raise ValueError(f"an alignment of {value!r}")
+    return int(value)
+
+
+def _how(how: Mapping[str, Any]) -> dict[str, Any]:
+    """How a table was measured, if its rows say under which workload."""
+    return {**how, **{name: [_check(row) for row in how[name]] for name in _NAMING if name in how}}
+
+
 def _one_of(value: Any, allowed: tuple[Any, ...]) -> Any:
     if value not in allowed:
         raise ValueError(f"{value!r} is none of {', '.join(allowed)}")
@@ -295,12 +357,13 @@ def _entry(row: Mapping[str, Any]) -> tuple[CostKey, float]:
     if not np.isfinite(seconds) or seconds < 0:
         raise ValueError(f"{row['piece']} at {row['size']} has the time {row['seconds']!r}")
     piece = _one_of(values.pop("piece"), get_args(Piece))
-    return CostKey(piece, int(values.pop("size")), Workload(**values)), seconds
+    return CostKey(piece, int(values.pop("size")), Workload.from_json(values)), seconds
 
 
 def _workload(row: Mapping[str, Any]) -> Workload:
-    known = {name: row[name] for name in Workload().to_json()}
-    return Workload(**known, **({"opset": row["opset"]} if "opset" in row else {}))
+    """That of a row which says more: KeyError where it does not say all of it."""
+    names = [*Workload().to_json(), *(name for name in ("lengths", "opset") if name in row)]
+    return Workload.from_json({name: row[name] for name in names})
 
 
 def _check(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -312,6 +375,9 @@ def _check(row: Mapping[str, Any]) -> dict[str, Any]:
 def _error(row: Mapping[str, Any]) -> tuple[Workload, TableError]:
     workload = _workload(row)
     figures = {name: value for name, value in row.items() if name not in workload.to_json()}
+    wrong = [f"{name} {value!r}" for name, value in figures.items() if not np.isfinite(value)]
+    if wrong:
+        raise ValueError(f"its error on {workload} is {wrong[0]}")
     return workload, TableError(**figures)
 
 

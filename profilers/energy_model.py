@@ -74,9 +74,11 @@ def fit_stacks(dims: Dimensions) -> list[Stack]:
 
 
 def measure_joules(runtime: Runtime, program: Program, workload: Workload, meter: EnergyMeter) -> float:
-    """Joules a call of one network, idle power included. TargetError where the counter stands still."""
-    with runtime.open(program, program.asked(workload)) as session:
-        return measure_energy(lambda: session.sample(1), meter).joules_per_call
+    """Joules a call of one network, idle power included, the mean of several lengths. TargetError where the counter stands still."""
+    asked = program.asked(workload)
+    with runtime.open(program, asked) as session:
+        joules = measure_energy(lambda: session.sample(1), meter).joules_per_call
+    return joules / max(len(asked.lengths), 1)  # a sample is a call of each length
 
 
 def measure_energy_model(

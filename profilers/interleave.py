@@ -151,12 +151,19 @@ class _Run:
     """One interleaved run and the blocks taken so far; the reference is opened when something must be measured."""
 
     def __init__(
-        self, runtime: Runtime, workload: Workload, plan: Plan, reference: Program, recorder: Recorder | None
+        self,
+        runtime: Runtime,
+        workload: Workload,
+        plan: Plan,
+        reference: Program,
+        recorder: Recorder | None,
+        *,
+        skip_too_large: bool,
     ) -> None:
         self.runtime, self.workload, self.plan = runtime, workload, plan
-        self.reference, self.recorder = reference, recorder
+        self.reference, self.recorder, self.skip_too_large = reference, recorder, skip_too_large
         self.blocks: dict[str, list[Block]] = {}
-        self.too_large: set[str] = set()
+        self.too_large: dict[str, OutOfMemoryError] = {}
         self.stack = ExitStack()
         self.opened: Session | None = None
 
@@ -167,22 +174,33 @@ class _Run:
         if recorded is not None:
             block = Block(reference_s=tuple(recorded[0]), turns_s=tuple(tuple(turn) for turn in recorded[1:]))
         else:
+            reference = self._opened_reference()
             try:
-                block = self._measured(program)
-            except OutOfMemoryError:
-                self.too_large.add(program.name)
+                block = self._measured(program, reference)
+            except OutOfMemoryError as error:
+                if not self.skip_too_large:
+                    raise
+                self.too_large[program.name] = error
                 return
             if self.recorder is not None:
                 self.recorder.put(key, [list(block.reference_s), *(list(turn) for turn in block.turns_s)])
         self.blocks.setdefault(program.name, []).append(block)
 
-    def _measured(self, program: Program) -> Block:
+    def _opened_reference(self) -> Session:
         if self.opened is None:
             asked = self.reference.asked(self.workload)
             self.opened = self.stack.enter_context(self.runtime.open(self.reference, asked))
             self.opened.sample(self.plan.warmup)
+        return self.opened
+
+    def _measured(self, program: Program, reference: Session) -> Block:
         with self.runtime.open(program, program.asked(self.workload)) as session:
-            return _take(session, self.opened, self.plan)
+            return _take(session, reference, self.plan)
+
+    def check_any(self) -> None:
+        """OutOfMemoryError where all were too large."""
+        if self.too_large and not self.blocks:
+            raise next(iter(self.too_large.values()))
 
     def wants_more(self, name: str) -> bool:
         """Whether the turns of a network that was timed still disagree."""
@@ -223,15 +241,16 @@ def interleave(
     seed: int,
     rounds: Mapping[str, int] | None = None,
     recorder: Recorder | None = None,
+    skip_too_large: bool = False,
     progress: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Series]:
-    """Series of every program that fits into the device's memory, by name.
+    """Series of every program, by name. OutOfMemoryError where the device's memory does not hold one.
 
-    `rounds` are blocks at least, by name, where they are more than the plan's: however long they take, they are taken.
-    `progress` is told the fraction of the planned blocks that are done.
+    With `skip_too_large` such a program is left out, unless it is the reference or they all are. `rounds` are blocks at least,
+    by name, where they are more than the plan's: however long they take, they are taken. `progress` is told the fraction of the planned blocks that are done.
     """
     rng = np.random.default_rng(seed)
-    run = _Run(runtime, workload, plan, reference, recorder)
+    run = _Run(runtime, workload, plan, reference, recorder, skip_too_large=skip_too_large)
     least = [max(plan.min_rounds, (rounds or {}).get(p.name, 0)) for p in programs]
     deadline = time.monotonic() + plan.time_cap_s
     done = 0
@@ -246,4 +265,5 @@ def interleave(
             for index in rng.permutation(len(more)):
                 if time.monotonic() < deadline:
                     run.take(more[index])
+    run.check_any()
     return {name: run.series(name) for name in (p.name for p in programs) if name in run.blocks}

@@ -150,8 +150,9 @@ def measure_gpu_memory(
     presence = present(target, nvml)
     if presence.gpu is None or presence.cuda_ordinal is None:
         raise TargetError(f"memory is not available: {presence.reason}")
-    _forget_peak(presence.cuda_ordinal)
-    with runtime.open(program, workload) as session:
+    if workload.runtime == "torch":
+        _forget_peak(presence.cuda_ordinal)
+    with runtime.open(program, program.asked(workload)) as session:
         session.sample(_CALLS)
         served = nvml.state(presence.gpu.index)
     before_bytes, after_bytes = presence.gpu.memory_used_bytes, served.memory_used_bytes

@@ -84,11 +84,10 @@ class NetworkBytes:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "NetworkBytes":
         """Inverse of `to_json`; KeyError, TypeError or ValueError where the data are of another form."""
-        workload = {**data["workload"], "lengths": tuple(data["workload"].get("lengths", ()))}
         return cls(
             dimensions=Dimensions(**data["dimensions"]),
             stem_parameters=int(data["stem_parameters"]),
-            workload=Workload(**workload),
+            workload=Workload.from_json(data["workload"]),
         )
 
 

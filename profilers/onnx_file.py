@@ -1,7 +1,9 @@
 """Any ONNX file that takes integers [batch, tokens], as a program that ONNX Runtime can time."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from profilers.program import Dimensions, Program
+from targets import STATIC
 from targets.errors import InputError, TargetError
 
 UNKNOWN_VOCABULARY = 1000
@@ -22,6 +25,10 @@ _NO_DIMENSIONS = Dimensions(layers=0, heads=0, ffn_units=0, hidden_size=0, head_
 """A file does not say what it was cut from, and ONNX Runtime, the one runtime that opens it, does not ask."""
 
 _INTEGERS: Mapping[int, str] = {onnx.TensorProto.INT32: "int32", onnx.TensorProto.INT64: "int64"}
+_FLOATS: Mapping[int, str] = {
+    onnx.TensorProto.FLOAT: "fp32", onnx.TensorProto.FLOAT16: "fp16", onnx.TensorProto.BFLOAT16: "bf16"
+}  # fmt: skip
+_DYNAMIC = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"}
 _LOOKUPS = {"Gather": (1, 0), "EmbedLayerNormalization": (0, 2)}
 """Where an operator that looks up embeddings has its ids and its table."""
 
@@ -79,13 +86,17 @@ Axis = Literal[0, 1]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnnxFile:
-    """A file whose inputs are understood. `size_bytes` counts its external weights; `vocabulary` may not be found."""
+    """A file whose inputs are understood. `size_bytes` counts its external weights; `vocabulary` may not be found.
+
+    `precision` is that of most weights; a file that quantises while it runs is int8, one with fixed ranges int8-static.
+    """
 
     name: str
     path: Path
     size_bytes: int
     inputs: tuple[GraphInput, ...]
     vocabulary: int | None
+    precision: str
 
     def fixed(self, axis: Axis) -> int | None:
         """The batch or the token count that the file was exported for; None where any will do."""
@@ -105,6 +116,7 @@ class OnnxFile:
             graph=lambda *_: self.path,
             module=self._module,
             inputs=self.arrays,
+            precision=self.precision,
         )
 
     def _module(self) -> Any:
@@ -125,6 +137,7 @@ def read_onnx_file(path: Path, name: str) -> OnnxFile:
         size_bytes=_size_bytes(path, graph.initializer),
         inputs=inputs,
         vocabulary=_vocabulary(graph, ids, weights),
+        precision=_precision(graph),
     )
 
 
@@ -152,6 +165,19 @@ def _input(path: Path, value: onnx.ValueInfoProto) -> GraphInput:
         )
     batch, tokens = (d.dim_value or None for d in kind.shape.dim)
     return GraphInput(name=value.name, dtype=_INTEGERS[kind.elem_type], word=word, shape=(batch, tokens))
+
+
+def _precision(graph: onnx.GraphProto) -> str:
+    """How the file computes: by the operators that quantise, else by what most of its weights are."""
+    operators = {node.op_type for node in graph.node}
+    if operators & _DYNAMIC:
+        return "int8"
+    if "DequantizeLinear" in operators:
+        return STATIC
+    values: Counter[int] = Counter()
+    for tensor in graph.initializer:
+        values[tensor.data_type] += prod(tensor.dims)
+    return _FLOATS[max(_FLOATS, key=values.__getitem__)]
 
 
 def _vocabulary(graph: onnx.GraphProto, ids: set[str], weights: Mapping[str, onnx.TensorProto]) -> int | None:

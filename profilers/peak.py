@@ -1,13 +1,13 @@
-"""What this device can do at best, measured here: a large float32 matrix product and a large copy, in PyTorch.
+"""What this device can do at best, measured here: a large matrix product and a large copy, in PyTorch.
 
 A time is put into context by it (Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009); no time is ever
-predicted from it. Copies are larger than caches: weights that stay in a cache can beat the bandwidth, and integers can
-beat the float32 rate.
+predicted from it. Products are of float32, on a GPU of its half-precision formats too, whose units are others. Copies are
+larger than caches: weights that stay in a cache can beat the bandwidth, and integers can beat the float32 rate.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from targets import Target, present
@@ -19,16 +19,21 @@ _COPY_BYTES = {"cpu": 1 << 27, "gpu": 1 << 30, "null": 1 << 27}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peak:
-    """Best rates of a device on so many threads; `method` says how they were taken."""
+    """Best rates of a device on so many threads; `method` says how they were taken.
+
+    `flops_per_s` is of float32, `half_flops_per_s` of fp16 and bf16 where the device has units for them.
+    """
 
     flops_per_s: float
     bytes_per_s: float
     threads: int
     method: str
+    half_flops_per_s: Mapping[str, float] = field(default_factory=dict)
 
-    def seconds(self, operations: float, traffic_bytes: float) -> float:
+    def seconds(self, operations: float, traffic_bytes: float, precision: str = "fp32") -> float:
         """The least time for so much arithmetic and traffic, one hidden behind the other."""
-        return max(operations / self.flops_per_s, traffic_bytes / self.bytes_per_s)
+        rate = self.half_flops_per_s.get(precision, self.flops_per_s)
+        return max(operations / rate, traffic_bytes / self.bytes_per_s)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -38,7 +43,7 @@ class Peak:
 def measure_peak(
     target: Target, threads: int, *, side: int | None = None, copy_bytes: int | None = None, repeats: int = 20
 ) -> Peak:
-    """Best of `repeats` products of two matrices [side, side] and of as many copies, bytes read and written counted.
+    """Best of `repeats` products of two matrices [side, side] a format and of as many copies, bytes read and written counted.
 
     TargetError where the target is a GPU that PyTorch does not see.
     """
@@ -49,14 +54,16 @@ def measure_peak(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        product_s, copy_s = _product_s(device, side, repeats), _copy_s(device, copy_bytes, repeats)
+        product_s, copy_s = _product_s(device, side, repeats, torch.float32), _copy_s(device, copy_bytes, repeats)
+        halves = {name: _product_s(device, side, repeats, kind) for name, kind in _halves(target).items()}
     finally:
         torch.set_num_threads(before)
     return Peak(
         flops_per_s=2 * side**3 / product_s,
+        half_flops_per_s={name: 2 * side**3 / seconds for name, seconds in halves.items()},
         bytes_per_s=2 * copy_bytes / copy_s,
         threads=threads,
-        method=f"PyTorch {torch.__version__}, best of {repeats}: float32 product of side {side}, "
+        method=f"PyTorch {torch.__version__}, best of {repeats}: {' and '.join(['float32', *halves])} product of side {side}, "
         f"copy of {copy_bytes / 1e6:.0f} MB",
     )
 
@@ -70,10 +77,18 @@ def _ordinal(target: Target) -> int:
     return ordinal
 
 
-def _product_s(device: Any, side: int, repeats: int) -> float:
+def _halves(target: Target) -> dict[str, Any]:
+    """The half-precision formats that a GPU multiplies; a processor's are not served."""
     import torch
 
-    left, right = (torch.rand(side, side, device=device) for _ in range(2))
+    kinds = {"fp16": torch.float16, "bf16": torch.bfloat16} if target.kind == "gpu" else {}
+    return {name: kind for name, kind in kinds.items() if name in target.peak_flops_per_s}
+
+
+def _product_s(device: Any, side: int, repeats: int, kind: Any) -> float:
+    import torch
+
+    left, right = (torch.rand(side, side, device=device).to(kind) for _ in range(2))
     answer = torch.empty_like(left)
     return _best_s(lambda: torch.mm(left, right, out=answer), device, repeats)
 

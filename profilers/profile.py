@@ -7,15 +7,15 @@ rows are a power of two apart fall into the same cache sets and take up to a fif
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from profilers import roofline
-from profilers.cost_table import CostKey, CostTable, Piece, Source, TableError, is_uneven
+from profilers.cost_table import CostKey, CostTable, Piece, Source, TableError, is_uneven, network_row
 from profilers.interleave import Plan, Recorder, Series, interleave
 from profilers.program import Dimensions, Program, Workbench
 from profilers.runtimes import Runtime
@@ -90,6 +90,16 @@ def _only_piece(stack: Stack) -> LayerSizes | None:
     """The one sub-block that a network consists of, once or several times; None where it has two or none."""
     kept = {sizes for sizes in stack if any(sizes)}
     return next((sizes for sizes in kept if len(kept) == 1 and not all(sizes)), None)
+
+
+def _within(wanted: Sequence[Stack], timed: Collection[Stack]) -> list[Stack]:
+    """The networks of which no sub-block is larger than those that have a cost of their own.
+
+    Where memory did not hold the largest sizes as deep as the model, a shallow network may still have them.
+    """
+    alone = [piece for stack in wanted if (piece := _only_piece(stack))]
+    heads, units = (max((piece[i] for piece in alone), default=0) for i in (0, 1))
+    return [net for net in timed if all(x.heads <= heads and x.ffn_units <= units for x in net)]
 
 
 def _nearest(sizes: Sequence[int], wanted: float) -> int:
@@ -191,13 +201,7 @@ def reference_program(dims: Dimensions, workbench: Workbench) -> Program:
 def _with_error(table: CostTable, timed: Timed, unseen: Timed, workload: Workload) -> CostTable:
     predicted = np.array([table.predict(stack, workload).value for stack in unseen.stacks])
     rows = [
-        {
-            **workload.to_json(),
-            "heads": [sizes.heads for sizes in stack],
-            "ffn_units": [sizes.ffn_units for sizes in stack],
-            "measured_s": float(measured),
-            "predicted_s": float(value),
-        }
+        {**network_row(stack, workload), "measured_s": float(measured), "predicted_s": float(value)}
         for stack, measured, value in zip(unseen.stacks, unseen.seconds, predicted, strict=True)
     ]
     control = control_seconds(timed.stacks, timed.seconds, unseen.stacks, table.dimensions, workload)
@@ -247,13 +251,15 @@ def measure_table(
             seed=seed,
             rounds={programs[stack].name: several * check_rounds for stack in checks if stack in programs},
             recorder=recorder,
+            skip_too_large=True,
             progress=lambda f: progress(share(f)),
         )
         return {stack: series[program.name] for stack, program in programs.items() if program.name in series}
 
     design = Design(dimensions, target.size_alignment, workload)
     series = timed([*wanted, *checks], lambda f: 0.95 * f)
-    stacks, unseen = ([net for net in nets if net in series] for nets in (wanted, checks))
+    fitting = _within([net for net in wanted if net in series], series)
+    stacks, unseen = ([net for net in nets if net in fitting] for nets in (wanted, checks))
     level_s = next(iter(series.values())).reference_s
     entries = fit_pieces(_seconds(series, stacks, level_s), design)
     more = _bent(entries, dimensions, target.size_alignment)
@@ -268,7 +274,11 @@ def measure_table(
         dimensions=dimensions,
         entries=entries,
         seconds=time.monotonic() - start,
-        how={**runtime.describe(), "too_large": [net for net in (*wanted, *checks) if net not in series]},
+        how={
+            **runtime.describe(),
+            "measured": [_measured_row(workload, series, more)],
+            "too_large": [network_row(net, workload) for net in (*wanted, *checks, *more) if net not in series],
+        },
         alignment=target.size_alignment,
     )
     if not unseen:
@@ -282,6 +292,15 @@ def _seconds(series: Mapping[Stack, Series], stacks: Sequence[Stack], level_s: f
     ratios = [series[stack].median_s / series[stack].reference_s for stack in stacks]
     errors = [series[stack].error for stack in stacks]
     return Timed(stacks=stacks, seconds=np.array(ratios) * level_s, errors=np.array(errors))
+
+
+def _measured_row(workload: Workload, series: Collection[Stack], more: Sequence[Stack]) -> dict[str, Any]:
+    """How many networks a workload's table was measured on, and which FFN sizes were added where the curve bends."""
+    return {
+        **workload.to_json(),
+        "networks": len(series),
+        "ffn_units_at_bends": [stack[0].ffn_units for stack in more if stack in series],
+    }
 
 
 def _bent(entries: Mapping[CostKey, float], dims: Dimensions, alignment: int) -> list[Stack]:

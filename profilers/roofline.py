@@ -1,8 +1,10 @@
 """Time from datasheet facts: the larger of arithmetic over peak rate and traffic over bandwidth, piece by piece.
 
 Williams, Waterman, Patterson, "Roofline: an insightful visual performance model", CACM 52(4), 2009. A lower bound on
-a perfect device, not a measurement; every number made here says `roofline`.
+a perfect device, not a measurement; every number made here says `roofline`. Of a call of several lengths it is the mean.
 """
+
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,10 @@ def _seconds(target: Target, workload: Workload, operations: float, values: floa
 
 def attention_seconds(target: Target, workload: Workload, dims: Dimensions, heads: int) -> float:
     """Four projections, scores and their product with the values; 0 heads cost nothing."""
+    return fmean(_attention_seconds(target, one, dims, heads) for one in workload.each)
+
+
+def _attention_seconds(target: Target, workload: Workload, dims: Dimensions, heads: int) -> float:
     if heads == 0:
         return 0.0
     rows, width = workload.batch * workload.tokens, heads * dims.head_size
@@ -32,6 +38,10 @@ def attention_seconds(target: Target, workload: Workload, dims: Dimensions, head
 
 def ffn_seconds(target: Target, workload: Workload, dims: Dimensions, units: int) -> float:
     """Two matrix products; units fill whole multiples of the device's alignment; 0 units cost nothing."""
+    return fmean(_ffn_seconds(target, one, dims, units) for one in workload.each)
+
+
+def _ffn_seconds(target: Target, workload: Workload, dims: Dimensions, units: int) -> float:
     if units == 0:
         return 0.0
     rows = workload.batch * workload.tokens
@@ -43,8 +53,8 @@ def ffn_seconds(target: Target, workload: Workload, dims: Dimensions, units: int
 
 def base_seconds(target: Target, workload: Workload, dims: Dimensions) -> float:
     """Call overhead, embeddings and the read-out."""
-    rows = workload.batch * workload.tokens
-    return target.call_overhead_s + _seconds(target, workload, 0, 8 * rows * dims.hidden_size)
+    values = [8 * one.batch * one.tokens * dims.hidden_size for one in workload.each]
+    return target.call_overhead_s + fmean(_seconds(target, workload, 0, some) for some in values)
 
 
 def stack_seconds(target: Target, workload: Workload, dims: Dimensions, stack: Stack) -> float:
@@ -57,6 +67,10 @@ def stack_seconds(target: Target, workload: Workload, dims: Dimensions, stack: S
 
 def operations(workload: Workload, dims: Dimensions, stack: Stack) -> float:
     """Floating-point operations of a network's encoder layers: what the control of a cost table is fitted on."""
+    return fmean(_operations(one, dims, stack) for one in workload.each)
+
+
+def _operations(workload: Workload, dims: Dimensions, stack: Stack) -> float:
     rows = workload.batch * workload.tokens
     total = 0.0
     for sizes in stack:

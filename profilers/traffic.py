@@ -1,6 +1,7 @@
 """What a device is really asked: how long the texts are, and what that makes of a batch that is padded to its longest."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +24,19 @@ class Traffic:
 
     @classmethod
     def of(cls, lengths: Iterable[int]) -> "Traffic":
-        """From the length of every request, in tokens."""
-        tokens, counts = np.unique(np.fromiter(lengths, dtype=np.int64), return_counts=True)
-        return cls.counted(tokens.tolist(), counts.tolist())
+        """From the length of every request, in tokens. InputError for none, and for lengths below 1."""
+        counts = Counter(lengths)
+        return cls.counted(list(counts), list(counts.values()))
 
     @classmethod
     def counted(cls, tokens: Sequence[int], counts: Sequence[float]) -> "Traffic":
         """From lengths and how often each is asked. InputError for none, for lengths below 1 and for counts below 0."""
-        asked = {int(length): float(count) for length, count in zip(tokens, counts, strict=True) if count}
+        asked = {length: float(count) for length, count in zip(tokens, counts, strict=True) if count}
         if not asked:
-            raise InputError("the traffic holds no request")
-        if min(asked) < 1 or not all(np.isfinite(count) and count > 0 for count in asked.values()):
-            raise InputError("traffic is lengths of at least 1 token and how often each is asked, above 0")
+            raise InputError("the traffic holds no request\ngive lengths in tokens, or counts by length above 0")
         total = sum(asked.values())
+        if min(asked) < 1 or not np.isfinite(total) or min(asked.values()) < 0:
+            raise InputError("traffic is lengths of at least 1 token and how often each is asked, above 0")
         return cls(tokens=tuple(sorted(asked)), shares=tuple(asked[length] / total for length in sorted(asked)))
 
     @classmethod
@@ -47,7 +48,7 @@ class Traffic:
             raise InputError(
                 f"no traffic file at {path}\ngive --traffic a JSON file of lengths, or the word data"
             ) from None
-        except (ValueError, TypeError) as error:
+        except (ValueError, OverflowError) as error:
             raise InputError(
                 f'{path.name} is no traffic ({error})\nit is a list of lengths, or counts by length: {{"32": 100}}'
             ) from None
@@ -55,9 +56,9 @@ class Traffic:
     @classmethod
     def _parsed(cls, data: Any) -> "Traffic":
         if isinstance(data, dict):
-            return cls.counted([int(length) for length in data], list(data.values()))
+            return cls.counted([_length(text) for text in data], [_count(value) for value in data.values()])
         if isinstance(data, list):
-            return cls.of(data)
+            return cls.of(_tokens(value) for value in data)
         raise ValueError(f"got {type(data).__name__}")
 
     def padded(self, batch: int) -> "Traffic":
@@ -78,24 +79,26 @@ class Traffic:
         """Tokens a request, on average."""
         return float(np.dot(self.tokens, self.shares))
 
-    def knots(self, count: int = 4, alignment: int = 4) -> list[int]:
-        """Lengths to profile: about `count`, from the shortest to the longest, with equal shares of all tokens between them.
 
-        So they lie close where the work is. Multiples of `alignment` in between: a latency is read between knots, never beyond
-        them.
-        """
-        low, high = self.tokens[0], self.tokens[-1]
-        work = np.cumsum(np.array(self.tokens) * self.shares)
-        parts = np.searchsorted(work, work[-1] * np.arange(1, count - 1) / (count - 1))
-        inner = {round(self.tokens[part] / alignment) * alignment for part in parts}
-        return sorted({low, high} | {length for length in inner if low < length < high})
+def _tokens(value: Any) -> int:
+    """A length out of JSON, where true is a number too for Python and 1.5 no length."""
+    if type(value) is not int:
+        raise ValueError(f"{json.dumps(value)} is no whole number of tokens")
+    return value
 
-    def weights(self, knots: Sequence[int]) -> Floats:
-        """How much of the expected latency is that of each knot: float64 [knots], their sum is 1.
 
-        Exact for a latency that is a straight line between knots.
-        """
-        return np.asarray(self.shares) @ between(knots, self.tokens)
+def _length(text: str) -> int:
+    """A length that is the key of a JSON object."""
+    if not text.removeprefix("-").isdecimal():
+        raise ValueError(f"{json.dumps(text)} is no whole number of tokens")
+    return int(text)
+
+
+def _count(value: Any) -> float:
+    """How often, out of JSON; fractions are shares."""
+    if type(value) not in {int, float}:
+        raise ValueError(f"{json.dumps(value)} is no count")
+    return float(value)
 
 
 def between(knots: Sequence[int], lengths: Sequence[int]) -> Floats:

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from profilers.cost_table import CostKey, CostTable, Source, TableError
+from profilers.cost_table import CostKey, CostTable, Source, TableError, network_row
 from profilers.interleave import Plan, Recorder, interleave
 from profilers.profile import control_seconds, reference_program
 from profilers.program import Dimensions, Workbench
-from profilers.runtimes import Runtime
+from profilers.runtimes import OutOfMemoryError, Runtime
 from profilers.sizes import LayerSizes, Stack, random_stack
 from profilers.workload import Workload
 from targets import Fingerprint, Target
@@ -30,6 +30,7 @@ _RIDGES = np.logspace(6, -6, 25)
 SAMPLE_ROUNDS, CHECK_ROUNDS = 6, 4
 """Blocks of each network at least, twice as many on several threads: ten samples carry the whole table."""
 
+_MIN_CHECKS = 2
 _DESIGN_RIDGE = 1e-3
 _POOL = 200
 
@@ -247,9 +248,7 @@ def _check_row(
     stack: Stack, workload: Workload, measured_s: float, predicted_s: float, scaled_s: float
 ) -> dict[str, Any]:
     return {
-        **workload.to_json(),
-        "heads": [sizes.heads for sizes in stack],
-        "ffn_units": [sizes.ffn_units for sizes in stack],
+        **network_row(stack, workload),
         "measured_s": float(measured_s),
         "predicted_s": float(predicted_s),
         "scaled_s": float(scaled_s),
@@ -270,10 +269,23 @@ def _with_error(
     figures = zip(checks.stacks, checks.seconds, predicted_s, scaled_s, strict=True)
     rows = tuple(_check_row(stack, workload, *seconds) for stack, *seconds in figures)
     error = TransferError.of(predicted_s, scaled_s, checks.seconds, samples=len(samples.stacks))
-    came_from = {"target": base.target, "device": base.fingerprint.device_name, "workload": base_workload.to_json()}
+    came_from = {
+        "target": base.target, "source": base.source, "device": base.fingerprint.device_name,
+        "workload": base_workload.to_json(),
+    }  # fmt: skip
     how = {**table.how, "transfers": [{"from": came_from, "to": workload.to_json(), **asdict(error)}]}
     errors = {workload: TableError.of(predicted_s, checks.seconds, control_s)}
     return replace(table, errors=errors, checks=rows, how=how), error
+
+
+def _check_enough(samples: _Timed, checks: _Timed, target: Target, workload: Workload) -> None:
+    """OutOfMemoryError where too few networks fitted into the device's memory to carry a table over, or to judge it."""
+    if len(samples.stacks) < MIN_SAMPLES or len(checks.stacks) < _MIN_CHECKS:
+        raise OutOfMemoryError(
+            f"{target.name}'s memory holds too few networks at {workload} to carry a table over: "
+            f"{len(samples.stacks)} samples and {len(checks.stacks)} to check, needed are {MIN_SAMPLES} and {_MIN_CHECKS}\n"
+            "ask for less: --batch, --seq-len"
+        )
 
 
 def measure_transfer(
@@ -314,12 +326,15 @@ def measure_transfer(
         seed=seed,
         rounds=rounds,
         recorder=recorder,
+        skip_too_large=True,
         progress=progress,
     )
     seconds = {stack: series[program.name].median_s for stack, program in programs.items() if program.name in series}
     samples, unseen = (_Timed.of(stacks, seconds) for stacks in (chosen, checks))
+    _check_enough(samples, unseen, target, workload)
     table = transfer(base, base_workload, samples.stacks, samples.seconds, target, fingerprint, workload)
     source: Source = "null" if runtime.source == "null" else table.source
-    how = {**runtime.describe(), "too_large": [stack for stack in programs if stack not in seconds]}
+    too_large = [network_row(stack, workload) for stack in programs if stack not in seconds]
+    how = {**runtime.describe(), "too_large": too_large}
     table = replace(table, source=source, seconds=time.monotonic() - start, how=how)
     return _with_error(table, base, base_workload, samples, unseen, workload)

@@ -1,6 +1,7 @@
 """What the device is asked: how many sequences of how many tokens at once, on how many threads, in which runtime."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 OPSETS = range(17, 24)
@@ -31,10 +32,20 @@ class Workload:
         opset = "" if self.opset == DEFAULT_OPSET else f", opset {self.opset}"
         return f"batch {self.batch}, {tokens}, {threads}, {self.precision}, {self.runtime}{opset}"
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `Workload(**data)` inverts it where nothing is replayed.
+    @property
+    def each(self) -> tuple["Workload", ...]:
+        """The same asked at one length: of a call of several lengths one for each."""
+        if not self.lengths:
+            return (self,)
+        return tuple(replace(self, tokens=tokens, lengths=()) for tokens in self.lengths)
 
-        Lengths and opset are left out where they are as ever.
-        """
-        usual = {"lengths": (), "opset": DEFAULT_OPSET}
-        return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Workload":
+        """Inverse of `to_json`; TypeError where the data have other names."""
+        return cls(**{**data, "lengths": tuple(data.get("lengths", ()))})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; lengths and opset are left out where they are as ever."""
+        usual = {"lengths": [], "opset": DEFAULT_OPSET}
+        values = {**asdict(self), "lengths": list(self.lengths)}
+        return {name: value for name, value in values.items() if name not in usual or value != usual[name]}

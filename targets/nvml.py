@@ -89,7 +89,9 @@ def open_nvml() -> Nvml:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        raise TargetError(f"no NVIDIA driver answers here ({error})") from None
+        updated = error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH
+        advice = "\nthe driver was updated under the running system: restart the machine" if updated else ""
+        raise TargetError(f"no NVIDIA driver answers here ({error}){advice}") from None
     return _DriverNvml(pynvml)
 
 

@@ -173,6 +173,8 @@ def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
         f"* best: {out / best['artifact']['path']}\nreport: {out / 'report.html'}   data: {out / 'front.json'}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+    for note in front["notes"]:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("profile")
@@ -196,6 +198,7 @@ def profile_command(
         Path | None, typer.Option("--from", help="table of another device or workload to carry over to this one")
     ] = None,
     samples: Annotated[int | None, typer.Option(help="networks to measure for --from (10 if left out)")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the table as one JSON object on stdout, too")] = False,
 ) -> None:
     """Measure a cost table here, or carry one over from a few networks, and publish its error.
 
@@ -210,31 +213,62 @@ def profile_command(
         lengths=quantities.whole_numbers(seq_len, "--seq-len"), threads=quantities.whole_numbers(threads, "--threads"),
         precisions=_split(precision), runtime=runtime, opset=opset, check_nets=check_nets, seed=seed, base=base, samples=samples,
     )  # fmt: skip
-    if not output.absolute().parent.is_dir():
-        raise InputError(f"no folder {output.parent} to write the table to\nmake it, or choose another file with -o")
+    _check_output(output)
     console = Console(stderr=True)
     with ConsoleMonitor(console) as monitor:
         found = profile(options, monitor)
     table = found.table
     table.write(output)
     lines = [_error_line(part) for part in found.parts]
+    modelled = {row["from"]["source"] for row in table.how.get("transfers", ())} & {"null", "roofline"}
+    times = f", whose times are modelled ({', '.join(modelled)})," if modelled else ""
     lines += [
-        f"{workload}: carried over from {base} by {transfer.samples} networks: off by {transfer.rmse:.1%} "
+        f"{workload}: carried over from {base}{times} by {transfer.samples} networks: off by {transfer.rmse:.1%} "
         f"(root mean square), {base} times one constant by {transfer.scaled_rmse:.1%}"
         for workload, transfer in found.transfers.items()
     ]
+    lines += [f"warning: {warning}" for warning in _warnings(table)]
     lines.append(f"{output}: {len(table.entries)} entries in {table.seconds:.0f} s")
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps(table.to_json()))  # noqa: T201  this is the answer
+
+
+def _check_output(path: Path) -> None:
+    """InputError where the table could not be written: better now than after minutes of measuring."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder\ngive -o a file to write the table to")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"no folder {path.parent} to write the table to\nmake it, or choose another file with -o")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise InputError(f"{path} cannot be written\nchoose another file with -o")
 
 
 def _error_line(part: Any) -> str:
     """How long the table of one workload took, and how far off it is."""
     ((workload, error),) = part.errors.items()
+    measured = "".join(
+        f" from {row['networks']} networks, {part.at_bends} sizes placed where the curve bends,"
+        for row in part.how.get("measured", ())
+    )
     return (
-        f"{workload}: {len(part.entries)} entries in {part.seconds:.0f} s; on {error.check_nets} unseen networks off by "
+        f"{workload}: {len(part.entries)} entries{measured} in {part.seconds:.0f} s; on {error.check_nets} unseen networks off by "
         f"{error.mape:.1%} on average, {error.p95:.1%} at p95, {error.max:.1%} at most, rank correlation "
         f"{error.spearman:.3f} (linear fit on operations: {error.control_mape:.1%})"
     )
+
+
+def _warnings(table: Any) -> list[str]:
+    """What there is to know before a table is used."""
+    from compiler.pipeline.costs import too_noisy
+
+    found = list(table.how.get("warnings", ()))
+    if too_large := table.how.get("too_large"):
+        count = f"{len(too_large)} network{'' if len(too_large) == 1 else 's'}"
+        found.append(f"{count} did not fit into the device's memory; the table says which")
+    if noisy := too_noisy(table):
+        found.append(f"{noisy}: runs refuse it\nprofile again when the machine is quiet")
+    return found
 
 
 @app.command("targets")

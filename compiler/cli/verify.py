@@ -32,6 +32,8 @@ def verify_command(
         console.print(checks_table(found))
         if found["timings"]:
             console.print(timings_table(found))
+        for note in found["notes"]:
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
     check_passed(found)
 
 
@@ -47,12 +49,13 @@ def checks_table(found: "Verification") -> Table:
 
 
 def timings_table(found: "Verification") -> Table:
-    """One row a network: what it takes now, and the speed-up now and then."""
-    table = Table("net", "p50", "p90", "p99", "speed-up", "as compiled")
+    """One row a network: what it takes now, the speed-up now and then, and how near it is to what the device can do."""
+    table = Table("net", "p50", "p90", "p99", "speed-up", "as compiled", "of peak")
     for timing in found["timings"]:
         milliseconds = [f"{timing['latency_ms'][name]:.3g} ms" for name in ("p50", "p90", "p99")]
         then = "-" if timing["was"] is None else f"{timing['was']:.2f}x"
-        table.add_row(escape(timing["net"]), *milliseconds, _now(timing), then)
+        share = "-" if timing["roofline_share"] is None else f"{timing['roofline_share']:.0%}"
+        table.add_row(escape(timing["net"]), *milliseconds, _now(timing), then, share)
     return table
 
 

@@ -22,21 +22,27 @@ OBJECTIVES = ("latency", "params", "memory", "energy", "throughput")
 class BatchModel:
     """Sequences a second at the batch that gives most of them, no call lasting longer than `ceiling_s`.
 
-    The smallest batch is always allowed: what is too slow at that is for the latency's own budget to say.
+    The smallest batch is always allowed: what is too slow at that is for the latency's own budget to say. `calls` are the
+    latencies that the ceiling is for, where they are not the `batches`' own: the tail of traffic, say.
     """
 
     batches: Mapping[int, CostModel]
+    calls: Mapping[int, CostModel] | None = None
     ceiling_s: float | None = None
 
     def best(self, counts: Counts) -> tuple[NDArray[np.int64], Floats]:
         """The batch [N] and the sequences a second [N] of N shapes."""
         sizes = np.array(sorted(self.batches))
-        seconds = np.array([self.batches[int(size)].latency_s(counts) for size in sizes])
-        rates = sizes[:, None] / seconds
+        rates = sizes[:, None] / self._seconds(self.batches, sizes, counts)
         if self.ceiling_s is not None:
-            rates[1:][seconds[1:] > self.ceiling_s] = 0.0
+            calls_s = self._seconds(self.calls or self.batches, sizes, counts)
+            rates[1:][calls_s[1:] > self.ceiling_s] = 0.0
         chosen = rates.argmax(axis=0)
         return sizes[chosen], rates[chosen, np.arange(rates.shape[1])]
+
+    @staticmethod
+    def _seconds(models: Mapping[int, CostModel], sizes: NDArray[np.int64], counts: Counts) -> Floats:
+        return np.array([models[int(size)].latency_s(counts) for size in sizes])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

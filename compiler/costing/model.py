@@ -49,24 +49,22 @@ class CostModel:
 
     @classmethod
     def of(cls, table: CostTable, workload: Workload) -> "CostModel":
-        """Read the curves off a table."""
-        return cls.mixed(table, {workload: 1.0})
+        """Read the curves off a table: of traffic that it was not measured under, the weighted sum over lengths that it has.
 
-    @classmethod
-    def mixed(cls, table: CostTable, weights: Mapping[Workload, float]) -> "CostModel":
-        """The weighted sum over workloads: costs are sums of pieces, so an expected latency is one too."""
-        dims = table.dimensions
+        MissingCostError where it lacks what is asked.
+        """
+        dims, weights = table.dimensions, table.weights(workload)
         parts = [
             (
                 weight,
-                table.lookup(CostKey("base", 0, workload)).value,
-                table.lookup(CostKey("mask", 0, workload)).value,
-                table.curve("attention", dims.heads, workload),
-                table.curve("ffn", dims.ffn_units, workload),
-                table.workspace("attention_workspace", workload),
-                table.workspace("ffn_workspace", workload),
+                table.lookup(CostKey("base", 0, read)).value,
+                table.lookup(CostKey("mask", 0, read)).value,
+                table.curve("attention", dims.heads, read),
+                table.curve("ffn", dims.ffn_units, read),
+                table.workspace("attention_workspace", read),
+                table.workspace("ffn_workspace", read),
             )
-            for workload, weight in weights.items()
+            for read, weight in weights.items()
         ]
         base, mask, attention, ffn, head, unit = (sum(part[0] * part[i] for part in parts) for i in range(1, 7))
         return cls(
@@ -94,7 +92,13 @@ class CostModel:
         return np.asarray(sum(parts))
 
     def estimate(self, shape: Shape) -> Estimate:
-        """Predicted seconds of one shape, with their source: that of the least certain part."""
+        """Predicted seconds of one shape, with their source: that of the least certain part.
+
+        What is read between lengths is interpolated.
+        """
         parts = [(weight, self.table.predict(shape, workload)) for workload, weight in self.weights.items()]
-        sources = sorted({estimate.source for _, estimate in parts}, key=lambda source: source == "measured")
-        return Estimate(value=sum(weight * estimate.value for weight, estimate in parts), source=sources[0])
+        sources = {estimate.source for _, estimate in parts}
+        if len(self.weights) > 1 and sources == {"measured"}:
+            sources = {"interpolated"}
+        source = min(sources, key=lambda source: source == "measured")
+        return Estimate(value=sum(weight * estimate.value for weight, estimate in parts), source=source)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -68,10 +68,11 @@ class BenchOptions:
 
 
 class Named(NamedTuple):
-    """A file and its name in the benchmark: the id that its run gave it, or the file's own."""
+    """A file and its name in the benchmark: the id that its run gave it, or the file's own. A run tells its precision."""
 
     name: str
     path: Path
+    precision: str | None = None
 
 
 class Asked(NamedTuple):
@@ -85,8 +86,8 @@ class Asked(NamedTuple):
 def bench(options: BenchOptions, monitor: Monitor) -> Benchmark:
     """Time all files. InputError where one cannot be read or run, TargetError where the target cannot be measured."""
     found, asked = find_files(options.paths, options.baseline)
-    files = [read_onnx_file(path, name) for name, path in found]
     target = _target(options)
+    files = [_read(file, target, options.runtime) for file in found]
     workload = agree(options, files, asked, target.precision)
     runtime = make_runtime(options.runtime, target)
     monitor.stage("count operations")
@@ -124,6 +125,13 @@ def bench(options: BenchOptions, monitor: Monitor) -> Benchmark:
     }
 
 
+def _read(named: Named, target: Target, runtime: str) -> OnnxFile:
+    """A file at the precision it runs in: its run's, else its own, else what TensorRT is asked to make of float weights."""
+    file = read_onnx_file(named.path, named.name)
+    built = target.precision if runtime == "tensorrt" and file.precision == "fp32" else file.precision
+    return replace(file, precision=named.precision or built)
+
+
 def _target(options: BenchOptions) -> Target:
     target = Target.parse(options.target).with_runtime(options.runtime)
     presence = present(target)
@@ -146,7 +154,7 @@ def find_files(paths: Sequence[Path], baseline: Path | None) -> tuple[list[Named
     for file in (*found, *([Named(baseline.name, baseline)] if baseline else [])):
         unique.setdefault(file.path.resolve(), file)
     names = [file.name for file in unique.values()]
-    named = [f if names.count(f.name) == 1 else Named(f.path.as_posix(), f.path) for f in unique.values()]
+    named = [f if names.count(f.name) == 1 else f._replace(name=f.path.as_posix()) for f in unique.values()]
     first = (baseline or found[0].path).resolve()
     return sorted(named, key=lambda file: file.path.resolve() != first), asked[0] if asked else Asked()
 
@@ -155,7 +163,7 @@ def _read_run(folder: Path) -> tuple[list[Named], Asked]:
     try:
         front = json.loads((folder / "front.json").read_text(encoding="utf-8"))
         nets = (front["dense"], *front["candidates"])
-        files = [Named(str(net["id"]), folder / net["artifact"]["path"]) for net in nets]
+        files = [Named(str(net["id"]), folder / net["artifact"]["path"], str(net["precision"])) for net in nets]
         return files, Asked(*(int(front["workload"][name]) for name in Asked._fields))
     except OSError as error:
         raise InputError(
@@ -261,6 +269,7 @@ def _result(
         "name": file.name,
         "sha256": sha256_of(file.path),
         "bytes": file.size_bytes,
+        "precision": file.precision,
         "latency_ms": percentiles_ms(pooled),
         "samples": len(pooled.samples_s),
         "blocks": len(series.blocks),
@@ -272,7 +281,7 @@ def _result(
         "memory_bytes": taken.memory_bytes,
         "energy_j": taken.energy_j,
         "operations": cast("OperationsInfo", operations.to_json()),
-        "roofline_share": peak.seconds(operations.count, operations.weight_bytes) / median_s,
+        "roofline_share": peak.seconds(operations.count, operations.weight_bytes, file.precision) / median_s,
     }
 
 

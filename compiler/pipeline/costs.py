@@ -3,12 +3,13 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import groupby, product
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 
-from compiler.costing import CostModel, parameter_counts
+from compiler.costing import BatchModel, CostModel, parameter_counts
 from compiler.export.workbench import ModelWorkbench
 from compiler.families import Architecture
 from compiler.pipeline.demand import Demand
@@ -18,6 +19,7 @@ from compiler.store import Store, key_of
 from profilers import (
     CostTable,
     MissingCostError,
+    OutOfMemoryError,
     Plan,
     Recorder,
     Runtime,
@@ -69,34 +71,40 @@ class Device:
 
     @property
     def workloads(self) -> tuple[Workload, ...]:
-        """What the table must answer for: fp32 and every precision searched, at every length and batch."""
-        lengths = self.demand.knots if self.demand else (self.workload.tokens,)
+        """What the table must answer for: fp32 and every precision searched, as files are served and in every batch."""
         precisions = dict.fromkeys(("fp32", *self.precisions))
-        batches = sorted({self.workload.batch, *self.batches})
-        return tuple(
-            replace(self.workload, precision=p, tokens=t, batch=b) for p, b, t in product(precisions, batches, lengths)
-        )
+        asked = [self.served, *(way for batch in self.batches for way in (self.called(batch), self.in_batches(batch)))]
+        return tuple(replace(way, precision=p) for p, way in product(precisions, dict.fromkeys(asked)))
 
     @property
     def served(self) -> Workload:
-        """How the finished files are asked: the workload, or the traffic replayed."""
-        return replace(self.workload, lengths=self.demand.replayed) if self.demand else self.workload
+        """How the finished files are asked: the workload, or what stands for the traffic."""
+        return self.called(self.workload.batch)
+
+    def called(self, batch: int) -> Workload:
+        """The same in batches of another size."""
+        return replace(self.workload, batch=batch, lengths=self.demand.lengths(batch) if self.demand else ())
+
+    def in_batches(self, batch: int) -> Workload:
+        """How the finished files are asked for sequences a second."""
+        return replace(self.workload, batch=batch, lengths=self.demand.expected(batch) if self.demand else ())
 
     def costs(self, table: CostTable) -> dict[str, CostModel]:
-        """The latency to search on, by precision: that of the workload, or what the traffic makes of it."""
-        asked = [workload for workload in self.workloads if workload.batch == self.workload.batch]
-        if self.demand is None:
-            return {w.precision: CostModel.of(table, w) for w in asked}
-        return {
-            precision: CostModel.mixed(
-                table, {w: share for w, share in zip(of_it, self.demand.weights, strict=True) if share}
-            )
-            for precision, of_it in groupby(asked, key=lambda w: w.precision)
-        }
+        """The latency to search on, by precision."""
+        precisions = dict.fromkeys(w.precision for w in self.workloads)
+        return {p: CostModel.of(table, replace(self.served, precision=p)) for p in precisions}
 
-    def costs_by_batch(self, table: CostTable, precision: str) -> dict[int, CostModel]:
-        """The latency at every batch that was profiled."""
-        return {w.batch: CostModel.of(table, w) for w in self.workloads if w.precision == precision}
+    def batch_model(self, table: CostTable, precision: str, ceiling_s: float | None) -> BatchModel:
+        """Sequences a second by batch; of batches at which the device's memory holds the whole model.
+
+        Under traffic a batch is padded to its longest. The ceiling is held against the percentile that the run asked for.
+        """
+
+        def models(ask: Callable[[int], Workload]) -> dict[int, CostModel]:
+            asked = {b: replace(ask(b), precision=precision) for b in sorted({self.workload.batch, *self.batches})}
+            return {b: CostModel.of(table, w) for b, w in asked.items() if table.holds(table.dimensions.dense, w)}
+
+        return BatchModel(batches=models(self.in_batches), calls=models(self.called), ceiling_s=ceiling_s)
 
 
 class StoreRecorder:
@@ -113,6 +121,21 @@ class StoreRecorder:
     def put(self, name: str, samples_s: list[list[float]]) -> None:
         """Record samples."""
         self.store.put("blocks", key_of([self.about, name]), samples_s)
+
+
+class BlockRecorder:
+    """Keeps blocks of samples while the process lives: what is measured again goes on from them."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[str, list[list[float]]] = {}
+
+    def get(self, name: str) -> list[list[float]] | None:
+        """Samples recorded under this name."""
+        return self.blocks.get(name)
+
+    def put(self, name: str, samples_s: list[list[float]]) -> None:
+        """Record samples."""
+        self.blocks[name] = samples_s
 
 
 def _start(options: Options, target: Target) -> Runtime:
@@ -257,6 +280,30 @@ def measure_here(
     )
 
 
+def measure_steadily(
+    device: Device,
+    workload: Workload,
+    bench: ModelWorkbench,
+    *,
+    seed: int,
+    check_nets: int = CHECK_NETS,
+    recorder: Recorder,
+    progress: Callable[[float], None],
+) -> CostTable:
+    """As `measure_here`; what is too far off is measured again, in more blocks beside those there are.
+
+    A moment's load is no reason to refuse a table.
+    """
+    measure = partial(
+        measure_here, device, workload, bench, seed=seed, check_nets=check_nets, recorder=recorder, progress=progress
+    )
+    first = measure()
+    if not too_noisy(first):
+        return first
+    second = measure(plan=Plan(min_rounds=3), check_rounds=4)
+    return replace(second, seconds=first.seconds + second.seconds)
+
+
 def _measured(
     device: Device,
     workload: Workload,
@@ -265,22 +312,15 @@ def _measured(
     seed: int,
     progress: Callable[[float], None],
 ) -> CostTable:
-    """The table of one workload, from the store where it was measured before.
-
-    What is too far off is measured again, in more blocks beside those there are: a moment's load is no reason to refuse.
-    """
+    """The table of one workload, from the store where it was measured before."""
     about = about_samples(device, workload, bench, seed)
     key = key_of([SCHEMA, about])
     stored = store.get("table", key)
     if stored is not None:
         return CostTable.from_json(stored)
-    recorder = StoreRecorder(store, about)
-    table = measure_here(device, workload, bench, seed=seed, recorder=recorder, progress=progress)
-    if too_noisy(table):
-        table = measure_here(
-            device, workload, bench, seed=seed, recorder=recorder, progress=progress,
-            plan=Plan(min_rounds=3), check_rounds=4,
-        )  # fmt: skip
+    table = measure_steadily(
+        device, workload, bench, seed=seed, recorder=StoreRecorder(store, about), progress=progress
+    )
     store.put("table", key, table.to_json())
     return table
 
@@ -318,16 +358,28 @@ def _fitting(
     try:
         for workload in asked:
             table.check_fits(bench.dimensions, workload)
-            CostModel.of(table, workload)
+            if table.holds(table.dimensions.dense, workload):
+                CostModel.of(table, workload)
     except MissingCostError as error:
         raise InputError(f"{name} is not complete: {error}\nprofile again: compile profile") from None
-    return table.under(asked), wanted
+    return table.under([read for workload in asked for read in table.weights(workload)]), wanted
 
 
 def _shipped(table: CostTable, name: str) -> CostTable:
     """The table with a note of where it is from, for the run."""
     note = f"costs are from {name}, a table that ships with paretoc: {table.source} on {table.fingerprint.device_name}"
     return replace(table, how={**table.how, "warnings": [*table.how.get("warnings", ()), note]})
+
+
+def _check_held(table: CostTable, device: Device, workload: Workload) -> None:
+    """OutOfMemoryError where the device's memory does not hold the whole model: it is the baseline of every ratio."""
+    for asked in device.workloads:
+        at = replace(asked, runtime=workload.runtime)
+        if at.batch == workload.batch and not table.holds(table.dimensions.dense, at):
+            raise OutOfMemoryError(
+                f"the whole model does not fit into the memory of {device.target.name} at {at}\n"
+                "ask for less: --batch, --seq-len"
+            )
 
 
 def _made_for(name: str, table: CostTable) -> str:
@@ -367,15 +419,22 @@ def find_table(
         table, workload = _all_measured(device, bench, store, options.seed, progress), device.workload
     else:
         table, workload = _elsewhere(options, device, bench)
-    noisy = too_noisy(table)
-    if noisy and not (options.accept_noisy_table or options.demo):
-        raise TargetError(
-            f"{noisy}: is the machine busy?\n"
-            "run again with --fresh when it is quiet, or go on with --accept-noisy-table"
-        )
-    if noisy:
-        table = replace(table, how={**table.how, "warnings": [*table.how.get("warnings", ()), f"{noisy}; accepted"]})
+    _check_held(table, device, workload)
+    doubt = too_noisy(table) or _unproven(table)
+    if doubt and not (options.accept_noisy_table or options.demo):
+        again = "run again with --fresh" if options.table is None else "profile again"
+        raise TargetError(f"{doubt}\n{again} when the machine is quiet, or go on with --accept-noisy-table")
+    if doubt:
+        table = replace(table, how={**table.how, "warnings": [*table.how.get("warnings", ()), f"{doubt}; accepted"]})
     return table, workload
+
+
+def _unproven(table: CostTable) -> str:
+    """The first workload for which a table of measurements publishes no error, in words; empty where it has all."""
+    if table.source not in {"measured", "transferred"}:
+        return ""
+    missing = [workload for workload in table.workloads() if workload not in table.errors]
+    return f"the cost table publishes no error for {missing[0]}" if missing else ""
 
 
 def too_noisy(table: CostTable) -> str:

@@ -16,26 +16,23 @@ _SAMPLED = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """Traffic as a run uses it: lengths to profile, how much each weighs, and lengths to replay on finished files.
+    """Traffic as a run uses it: what stands for it, in profiles and on finished files alike.
 
     Of p50 the objective is the expected latency; of p90 and p99 that of the length which so many requests do not exceed.
     """
 
     traffic: Traffic
-    knots: tuple[int, ...]
-    weights: tuple[float, ...]
-    replayed: tuple[int, ...]
+    percentile: str
 
-    @classmethod
-    def of(cls, traffic: Traffic, batch: int, percentile: str) -> "Demand":
-        """What batches of this traffic, padded to their longest, ask of a device."""
-        padded = traffic.padded(batch)
-        if percentile != "p50":
-            tail = padded.quantile(float(percentile[1:]) / 100)
-            return cls(traffic=traffic, knots=(tail,), weights=(1.0,), replayed=(tail,))
-        knots = padded.knots()
-        weights = map(float, padded.weights(knots))
-        return cls(traffic=traffic, knots=tuple(knots), weights=tuple(weights), replayed=padded.replayed())
+    def lengths(self, batch: int) -> tuple[int, ...]:
+        """Lengths to ask in turn, of batches that are padded to their longest; of a tail the one it ends at."""
+        if self.percentile == "p50":
+            return self.expected(batch)
+        return (self.traffic.padded(batch).quantile(float(self.percentile[1:]) / 100),)
+
+    def expected(self, batch: int) -> tuple[int, ...]:
+        """Lengths of all requests: throughput is a mean whatever the percentile."""
+        return self.traffic.padded(batch).replayed()
 
 
 def _lengths(subject: Subject) -> Traffic:
@@ -54,4 +51,4 @@ def find_demand(options: Options, subject: Subject) -> Demand | None:
     limit = subject.checkpoint.architecture.max_tokens
     if traffic.tokens[-1] > limit:
         raise InputError(f"the traffic holds texts of {traffic.tokens[-1]} tokens, the model's limit is {limit}")
-    return Demand.of(traffic, options.batch, options.percentile)
+    return Demand(traffic=traffic, percentile=options.percentile)

@@ -98,7 +98,8 @@ def _roofline_share(winner: Winner, outcome: Outcome) -> float | None:
         return None
     counted = outcome.costs[winner.found.precision].latency.operations(Counts.of([winner.found.subnet.shape]))
     moved = winner.artifact.size_bytes - _stem_bytes(winner, outcome)
-    return outcome.peak.seconds(float(counted[0]), max(moved, 0.0)) / winner.series.pooled.median_s
+    least_s = outcome.peak.seconds(float(counted[0]), max(moved, 0.0), winner.found.precision)
+    return least_s / winner.series.pooled.median_s
 
 
 def _stem_bytes(winner: Winner, outcome: Outcome) -> float:
@@ -165,7 +166,7 @@ def _workload(device: Device) -> dict[str, Any]:
     traffic = None
     if device.demand is not None:
         of_it = device.demand.traffic
-        traffic = {"tokens": list(of_it.tokens), "shares": list(of_it.shares), "replayed": list(device.demand.replayed)}
+        traffic = {"tokens": list(of_it.tokens), "shares": list(of_it.shares), "replayed": list(device.served.lengths)}
     return {**device.workload.to_json(), "traffic": traffic}
 
 
@@ -205,7 +206,13 @@ def front_json(outcome: Outcome) -> dict[str, Any]:
         "search": o.search,
         "objectives": list(o.objectives),
         "seed": o.seed,
-        "table": {"source": table.source, "entries": len(table.entries), "seconds": table.seconds, "error": error},
+        "table": {
+            "source": table.source,
+            "entries": len(table.entries),
+            "at_bends": table.at_bends,
+            "seconds": table.seconds,
+            "error": error,
+        },
         "models": dict(outcome.model_errors),
         "peak": outcome.peak.to_json() if outcome.peak else None,
         "dense": candidate(outcome.dense, outcome),

@@ -13,6 +13,7 @@ from compiler.families import Checkpoint
 from compiler.families.checkpoint import config_text
 from compiler.pipeline.subject import as_arrays
 from compiler.store import Store, key_of
+from profilers.runtimes.onnx_session import package
 from profilers.workload import DEFAULT_OPSET
 from targets import STATIC
 
@@ -88,7 +89,5 @@ def _narrowed(checkpoint: Checkpoint, template: GraphTemplate, precision: str) -
 
 
 def _converter_version() -> str:
-    import onnxruntime
-
-    version: str = onnxruntime.__version__
+    version: str = package().__version__
     return version

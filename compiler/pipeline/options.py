@@ -109,11 +109,6 @@ class Options:
             raise InputError(f"--objectives names none; known: {', '.join(OBJECTIVES)}")
 
     def _check_combinations(self) -> None:
-        if "throughput" in self.objectives and self.traffic is not None:
-            raise InputError(
-                "throughput is that of one length so far: --traffic cannot be had with --objectives throughput\n"
-                "give --seq-len instead, or leave throughput out"
-            )
         if self.search == "exact" and self.space != "medium":
             raise InputError(
                 f"--search exact needs --space medium, got {self.space}\n"

@@ -10,7 +10,7 @@ from compiler.export import ModelWorkbench, is_compiled, load_model, read_origin
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
-from compiler.pipeline.costs import CHECK_NETS, Device, check_shapes, find_here, measure_here
+from compiler.pipeline.costs import CHECK_NETS, BlockRecorder, Device, check_shapes, find_here, measure_steadily
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
@@ -166,9 +166,10 @@ def profile(options: ProfileOptions, monitor: Monitor) -> Profile:
 
     for workload, device in devices.items():
         if base is None:
-            part = measure_here(
-                device, workload, bench, seed=options.seed, check_nets=options.check_nets, progress=progress
-            )
+            part = measure_steadily(
+                device, workload, bench, seed=options.seed, check_nets=options.check_nets, recorder=BlockRecorder(),
+                progress=progress,
+            )  # fmt: skip
         else:
             part, transfers[workload] = base.carried_over(options, device, workload, bench, progress)
         parts.append(part)

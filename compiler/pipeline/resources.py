@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from compiler.costing import BatchModel, CostModel, Costs
+from compiler.costing import CostModel, Costs
 from compiler.export import ModelWorkbench
 from compiler.export.files import inline
 from compiler.pipeline.costs import Device, check_shapes
@@ -53,7 +53,6 @@ class Resources:
         latency = device.costs(table)
         wanted, found = set(wanted), {}
         for i, (precision, model) in enumerate(latency.items()):
-            batches = device.costs_by_batch(table, precision) if "throughput" in wanted else None
 
             def share(f: float, done: int = i) -> None:
                 progress((done + f) / len(latency))
@@ -63,7 +62,7 @@ class Resources:
                 latency=model,
                 memory=self._memory(precision, share) if "memory" in wanted else None,
                 energy=self._energy(model, precision, share) if "energy" in wanted else None,
-                throughput=BatchModel(batches=batches, ceiling_s=ceiling_s) if batches else None,
+                throughput=device.batch_model(table, precision, ceiling_s) if "throughput" in wanted else None,
             )
         return found
 

@@ -262,4 +262,5 @@ class Compilation:
             notes.append("the null device has no clock: its times are a closed form, not measurements")
         if table.how.get("too_large"):
             notes.append(f"{len(table.how['too_large'])} networks of the profile did not fit into the device's memory")
-        return [*notes, *table.how.get("warnings", ())]
+        said = [*table.how.get("warnings", ()), *(device.runtime.describe()["warnings"] if device.runtime else ())]
+        return list(dict.fromkeys([*notes, *said]))

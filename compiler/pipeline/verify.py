@@ -1,8 +1,10 @@
 """`compile verify`: what a run says of its files, checked again, and measured again where its target is here."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -14,13 +16,15 @@ from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.resources import PROCESSES
 from compiler.report.card import read_base_card, write_cards
 from compiler.report.html import write_report
-from compiler.report.schema import CandidateInfo, Front, percentiles_ms, read_front, this_tool, write_front
+from compiler.report.schema import CandidateInfo, Front, PeakInfo, percentiles_ms, read_front, this_tool, write_front
 from compiler.report.verification import SCHEMA_VERSION, Check, Timing, Verification
 from compiler.spaces import Shape
 from profilers import LayerSizes, Plan, Runtime, Series, Workload, interleave, make_runtime
 from profilers.interval import median_interval
 from profilers.memory import measure_taken_bytes
 from profilers.onnx_file import OnnxFile, read_onnx_file
+from profilers.operation_count import count_operations
+from profilers.peak import Peak, measure_peak
 from targets import Target, present
 from targets.errors import ParetocError, VerificationError
 
@@ -41,22 +45,26 @@ def verify(folder: Path, *, timing: bool, monitor: Monitor) -> Verification:
         checks += _file_checks(folder, net)
         monitor.progress(done / len(nets))
     timings: list[Timing] = []
+    peak: Peak | None = None
+    notes: list[str] = []
     intact = {net["id"] for net in nets} - {check["net"] for check in checks if check["passed"] is False}
     why_not = _why_not(front, timing=timing, intact="dense" in intact)
     if why_not:
         checks.append({"net": "all", "what": "budget", "passed": None, "detail": why_not})
     else:
-        monitor.stage("time files")
         timed = [net for net in nets if net["id"] in intact and _is_timed(front, net)]
-        timings, budget = _measure(folder, front, timed, monitor)
-        checks += budget
-        _upgrade(folder, front, timings, budget)
+        found = _measure(folder, front, timed, monitor)
+        timings, peak, notes = found.timings, found.peak, found.warnings
+        checks += found.budget
+        _upgrade(folder, front, found)
     return {
         "schema": SCHEMA_VERSION,
         "tool": this_tool(),
         "passed": all(check["passed"] is not False for check in checks),
         "checks": checks,
         "timings": timings,
+        "peak": None if peak is None else cast("PeakInfo", peak.to_json()),
+        "notes": notes,
     }
 
 
@@ -153,30 +161,51 @@ def _workload(front: Front) -> Workload:
     )  # fmt: skip
 
 
-def _measure(
-    folder: Path, front: Front, nets: Sequence[CandidateInfo], monitor: Monitor
-) -> tuple[list[Timing], list[Check]]:
+class _Measured(NamedTuple):
+    """What was timed, whether budgets hold, what the device can do at best, and what was wrong with it meanwhile."""
+
+    timings: list[Timing]
+    budget: list[Check]
+    peak: Peak
+    warnings: list[str]
+
+
+def _measure(folder: Path, front: Front, nets: Sequence[CandidateInfo], monitor: Monitor) -> _Measured:
     """Every network's timing against the dense one, and whether its budget holds."""
     target = Target.parse(front["target"]["name"]).with_runtime(front["workload"]["runtime"])
     runtime, workload = make_runtime(front["workload"]["runtime"], target), _workload(front)
-    files = {net["id"]: read_onnx_file(folder / net["artifact"]["path"], net["id"]) for net in nets}
+    files = {net["id"]: _file(folder, net) for net in nets}
+    monitor.stage("measure device peak")
+    peak = measure_peak(target, workload.threads)
+    monitor.stage("time files")
     programs = [file.program() for file in files.values()]
-    dense = programs[0]
-    series = interleave(programs, dense, runtime, workload, plan=_PLAN, seed=0, progress=monitor.progress)
+    series = interleave(programs, programs[0], runtime, workload, plan=_PLAN, seed=0, progress=monitor.progress)
     timings, checks = [], []
     for net in nets:
-        own = series[net["id"]]
-        timing = _timing(net, own)
+        own, file = series[net["id"]], files[net["id"]]
+        timing = _timing(net, own, _least_s(file, workload, peak))
         timings.append(timing)
         if not net["budget"]["limits"] or net["budget"]["status"] == "missed":
             continue
-        broken = list(_broken(net, front, timing, own, partial(_memory, files[net["id"]], runtime, workload, target)))
+        broken = list(_broken(net, front, timing, own, partial(_memory, file, runtime, workload, target)))
         detail = "; ".join(broken) or f"{timing['speedup']:.2f}x, {timing['latency_ms']['p50']:.3g} ms"
         checks.append(Check(net=net["id"], what="budget", passed=not broken, detail=detail))
-    return timings, checks
+    return _Measured(timings, checks, peak, list(runtime.describe()["warnings"]))
 
 
-def _timing(net: CandidateInfo, series: Series) -> Timing:
+def _file(folder: Path, net: CandidateInfo) -> OnnxFile:
+    return replace(read_onnx_file(folder / net["artifact"]["path"], net["id"]), precision=net["precision"])
+
+
+def _least_s(file: OnnxFile, workload: Workload, peak: Peak) -> float | None:
+    """Seconds that the device at its best would take for a call; None where calls are of many lengths."""
+    if workload.lengths:
+        return None
+    counted = count_operations(file.path, file.arrays(workload.batch, workload.tokens))
+    return peak.seconds(counted.count, counted.weight_bytes, file.precision)
+
+
+def _timing(net: CandidateInfo, series: Series, least_s: float | None) -> Timing:
     ratios, pooled = series.ratio_to_reference(), series.pooled
     return {
         "net": net["id"],
@@ -185,7 +214,8 @@ def _timing(net: CandidateInfo, series: Series) -> Timing:
         "speedup": float(np.median(ratios)),
         "speedup_interval": median_interval(ratios),
         "was": net["speedup"],
-    }  # fmt: skip
+        "roofline_share": None if least_s is None else least_s / pooled.median_s,
+    }
 
 
 def _memory(file: OnnxFile, runtime: Runtime, workload: Workload, target: Target) -> int | None:
@@ -211,24 +241,26 @@ def _broken(
         yield f"metric {net['metric']['validation']:.4f}, promised {least:.4f}"
 
 
-def _upgrade(folder: Path, front: Front, timings: Sequence[Timing], budget: Sequence[Check]) -> None:
+def _upgrade(folder: Path, front: Front, found: _Measured) -> None:
     """What was only predicted is measured now: front.json, the model cards and the report say so."""
-    judged = {check["net"]: check["passed"] for check in budget}
+    judged = {check["net"]: check["passed"] for check in found.budget}
     predicted = [net for net in (front["dense"], *front["candidates"]) if net["measured"] is None]
     if not predicted:
         return
-    timed = {timing["net"]: timing for timing in timings}
+    timed = {timing["net"]: timing for timing in found.timings}
     for net in predicted:
         timing = timed[net["id"]]
         net["measured"] = {
             "latency_ms": timing["latency_ms"], "samples": timing["samples"], "memory_bytes": None, "energy_j": None,
             "throughput_per_s": None, "throughput_batch": None,
         }  # fmt: skip
+        net["roofline_share"] = timing["roofline_share"]
         net["speedup"] = timing["speedup"]
         net["speedup_interval"] = list(timing["speedup_interval"]) if timing["speedup_interval"] else None
         if net["id"] in judged:
             net["budget"]["status"] = "met" if judged[net["id"]] else "missed"
-    front["notes"].append("measured by compile verify, after the run")
+    front["peak"] = cast("PeakInfo", found.peak.to_json())
+    front["notes"] += ["measured by compile verify, after the run", *found.warnings]
     write_front(folder, front)
     write_cards(folder, front, read_base_card(folder / "dense"))
     write_report(folder)

@@ -1,5 +1,6 @@
 """From the front to files: which networks are kept, their final weights, their artefacts, their measurements."""
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from compiler.pipeline.subject import as_arrays, as_tensors
 from compiler.search import spread_out
 from compiler.spaces import Subnet
 from compiler.store import Store, key_of
-from profilers import Plan, Program, Series, Workload, interleave
+from profilers import OutOfMemoryError, Plan, Program, Series, Workload, interleave
 from targets.errors import BudgetError
 
 KEPT_METRIC, KEPT_LIKENESS = 0.99, 0.90
@@ -255,8 +256,7 @@ def measure_throughput(
     rates: dict[str, float] = {}
     for batch in sorted(set(batches.values())):
         group = [w for w in winners if batches[w.id] == batch]
-        workload = replace(device.workload, batch=batch)
-        series = _alternate(group, dense, hunt.bench, device, store, workload, plan, options.seed)
+        series = _alternate(group, dense, hunt.bench, device, store, device.in_batches(batch), plan, options.seed)
         rates |= {w.id: batch / series[w.id].median_s for w in group}
         monitor.progress(len(rates) / len(winners))
     return [replace(w, throughput_per_s=rates[w.id], batch=batches[w.id]) for w in winners]
@@ -281,9 +281,10 @@ def measure_grid(
     plan = Plan(min_rounds=1, max_rounds=1, block_s=0.2, min_turns=5)
     for i, (batch, length, count) in enumerate(cells):
         workload = replace(device.workload, batch=batch, tokens=length, threads=count)
-        series = _alternate(winners, dense, bench, device, store, workload, plan, options.seed)
-        for name, cell in series.items():
-            grids[name].append(_cell(workload, cell))
+        with contextlib.suppress(OutOfMemoryError):  # a cell that the device's memory does not hold stays empty
+            series = _alternate(winners, dense, bench, device, store, workload, plan, options.seed)
+            for name, cell in series.items():
+                grids[name].append(_cell(workload, cell))
         monitor.progress((i + 1) / len(cells))
     return [replace(w, grid=tuple(grids[w.id])) for w in winners]
 

@@ -27,6 +27,7 @@ COLUMNS = (
     "95 % interval",
     "verdict",
     "memory",
+    "energy",
     "of peak",
 )
 
@@ -68,6 +69,7 @@ class BenchFile(TypedDict):
     name: str
     sha256: str
     bytes: int
+    precision: str
     latency_ms: Percentiles
     samples: int
     blocks: int
@@ -123,6 +125,7 @@ def render_page(bench: Benchmark) -> str:
         spans=spans(bench),
         interval=interval,
         share=share,
+        joules=text.joules,
         flatten=text.flatten,
     )
 
@@ -146,6 +149,7 @@ def row(bench: Benchmark, file: BenchFile) -> tuple[str, ...]:
         interval(file),
         standing(bench, file),
         text.size(file["memory_bytes"]),
+        text.joules(file["energy_j"]),
         share(file),
     )
 

@@ -100,10 +100,14 @@ class TableError(TypedDict):
 
 
 class TableInfo(TypedDict):
-    """The cost table that the search used; `source` is `None` where no table was needed."""
+    """The cost table that the search used; `source` is `None` where no table was needed.
+
+    `at_bends` are sizes that were measured because the curve bends there.
+    """
 
     source: Literal["measured", "transferred", "roofline"] | None
     entries: int
+    at_bends: NotRequired[int]
     seconds: float
     error: TableError | None
 
@@ -199,12 +203,13 @@ class ArtifactInfo(TypedDict):
 
 
 class PeakInfo(TypedDict):
-    """What the device can do at best, measured here."""
+    """What the device can do at best, measured here: in float32, on a GPU in its half-precision formats too."""
 
     flops_per_s: float
     bytes_per_s: float
     threads: int
     method: str
+    half_flops_per_s: NotRequired[Mapping[str, float]]
 
 
 class CandidateInfo(TypedDict):

@@ -2,7 +2,7 @@
 
 from typing import TypedDict
 
-from compiler.report.schema import Percentiles, Tool
+from compiler.report.schema import PeakInfo, Percentiles, Tool
 
 SCHEMA_VERSION = 1
 
@@ -17,7 +17,10 @@ class Check(TypedDict):
 
 
 class Timing(TypedDict):
-    """A file timed again, against the dense one in the same run; `was` is the speed-up that the run claims."""
+    """A file timed again, against the dense one in the same run; `was` is the speed-up that the run claims.
+
+    `roofline_share` is the least time that the device's own peak allows, over the measured one; `None` under traffic.
+    """
 
     net: str
     latency_ms: Percentiles
@@ -25,13 +28,16 @@ class Timing(TypedDict):
     speedup: float
     speedup_interval: tuple[float, float] | None
     was: float | None
+    roofline_share: float | None
 
 
 class Verification(TypedDict):
-    """All checks of a run directory; it has passed where none failed."""
+    """All checks of a run directory; it has passed where none failed. `peak` is the device at its best, where files were timed."""
 
     schema: int
     tool: Tool
     passed: bool
     checks: list[Check]
     timings: list[Timing]
+    peak: PeakInfo | None
+    notes: list[str]

@@ -35,7 +35,7 @@ def device_faults(program: Program, workload: Workload) -> Iterator[None]:
         if fault is not None:
             raise TargetError(
                 f"the GPU failed while {program.name} ran ({fault[0].strip()})\n"
-                "see nvidia-smi and the system's log; run again to go on where it was"
+                "see nvidia-smi and the system's log, then run again: a run goes on where it was"
             ) from None
         raise
 

@@ -21,13 +21,14 @@ from profilers.runtimes.onnx_session import (
     Arrays,
     BoundSession,
     Provider,
+    attentions_of,
     dimensions_of,
     load,
     package,
     profiled_run,
     session_options,
 )
-from profilers.runtimes.placement import CPU, CUDA, TENSORRT, UNFUSED, check_placement, placed
+from profilers.runtimes.placement import CPU, CUDA, TENSORRT, UNFUSED, attention_kernels, check_placement, placed
 from profilers.runtimes.requirements import ONNX_RUNTIME_GPU, check_driver, tensorrt
 from profilers.workload import Workload
 from targets import STATIC, Target
@@ -104,11 +105,11 @@ class CudaRuntime:
                 yield session
 
     def _check(self, job: _Job) -> None:
-        nodes, kernels = profiled_run(job.graph, self._options(job), self._providers(job, cuda_graph=False), job.inputs)
-        attentions = sum(sizes.heads > 0 for sizes in job.program.stack)
-        asked = job.workload
+        nodes, log = profiled_run(job.graph, self._options(job), self._providers(job, cuda_graph=False), job.inputs)
+        asked, attentions = job.workload, attentions_of(job.graph)
         check_placement(nodes, self.provider, attentions, asked.precision)
         self.nodes = placed(nodes)
+        kernels = attention_kernels(log, attentions)
         self.kernels.update(kernels)
         if UNFUSED in kernels:
             self._note(f"attention over {asked.tokens} tokens in {asked.precision} runs unfused, the slowest way")
@@ -146,7 +147,7 @@ class CudaRuntime:
             self.notes.append(sentence)
 
     def describe(self) -> dict[str, Any]:
-        """Provider and mode, what the GPU did meanwhile, and of the last program checked where its nodes ran."""
+        """Provider and mode, what the GPU did meanwhile, where the nodes of the last program ran, and all attention kernels."""
         return {
             "mode": f"{self.provider}, CUDA graph" if self.cuda_graph else self.provider,
             "warnings": [*self.watch.warnings, *self.notes],

@@ -32,8 +32,7 @@ class CpuRuntime:
         with device_faults(program, workload):
             session = open_session(program.graph(workload.precision), workload.threads)
             try:
-                lengths = workload.lengths or (workload.tokens,)
-                yield HostSession(session, [program.inputs(workload.batch, tokens) for tokens in lengths])
+                yield HostSession(session, [program.inputs(one.batch, one.tokens) for one in workload.each])
             finally:
                 del session
 

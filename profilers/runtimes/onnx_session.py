@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from profilers.graph import GraphSource
 from profilers.runtimes.faults import checked
-from profilers.runtimes.placement import CPU, Node, attention_kernels, ran_nodes
+from profilers.runtimes.placement import ATTENTION, CPU, Node, ran_nodes
 from profilers.runtimes.requirements import ONNX_RUNTIME
 from targets.errors import TargetError
 
@@ -54,17 +54,25 @@ def session_options(threads: int, fixed: Mapping[str, int] = MappingProxyType({}
     return options
 
 
-def dimensions_of(source: GraphSource, inputs: Arrays) -> dict[str, int]:
-    """The dimensions that a graph names, such as batch and tokens, at the sizes these inputs give them."""
+def _graph_of(source: GraphSource) -> Any:
+    """The graph of a file, without the weights beside it, or of bytes."""
     import onnx
 
     if isinstance(source, Path):
-        proto = onnx.load_model(source, load_external_data=False)
-    else:
-        proto = onnx.load_model_from_string(source.proto)
+        return onnx.load_model(source, load_external_data=False).graph
+    return onnx.load_model_from_string(source.proto).graph
+
+
+def attentions_of(source: GraphSource) -> int:
+    """How many Attention nodes a graph has: none where attention is spelt out."""
+    return sum(node.op_type == ATTENTION for node in _graph_of(source).node)
+
+
+def dimensions_of(source: GraphSource, inputs: Arrays) -> dict[str, int]:
+    """The dimensions that a graph names, such as batch and tokens, at the sizes these inputs give them."""
     return {
         dimension.dim_param: size
-        for value in proto.graph.input
+        for value in _graph_of(source).input
         if value.name in inputs
         for dimension, size in zip(value.type.tensor_type.shape.dim, inputs[value.name].shape, strict=True)
         if dimension.dim_param
@@ -158,15 +166,15 @@ def _uncaptured() -> Any:
 
 def profiled_run(
     source: GraphSource, options: Any, providers: Sequence[Provider], inputs: Arrays
-) -> tuple[list[Node], dict[str, int]]:
-    """The nodes of one run in a session of its own, and the attention kernels that it logged."""
+) -> tuple[list[Node], str]:
+    """The nodes of one run in a session of its own, and what it logged."""
     with tempfile.TemporaryDirectory() as folder:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "nodes")
         session = load(source, options, providers)
         log = _verbose_run(session, inputs)
         profile = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return ran_nodes(profile), attention_kernels(log)
+    return ran_nodes(profile), log
 
 
 def _verbose_run(session: Any, inputs: Arrays) -> str:

@@ -45,12 +45,17 @@ def tensorrt(cuda: str) -> Requirement:
     )
 
 
-# NVIDIA, CUDA Compatibility, minor version compatibility: the oldest driver of each CUDA major version
+# NVIDIA, CUDA Compatibility, minor version compatibility: the oldest driver of each CUDA major version that is served
 _DRIVERS = {12: "525", 13: "580"}
 
 
 def check_driver(cuda: str, nvml: Nvml) -> None:
-    """TargetError where the NVIDIA driver is older than a library built with this CUDA version needs."""
+    """TargetError where the NVIDIA driver is older than a library built with this CUDA version needs, or that is too old."""
+    if _major(cuda) < min(_DRIVERS):
+        raise TargetError(
+            f"CUDA {min(_DRIVERS)} or newer is needed, this package is built with {cuda}\n"
+            "install packages that are built with a newer CUDA"
+        )
     found, minimum = nvml.driver_version(), _DRIVERS.get(_major(cuda), max(_DRIVERS.values()))
     if found is None or _older(found, minimum):
         raise TargetError(

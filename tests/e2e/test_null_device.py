@@ -332,6 +332,19 @@ def test_posing_as_a_device_measures_on_the_null_runtime(place):
     assert front["workload"]["runtime"] == "null"
 
 
+@pytest.mark.usefixtures("no_fresh_export")
+def test_what_was_wrong_with_the_device_is_said_everywhere(place, monkeypatch):
+    """A GPU may be throttled while finished files are timed, long after the table was measured."""
+    monkeypatch.setattr(
+        "profilers.runtimes.null.NullRuntime.describe", lambda _: {"mode": "", "warnings": ["it was hot"]}
+    )
+    done, out = place.run()
+    assert done.code == 0, done.err
+    assert "it was hot" in done.out
+    assert "it was hot" in read(out)["notes"]
+    assert "it was hot" in (out / "report.html").read_text(encoding="utf-8")
+
+
 def changed(path, table, change):
     content = json.loads(table.read_text(encoding="utf-8"))
     change(content)

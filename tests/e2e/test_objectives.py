@@ -79,7 +79,6 @@ def test_a_memory_budget_below_stem_and_head_names_the_floor(run):
 @pytest.mark.parametrize(
     ("flags", "target", "code", "words"),
     [
-        (("--objectives", "throughput", "--traffic", "data"), "null", 2, "one length"),
         (("--objectives", "energy", "--accept-modelled"), "a10g", 3, "energy is not available"),
         (("--objectives", "speed"), "null", 2, "known: latency, params, memory, energy, throughput"),
         (("--objectives", ","), "null", 2, "names none"),

@@ -82,6 +82,21 @@ def test_a_part_is_what_profiling_it_alone_gives(place, grid):
     assert table.under([workload]).checks == alone.checks
 
 
+def test_what_is_wrong_with_a_table_is_said(place, monkeypatch):
+    """The device's own warnings, and an error above the bound: a run would refuse the table."""
+    monkeypatch.setattr(
+        "profilers.runtimes.null.NullRuntime.describe", lambda _: {"mode": "", "warnings": ["it was hot"]}
+    )
+    monkeypatch.setattr("compiler.pipeline.costs.MAX_MAPE", -0.5)
+    path = place.root / "hot.json"
+    done = place.profile("null", path, "--seq-len", 32, "--check-nets", 12, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out) == json.loads(path.read_text(encoding="utf-8"))
+    assert "warning: it was hot" in done.err
+    assert "over the bound of -50%: runs refuse it\nprofile again when the machine is quiet" in done.err
+    assert "sizes placed where the curve bends" in done.err
+
+
 def test_without_lists_it_is_one_workload(place, grid):
     path = place.root / "one.json"
     assert place.profile("null", path, "--seq-len", 32, "--check-nets", 12).code == 0
@@ -104,7 +119,7 @@ def test_a_base_is_carried_over_to_every_workload(place, grid):
     assert len(table.workloads()) == len(table.errors) == 4
     assert [transfer["to"] for transfer in table.how["transfers"]] == [w.to_json() for w in table.workloads()]
     for workload in table.workloads():
-        assert f"{workload}: carried over from {grid[1]} by 10 networks" in done.err
+        assert f"{workload}: carried over from {grid[1]}, whose times are modelled (null), by 10 networks" in done.err
 
 
 @pytest.mark.parametrize(
@@ -121,6 +136,7 @@ def test_a_base_is_carried_over_to_every_workload(place, grid):
         (("--precision", "fp32,fp17"), "does not run 'fp17'"),
         (("--check-nets", "11"), "--check-nets must be at least 12, got 11"),
         (("-o", "{root}/none/table.json"), "no folder {root}/none to write the table to"),
+        (("-o", "{root}"), "{root} is a folder"),
     ],
     ids=lambda value: value[0].strip("-") if isinstance(value, tuple) else "",
 )

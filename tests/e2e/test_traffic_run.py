@@ -78,6 +78,16 @@ def test_batches_are_padded_to_their_longest(place):
     assert found["dense"]["predicted"]["latency_ms"] == pytest.approx(expected * 1e3, rel=0.03)
 
 
+def test_sequences_a_second_are_those_of_batches_padded_to_their_longest(place):
+    found = front(place, "throughput", "--traffic", place / "lengths.json", "--objectives", "latency,throughput")
+    for net in (found["dense"], *found["candidates"]):
+        rates = []
+        for batch in (1, 4, 16):
+            shares = {4: 0.3**batch, 12: 0.7**batch - 0.3**batch, 40: 1 - 0.7**batch}
+            rates.append(batch / sum(share * seconds(net, tokens, batch) for tokens, share in shares.items()))
+        assert net["predicted"]["throughput_per_s"] == pytest.approx(max(rates), rel=0.03)
+
+
 def test_the_word_data_takes_the_lengths_of_the_texts(place):
     found = front(place, "data", "--traffic", "data")
     tokens = found["workload"]["traffic"]["tokens"]
@@ -86,7 +96,13 @@ def test_the_word_data_takes_the_lengths_of_the_texts(place):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "no traffic file"), ("[]", "no request"), ("[5, 1000]", "the model's limit"), ("{", "is no traffic")],
+    [
+        (None, "no traffic file"),
+        ("[]", "no request"),
+        ("[5, 1000]", "the model's limit"),
+        ("[5.5]", "no whole number"),
+        ("{", "is no traffic"),
+    ],
 )
 def test_traffic_that_cannot_be_is_refused(place, content, said):
     path = place / "bad.json"

@@ -40,7 +40,9 @@ def test_a_table_is_carried_over_and_its_error_printed_beside_the_scaled_bases(p
     assert {(k.piece, k.size) for k in table.entries} == {(k.piece, k.size) for k in base.entries}
     assert all("scaled_s" in check for check in table.checks)
     assert [transfer["from"]["target"] for transfer in table.how["transfers"]] == [base.target] * len(table.workloads())
-    assert f"carried over from {place.base} by 10 networks" in " ".join(done.err.split())
+    assert f"carried over from {place.base}, whose times are modelled (null), by 10 networks" in " ".join(
+        done.err.split()
+    )
 
 
 def test_a_run_takes_a_table_that_was_carried_over(place):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from profilers.runtimes.placement import CPU
 from tests.cli import call, write_texts
 from tests.tiny import save_tiny
 
@@ -64,6 +65,13 @@ def test_a_run_holds(run):
     shown = call("verify", run)
     assert shown.code == 0
     assert "parity" in shown.out
+
+
+def test_a_network_that_its_runtime_converts_is_held_to_its_float_file(run):
+    change(run, lambda front: front["candidates"][0].update(precision="bf16"))
+    done, found = verified(run)
+    assert done.code == 0, done.err
+    assert found["passed"]
 
 
 def test_other_bytes_are_found(run):
@@ -131,7 +139,18 @@ def predicted(front):
         net.update(measured=None, speedup=None, speedup_interval=None, budget={"status": "predicted", "limits": LIMIT})
 
 
-def test_on_the_device_a_prediction_becomes_a_measurement(run):
+@pytest.fixture(autouse=True, scope="module")
+def small_peak():
+    """A peak of a second is not what is tested here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("profilers.peak._SIDE", {"cpu": 256})
+        patch.setattr("profilers.peak._COPY_BYTES", {"cpu": 1 << 20})
+        yield
+
+
+def test_on_the_device_a_prediction_becomes_a_measurement(run, monkeypatch):
+    hot = {"mode": CPU, "warnings": ["it was hot"]}
+    monkeypatch.setattr("profilers.runtimes.onnx_runtime.CpuRuntime.describe", lambda _: hot)
     change(run, predicted)
     done, found = verified(run)
     assert done.code == 0, done.err
@@ -140,6 +159,11 @@ def test_on_the_device_a_prediction_becomes_a_measurement(run):
         assert net["measured"]["latency_ms"]["p50"] > 0
         assert net["measured"]["samples"] > 10
         assert net["budget"]["status"] == "met"
+        assert net["roofline_share"] > 0
+    assert front["peak"] == found["peak"]
+    assert all(timing["roofline_share"] > 0 for timing in found["timings"])
+    assert found["notes"] == ["it was hot"]
+    assert "it was hot" in front["notes"]
     assert front["dense"]["speedup"] == pytest.approx(1, rel=0.3)
     assert {timing["net"] for timing in found["timings"]} == {"dense", *(c["id"] for c in front["candidates"])}
     assert "measured by compile verify, after the run" in (run / "report.html").read_text(encoding="utf-8")

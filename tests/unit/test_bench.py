@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compiler.cli.bench import bench_table
-from compiler.pipeline.bench import SAME, Asked, BenchOptions, agree, check_speed, find_files, too_slow, verdict
+from compiler.pipeline.bench import SAME, Asked, BenchOptions, agree, bench, check_speed, find_files, too_slow, verdict
+from compiler.pipeline.monitor import SilentMonitor
 from compiler.report.benchmark import render_markdown, render_page, spans, write_benchmark
 from profilers import Series
 from profilers.interleave import Block
@@ -21,6 +22,8 @@ from profilers.operation_count import count_operations
 from profilers.peak import Peak, measure_peak
 from targets import Target
 from targets.errors import InputError, TargetError, VerificationError
+from tests.gpu_stub import TENSORRT, FakeNvml, gpu, pose
+from tests.graphs import encoder
 from tests.report_sample import sample_front
 
 BATCH, TOKENS, ROWS, WIDTH, OUT = 3, 5, 11, 8, 6
@@ -163,6 +166,26 @@ def test_weights_beside_the_file_are_counted_and_missed(tmp_path):
         read_onnx_file(path, "a")
 
 
+def _half(name, *dims):
+    return numpy_helper.from_array(np.full(dims, 0.5, np.float16), name)
+
+
+@pytest.mark.parametrize(
+    ("operators", "weights", "precision"),
+    [
+        (["MatMul"], [initialiser("a", 8), _half("b", 2)], "fp32"),
+        (["MatMul"], [initialiser("a", 2), _half("b", 8)], "fp16"),
+        (["MatMul"], [], "fp32"),
+        (["DynamicQuantizeLinear", "MatMulInteger"], [initialiser("a", 8)], "int8"),
+        (["QuantizeLinear", "DequantizeLinear", "MatMul"], [initialiser("a", 8)], "int8-static"),
+    ],
+)
+def test_a_file_is_of_the_precision_that_it_computes_in(tmp_path, operators, weights, precision):
+    nodes = [helper.make_node(op, ["input_ids"], ["out"]) for op in operators]
+    file = read_onnx_file(save(tmp_path / "a.onnx", nodes, [IDS], weights), "a")
+    assert file.precision == file.program().precision == precision
+
+
 def test_a_file_is_no_module(tmp_path):
     with pytest.raises(TargetError, match="--runtime onnxruntime"):
         read_onnx_file(save_lookup(tmp_path / "a.onnx"), "a").program().module()
@@ -214,22 +237,23 @@ def write_run(folder):
 def test_a_run_is_its_dense_model_and_its_candidates(tmp_path):
     run = write_run(tmp_path / "run")
     found, asked = find_files([run], None)
-    assert found == [("dense", run / "dense/model.onnx"), ("c00", run / "c00/model.onnx")]
+    assert found == [("dense", run / "dense/model.onnx", "fp32"), ("c00", run / "c00/model.onnx", "fp32")]
     assert asked == (2, 32, 3)
 
 
 def test_the_baseline_comes_first_and_no_file_twice(tmp_path):
     run, file = write_run(tmp_path / "run"), tmp_path / "mine.onnx"
     found, _ = find_files([run, file, file, run / "dense/../c00/model.onnx"], run / "c00/model.onnx")
-    assert [name for name, _ in found] == ["c00", "dense", "mine.onnx"]
+    assert [file.name for file in found] == ["c00", "dense", "mine.onnx"]
+    assert [file.precision for file in found] == ["fp32", "fp32", None], "a file of nobody's run says it itself"
     found, asked = find_files([file], run / "dense/model.onnx")
-    assert [name for name, _ in found] == ["model.onnx", "mine.onnx"]
+    assert [file.name for file in found] == ["model.onnx", "mine.onnx"]
     assert asked == Asked()
 
 
 def test_equal_names_are_told_apart_by_their_paths(tmp_path):
     first, second = write_run(tmp_path / "first"), write_run(tmp_path / "second")
-    names = [name for name, _ in find_files([first, second], None)[0]]
+    names = [file.name for file in find_files([first, second], None)[0]]
     assert len(set(names)) == 4
     assert names[0] == (first / "dense/model.onnx").as_posix()
 
@@ -330,6 +354,21 @@ def test_a_measured_peak_leaves_the_thread_count_alone():
     assert min(peak.flops_per_s, peak.bytes_per_s) > 0
 
 
+def test_on_a_gpu_the_half_formats_have_rates_of_their_own(monkeypatch):
+    """A10G has bf16 units and T4 has none; float32 is never what fp16 is held against."""
+    import torch
+
+    seconds = {torch.float32: 1.0, torch.float16: 0.25, torch.bfloat16: 0.5}
+    monkeypatch.setattr("profilers.peak._ordinal", lambda _: 0)
+    monkeypatch.setattr("profilers.peak._product_s", lambda _device, _side, _repeats, kind: seconds[kind])
+    monkeypatch.setattr("profilers.peak._copy_s", lambda *_: 1.0)
+    peak = measure_peak(Target.parse("a10g"), 1, side=10, copy_bytes=8)
+    assert (peak.flops_per_s, peak.half_flops_per_s) == (2000.0, {"fp16": 8000.0, "bf16": 4000.0})
+    assert set(measure_peak(Target.parse("t4"), 1, side=10, copy_bytes=8).half_flops_per_s) == {"fp16"}
+    assert peak.seconds(8000.0, 0.0, "fp16") == 1.0
+    assert peak.seconds(8000.0, 0.0) == peak.seconds(8000.0, 0.0, "int8") == 4.0
+
+
 def test_arithmetic_and_traffic_hide_behind_each_other():
     peak = Peak(flops_per_s=100.0, bytes_per_s=10.0, threads=1, method="")
     assert peak.seconds(200.0, 10.0) == 2.0
@@ -391,6 +430,34 @@ def test_a_median_interval_covers_the_median():
     assert median_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
 
 
+# --- a GPU that is not there
+
+
+@pytest.mark.parametrize(("asked", "engine"), [("a10g:fp32", False), ("a10g", True)])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "tensorrt"])
+def test_a_users_file_runs_in_its_own_precision_and_keeps_its_attention(monkeypatch, tmp_path, runtime, asked, engine):
+    """A float file is asked as one on CUDA, whatever the device's usual precision; TensorRT makes of it what is asked."""
+    path = tmp_path / "encoder.onnx"
+    path.write_bytes(encoder())
+    counted = count_operations(path, {"input_ids": np.zeros((1, 8), np.int64)})
+    ort = pose(monkeypatch, nvml=FakeNvml(gpu(other_processes=(1,))))
+    for module in ("targets.presence", "targets.fingerprint", "profilers.memory", "profilers.energy"):
+        monkeypatch.setattr(f"{module}.open_nvml", FakeNvml)
+    monkeypatch.setattr("compiler.pipeline.bench.count_operations", lambda *_: counted)
+    monkeypatch.setattr(
+        "compiler.pipeline.bench.measure_peak", lambda *_: Peak(flops_per_s=1e9, bytes_per_s=1e9, threads=1, method="")
+    )
+    options = BenchOptions(paths=(path,), target=asked, runtime=runtime, seq_len=8, seconds=0.1)
+    found = bench(options, SilentMonitor())
+    (file,) = found["files"]
+    half = runtime == "tensorrt" and engine
+    assert file["precision"] == ("fp16" if half else "fp32")
+    assert all(session[TENSORRT]["trt_fp16_enable"] == half for session in ort.sessions if TENSORRT in session)
+    assert (file["memory_bytes"], file["energy_j"]) == (None, None)
+    assert any("other processes were on NVIDIA A10G" in note for note in found["notes"])
+    assert any(note.startswith("Energy is not available: NVML reports no energy counter") for note in found["notes"])
+
+
 # --- reports
 
 
@@ -399,6 +466,7 @@ def file(name, speedup, low, high, **changes):
         "name": name,
         "sha256": "0" * 64,
         "bytes": 45_300_000,
+        "precision": "fp32",
         "latency_ms": {"p50": 8.0 / speedup, "p90": 9.0 / speedup, "p99": 11.0 / speedup},
         "samples": 120,
         "blocks": 6,
@@ -442,8 +510,17 @@ def test_the_gate_names_who_is_too_slow_and_by_how_much(found):
     check_speed(found)
 
 
+def test_energy_is_in_every_form_of_the_report(found):
+    found["files"][1]["energy_j"] = 0.035
+    assert "35.0\u00a0mJ" in render_page(found)
+    assert "| 35.0\u00a0mJ |" in render_markdown(found)
+    assert "energy" in [column.header for column in bench_table(found).columns]
+
+
 def test_the_page_is_self_contained_and_complete(found):
+    found["peak"]["half_flops_per_s"] = {"fp16": 3.2e11}
     page = render_page(found)
+    assert "320\u00a0GFLOP/s" in page
     assert not re.search(r"https?://|url\(|@import|<script|<link|<img|\bsrc=|\bhref=", page)
     assert page.count("<tr data-name=") == 3
     for words in ("small is the fastest", "123\u00a0MB", "too slow", "unknown: 2 Einsum", "\u2265 50\u00a0%", "a note"):

@@ -32,6 +32,7 @@ def test_the_figures_are_those_of_the_front(front):
     text = render_card(front, candidate, BASE)
     assert f"| latency p50 | {front['dense']['measured']['latency_ms']['p50']:.1f}" in text.replace("\u00a0", " ")
     assert f"{candidate['metric']['validation']:.3f}" in text
+    assert "| of the speed that the device's own peak allows | 61 % | 61 % |" in text.replace("\u00a0", " ")
     heads = " | ".join(map(str, candidate["shape"]["heads"]))
     assert f"| heads (of {front['model']['heads']}) | {heads} | \n| FFN units" in text
     assert "Licence: apache-2.0, that of the base model." in text

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from profilers import CostKey, CostTable, Dimensions, TableError, Workload
+from profilers import CostKey, CostTable, Dimensions, MissingCostError, TableError, Workload
 from targets import Target, TargetError, measure_fingerprint
 from targets.errors import InputError
 
@@ -96,3 +96,31 @@ def test_a_workload_in_words():
     assert str(ONE) == "batch 1, 128 tokens, 1 thread, fp32, onnxruntime"
     assert str(replace(TWO, precision="int8")) == "batch 8, 128 tokens, 2 threads, int8, onnxruntime"
     assert str(Workload(lengths=(16, 32))) == "batch 1, 2 lengths in turn, 1 thread, fp32, onnxruntime"
+
+
+LENGTHS = (8, 16, 64)
+TRAFFIC = replace(ONE, lengths=(8, 12, 40))
+
+
+def at_lengths() -> CostTable:
+    return CostTable.merge([table(replace(ONE, tokens=tokens)) for tokens in LENGTHS])
+
+
+def test_traffic_is_read_between_the_lengths_there_are():
+    """12 lies half way from 8 to 16, and 40 from 16 to 64."""
+    read = {w.tokens: weight for w, weight in at_lengths().weights(TRAFFIC).items()}
+    assert read == pytest.approx({8: 1.5 / 3, 16: 1.0 / 3, 64: 0.5 / 3})
+
+
+def test_traffic_that_was_measured_is_read_as_it_is():
+    both = CostTable.merge([at_lengths(), table(TRAFFIC)])
+    assert both.weights(TRAFFIC) == {TRAFFIC: 1.0}
+    assert CostTable.from_json(json.loads(json.dumps(both.to_json()))) == both
+
+
+@pytest.mark.parametrize("lengths", [(4, 12), (12, 65)])
+def test_traffic_beyond_the_lengths_there_are_is_refused(lengths):
+    with pytest.raises(
+        MissingCostError, match=f"only lengths of 8, 16, 64, and texts of {lengths[0]} to {lengths[1]} tokens"
+    ):
+        at_lengths().weights(replace(ONE, lengths=lengths))

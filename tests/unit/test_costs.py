@@ -10,15 +10,18 @@ from compiler.export import ModelWorkbench
 from compiler.pipeline import costs as costs_module
 from compiler.pipeline import resources as resources_module
 from compiler.pipeline.costs import find_device, find_table, too_noisy
+from compiler.pipeline.demand import Demand
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.options import Options
 from compiler.pipeline.resources import Resources, model_errors
 from compiler.spaces import Counts
 from compiler.store import Store
 from profilers import CostKey, CostTable, Dimensions, LayerSizes, TableError, Workload, roofline_table
+from profilers.cost_table import network_row
 from profilers.energy_model import EnergyModel
 from profilers.memory_model import NetworkBytes, modelled_memory
 from profilers.roofline import operations
+from profilers.traffic import Traffic
 from targets import Target, measure_fingerprint
 from targets.errors import TargetError
 from tests.tiny import tiny_checkpoint
@@ -53,6 +56,63 @@ def test_no_call_of_the_batch_lasts_longer_than_the_ceiling():
     batch, rate = BatchModel(batches={1: ONE, 4: FOUR}, ceiling_s=10e-3).best(COUNTS)
     assert batch.tolist() == [4, 1]
     assert rate.tolist() == pytest.approx([4 / 8.8e-3, 1 / 11.4e-3]), "alone it is too slow too; its own budget says so"
+
+
+def test_the_ceiling_may_be_for_longer_calls_than_the_mean():
+    """Under traffic a batch lasts its expected latency on average, and the ceiling may be for the tail."""
+    tail = model(4, 5e-3, 3e-4, 1e-3)
+    batch, _ = BatchModel(batches={1: ONE, 4: FOUR}, calls={1: ONE, 4: tail}, ceiling_s=10e-3).best(COUNTS)
+    assert batch.tolist() == [1, 1]
+
+
+def test_a_batch_whose_model_the_devices_memory_does_not_hold_is_left_out(resources):
+    device = replace(resources.device, batches=(4, 16))
+    dims = resources.bench.dimensions
+    tables = [roofline_table(device.target, dims, w, device.fingerprint) for w in device.workloads]
+    full = CostTable.merge(tables)
+    lost = full.workloads()[-1]
+    assert lost.batch == 16
+    small = replace(full, how={"too_large": [network_row(dims.dense, lost)]})
+    assert set(device.batch_model(full, "fp32", None).batches) == {1, 4, 16}
+    assert set(device.batch_model(small, "fp32", None).batches) == {1, 4}
+
+
+def test_a_model_that_the_devices_memory_does_not_hold_is_refused(resources, tmp_path, monkeypatch):
+    table = table_of(resources)
+    large = replace(
+        table, how={"too_large": [network_row(resources.bench.dimensions.dense, resources.device.workload)]}
+    )
+    monkeypatch.setattr(costs_module, "measure_here", lambda *_, **__: large)
+    with pytest.raises(TargetError, match="the whole model does not fit into the memory of cpu at batch 1") as caught:
+        find_table(Options(model="", seq_len=16), resources.device, resources.bench, Store(tmp_path), lambda _: None)
+    assert str(caught.value).count("\n") == 1
+
+
+def test_files_are_asked_for_sequences_a_second_in_padded_batches(resources):
+    traffic = Traffic.counted([4, 12, 40], [3, 4, 3])
+    tail = replace(resources.device, demand=Demand(traffic=traffic, percentile="p99"))
+    assert tail.in_batches(4).batch == 4
+    assert tail.in_batches(4).lengths == traffic.padded(4).replayed()
+    assert resources.device.in_batches(4).lengths == ()
+
+
+def test_traffic_costs_what_its_lengths_cost_on_average():
+    ways = [Workload(tokens=tokens) for tokens in (4, 12, 40)]
+    table = CostTable.merge([roofline_table(CPU, DIMS, way, HERE) for way in ways])
+    expected = np.mean([CostModel.of(table, way).latency_s(COUNTS) for way in ways], axis=0)
+    traffic = CostModel.of(table, Workload(lengths=(4, 12, 40)))
+    assert traffic.latency_s(COUNTS) == pytest.approx(expected)
+    alone = roofline_table(CPU, DIMS, Workload(lengths=(4, 12, 40)), HERE)
+    assert CostModel.of(alone, Workload(lengths=(4, 12, 40))).latency_s(COUNTS) == pytest.approx(expected)
+
+
+def test_what_is_read_between_lengths_says_so():
+    table = replace(ONE.table, entries={**ONE.table.entries, **FOUR.table.entries})
+    longer = {CostKey(k.piece, k.size, replace(k.workload, tokens=32)): 2 * s for k, s in ONE.table.entries.items()}
+    table = replace(table, entries={**table.entries, **longer})
+    asked = Workload(batch=1, tokens=16)
+    assert CostModel.of(table, asked).estimate(LARGE).source == "measured"
+    assert CostModel.of(table, replace(asked, lengths=(24,))).estimate(LARGE).source == "interpolated"
 
 
 def test_every_objective_is_less_for_the_smaller_net():
@@ -130,7 +190,7 @@ def noisy_table(resources, *mapes, threads=1, source="measured"):
 def test_a_table_that_is_too_far_off_is_measured_once_more_and_then_refused(
     resources, tmp_path, monkeypatch, mapes, times, accepted
 ):
-    tables, rounds = noisy_table(resources, *mapes), []
+    tables, rounds = [replace(table, seconds=10.0) for table in noisy_table(resources, *mapes)], []
 
     def measure_here(*_, check_rounds=2, **__):
         rounds.append(check_rounds)
@@ -143,7 +203,9 @@ def test_a_table_that_is_too_far_off_is_measured_once_more_and_then_refused(
         return find_table(options, resources.device, resources.bench, Store(tmp_path / folder), lambda _: None)[0]
 
     if accepted:
-        assert not find("a").how.get("warnings")
+        found = find("a")
+        assert not found.how.get("warnings")
+        assert found.seconds == 10.0 * times
     else:
         with pytest.raises(TargetError, match=r"off by 3\.1% on average .* over the bound of 3%"):
             find("a")
@@ -152,6 +214,23 @@ def test_a_table_that_is_too_far_off_is_measured_once_more_and_then_refused(
             rounds.clear()
             assert "accepted" in find(folder, **flag).how["warnings"][0]
     assert rounds == [2, 4][:times]
+
+
+def test_a_measured_table_without_its_error_is_refused(resources, tmp_path):
+    path = tmp_path / "table.json"
+    (proven,) = noisy_table(resources, 0.01)
+    fingerprint = resources.device.fingerprint
+
+    def find(table, **flags):
+        replace(table, fingerprint=fingerprint).write(path)
+        options = Options(model="", seq_len=16, table=path, **flags)
+        return find_table(options, resources.device, resources.bench, Store(tmp_path), lambda _: None)[0]
+
+    assert not find(proven).how.get("warnings")
+    with pytest.raises(TargetError, match="publishes no error for batch 1, 16 tokens") as caught:
+        find(replace(proven, errors={}))
+    assert "profile again" in str(caught.value)
+    assert "accepted" in find(replace(proven, errors={}), accept_noisy_table=True).how["warnings"][0]
 
 
 def test_several_threads_and_what_is_carried_over_have_bounds_of_their_own(resources):

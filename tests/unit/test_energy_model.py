@@ -1,6 +1,7 @@
 """Models of energy: fitted to a device whose draw is a known sum."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,6 +91,41 @@ def test_the_sum_is_found_again(board):
     assert seen == sorted(seen)
     assert seen[-1] == 1
     assert EnergyModel.from_json(model.to_json()) == model
+
+
+def test_of_many_lengths_a_call_is_the_mean_of_them(board):
+    """A sample of traffic is a call of each length; the device draws for all of them."""
+    lengths = (10, 40, 100)
+    each = [replace(ASKED, tokens=tokens) for tokens in lengths]
+
+    def mean_s(stacks):
+        return latency_s(stacks) + [
+            1e-11 * (np.mean([operations(one, DIMS, s) for one in each]) - operations(ASKED, DIMS, s)) for s in stacks
+        ]
+
+    class Replaying:
+        name = "a meter"
+
+        @contextmanager
+        def open(self, program, asked):
+            assert asked.lengths == lengths
+            self.stack = program.stack
+            yield self
+
+        def sample(self, count):
+            seconds = float(mean_s([self.stack])[0])
+            counted = sum(operations(one, DIMS, self.stack) for one in each)
+            for _ in range(count):
+                board.now += len(each) * seconds
+                board.drawn += len(each) * (CALL_J + POWER_W * seconds) + OPERATION_J * counted
+            return [seconds] * count
+
+        def joules(self):
+            return board.joules()
+
+    device = Replaying()
+    model = measure_energy_model(device, replace(ASKED, lengths=lengths), workbench, device, DIMS, mean_s)
+    assert (model.call_j, model.power_w, model.operation_j) == pytest.approx((CALL_J, POWER_W, OPERATION_J), rel=1e-6)
 
 
 def test_the_error_is_that_of_networks_it_never_saw(board, monkeypatch):

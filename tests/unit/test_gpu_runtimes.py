@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -173,6 +174,22 @@ def test_a_real_profile_of_something_else_is_refused(tmp_path, provider, attenti
         check_placement(nodes, provider, attentions, precision)
 
 
+def test_attention_that_onnx_runtime_fused_itself_is_no_fault(tmp_path):
+    """Of graphs that spell attention out, older opsets and other exporters, ONNX Runtime makes Attention nodes."""
+    check_placement(ran_nodes(real_profile(tmp_path)), CPU, 0, "fp32")
+
+
+def test_attention_nodes_are_counted_in_the_graph_and_not_by_the_sizes_of_the_network(monkeypatch):
+    """A file of the user's has no sizes, and where attention is spelt out there is no node to look for."""
+    pose(monkeypatch)
+    runtime = make_runtime("onnxruntime", A10G)
+    answers(runtime, replace(encoder_program(), stack=()))
+    assert runtime.describe()["attention_kernels"] == {"not told": 2}
+    pose(monkeypatch, placement=lambda op, provider: CPU if op == "Attention" else provider)
+    with pytest.raises(TargetError, match="Attention node attention_0 ran on CPU"):
+        answers(make_runtime("onnxruntime", A10G), replace(encoder_program(), stack=()))
+
+
 def test_a_profile_of_shapes_alone_is_no_run_on_the_gpu():
     shape = Node("shape", "Shape", CPU, (("int64", [2, 7]),), (("int64", [1]),))
     with pytest.raises(TargetError, match=re.escape(f"fell back to {CPU} (1 nodes)")):
@@ -196,7 +213,9 @@ LOG = """[V:onnxruntime] ONNX Attention: using Memory Efficient Attention (batch
 
 def test_the_kernels_of_attention_are_read_from_the_log(monkeypatch, capfd):
     kernels = {"Memory Efficient Attention": 2, "Flash Attention": 1, "unified unfused path": 1}
-    assert attention_kernels(LOG) == kernels
+    assert attention_kernels(LOG, 4) == kernels
+    assert attention_kernels(LOG, 6) == kernels | {"not told": 2}
+    assert attention_kernels("", 0) == {}
     ort = pose(monkeypatch, log=LOG)
     runtime = make_runtime("onnxruntime", A10G)
     answers(runtime, encoder_program())
@@ -280,6 +299,7 @@ def test_versions_are_compared_as_numbers(requirement, good, bad):
         ("14.1", "570.124.06", False),
         ("12.8", None, False),
     ],
+    ids=str,
 )
 def test_a_driver_serves_the_cuda_versions_of_its_age(cuda, driver, enough):
     nvml = FakeNvml(driver=driver)
@@ -288,6 +308,11 @@ def test_a_driver_serves_the_cuda_versions_of_its_age(cuda, driver, enough):
         return
     with pytest.raises(TargetError, match=f"CUDA {cuda} needs .* found {driver or 'none'}\n"):
         check_driver(cuda, nvml)
+
+
+def test_a_cuda_older_than_all_that_are_served_is_named():
+    with pytest.raises(TargetError, match=r"CUDA 12 or newer is needed, this package is built with 11\.8\n"):
+        check_driver("11.8", FakeNvml())
 
 
 MISSING = {

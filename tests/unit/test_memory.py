@@ -365,6 +365,16 @@ def test_a_gpu_is_looked_at_while_the_network_is_loaded(cuda):
     assert cuda.log == ["forget 0", "open", "sample 4", "close"]
 
 
+def test_only_pytorchs_own_networks_need_its_allocator(cuda, monkeypatch):
+    """ONNX Runtime's GPU package beside a PyTorch without CUDA."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", not_built)
+    loaded = gpu(process_memory_bytes=800 * MB)
+    use = measure_gpu_memory(cuda, PROGRAM, replace(ASKED, runtime="onnxruntime"), A10G, Driver(cuda, gpu(), loaded))
+    assert (use.allocator_peak_bytes, use.process_bytes) == (None, 800 * MB)
+
+
 def test_what_a_gpu_does_not_tell_is_none(cuda):
     use = measure_gpu_memory(cuda, PROGRAM, ASKED, A10G, Driver(cuda, gpu()))
     assert use == GpuMemoryUse(allocator_peak_bytes=None, process_bytes=None, growth_bytes=None)

@@ -324,6 +324,10 @@ BROKEN = {
     "infinite": (_set("entries", 2, "seconds", float("inf")), "has the time inf"),
     "negative": (_set("entries", 2, "seconds", -1e-9), "has the time -1e-09"),
     "no number": (_set("entries", 2, "seconds", None), "damaged"),
+    "an error of NaN": (_set("errors", 0, "mape", float("nan")), "its error on batch"),
+    "an infinite error": (_set("errors", 0, "max", float("inf")), "is max inf"),
+    "alignment of 0": (_set("alignment", 0), "an alignment of 0"),
+    "what was too large, of no workload": (_set("how", "too_large", [[[1, 8]]]), "damaged"),
     "unknown piece": (_set("entries", 2, "piece", "conv"), "'conv' is none of"),
     "unknown source": (_set("source", "guessed"), "'guessed' is none of"),
     "entry without size": (_drop("entries", 2, "size"), "KeyError: 'size'"),
@@ -608,25 +612,73 @@ def test_a_block_lasts_as_long_as_planned_within_its_bounds_of_turns():
             assert abs(len(block.turns_s) - np.clip(block_s / turn_s, plan.min_turns, plan.max_turns)) <= 1
 
 
+class Small(Machine):
+    """A machine whose memory does not hold some networks."""
+
+    def __init__(self, too_large) -> None:
+        super().__init__()
+        self.too_large = too_large
+
+    @contextmanager
+    def open(self, program, asked):
+        if self.too_large(program.stack):
+            raise OutOfMemoryError(f"{program.name} does not fit")
+        yield _MachineSession(self, program.name, stack_seconds(NULL, asked, DIMS, program.stack))
+
+
+def all_units(stack) -> int:
+    """How many layers have all of their FFN units."""
+    return sum(sizes.ffn_units == DIMS.ffn_units for sizes in stack)
+
+
 def test_a_network_that_does_not_fit_is_left_out_and_the_rest_is_kept():
-    """Every stack with all FFN units is too large; the table says which they were."""
-    too_large = lambda stack: any(sizes.ffn_units == DIMS.ffn_units for sizes in stack)  # noqa: E731
-
-    class Small(Machine):
-        @contextmanager
-        def open(self, program, asked):
-            if too_large(program.stack):
-                raise OutOfMemoryError("no memory")
-            yield _MachineSession(self, program.name, stack_seconds(NULL, asked, DIMS, program.stack))
-
-    everything = [*PROGRAMS, workbench(DIMS.dense)]
-    series = interleave(everything, REFERENCE, Small(), ASKED, plan=PLAN, seed=0)
-    assert series.keys() == {p.name for p in everything if not too_large(p.stack)}
-    table = measure_table(NULL, DIMS, ASKED, Small(), workbench, HERE, checks=[*CHECKS, DIMS.dense], plan=PLAN)
-    assert DIMS.dense in table.how["too_large"]
-    assert all(too_large(stack) for stack in table.how["too_large"])
+    """Every stack with all FFN units is too large; the table says which they were, and under which workload."""
+    machine, everything = Small(all_units), [*PROGRAMS, workbench(DIMS.dense)]
+    series = interleave(everything, REFERENCE, machine, ASKED, plan=PLAN, seed=0, skip_too_large=True)
+    assert series.keys() == {p.name for p in everything if not all_units(p.stack)}
+    table = measure_table(NULL, DIMS, ASKED, machine, workbench, HERE, checks=[*CHECKS, DIMS.dense], plan=PLAN)
+    assert not table.holds(DIMS.dense, ASKED)
+    assert table.holds(DIMS.dense, replace(ASKED, batch=77))
+    assert all(DIMS.ffn_units in row["ffn_units"] for row in table.how["too_large"])
     assert max(key.size for key in table.entries if key.piece == "ffn") < DIMS.ffn_units
-    assert CostTable.from_json(json.loads(json.dumps(table.to_json()))).how["mode"] == "made up"
+    back = CostTable.from_json(json.loads(json.dumps(table.to_json())))
+    assert back.how["mode"] == "made up"
+    assert not back.holds(DIMS.dense, ASKED)
+
+
+def test_networks_wider_than_the_largest_size_that_fits_are_neither_fitted_nor_checked():
+    """A shallow network with all units fits where stacks of them, from which their cost is known, do not."""
+    shallow = (DIMS.dense[0], *[LayerSizes(1, 0)] * (DIMS.layers - 1))
+    twin = (*shallow[1:], shallow[0])
+    table = measure_table(
+        NULL, DIMS, ASKED, Small(lambda stack: all_units(stack) > 1), workbench, HERE, mixed=[twin],
+        checks=[*CHECKS, shallow], plan=PLAN,
+    )  # fmt: skip
+    assert table.holds(shallow, ASKED)
+    assert all(DIMS.ffn_units not in check["ffn_units"] for check in table.checks)
+    assert table.error.max < 0.01
+    for key, seconds in table.entries.items():
+        if key.piece == "ffn":
+            assert seconds == pytest.approx(ffn_seconds(NULL, ASKED, DIMS, key.size), rel=1e-3)
+
+
+def test_what_must_be_timed_has_to_fit():
+    dense, small = workbench(DIMS.dense), [p for p in PROGRAMS if not all_units(p.stack)]
+    for programs, reference, skip in (
+        ([*small, dense], REFERENCE, False),
+        (small, dense, True),
+        ([dense], REFERENCE, True),
+    ):
+        with pytest.raises(OutOfMemoryError, match=f"{dense.name} does not fit"):
+            interleave(programs, reference, Small(all_units), ASKED, plan=PLAN, seed=0, skip_too_large=skip)
+
+
+def test_a_table_says_how_many_networks_were_measured_and_which_because_the_curve_bends(table):
+    (row,) = table.how["measured"]
+    assert row["networks"] >= len(set(plan_stacks(DIMS, NULL.size_alignment)) | set(CHECKS))
+    assert len(row["ffn_units_at_bends"]) == table.at_bends
+    assert table.under([]).at_bends == 0
+    assert table.under([ASKED]).how == table.how
 
 
 def test_progress_rises_to_one():

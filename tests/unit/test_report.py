@@ -239,6 +239,13 @@ def test_units_are_printed():
     assert text.limit("max_latency_ms", 6.0).replace("\u00a0", " ") == "max latency 6 ms"
 
 
+def test_sizes_placed_where_the_curve_bends_are_counted(front, evaluated):
+    words = "of them placed where the curve bends"
+    assert words not in render_report(front, evaluated)
+    front["table"]["at_bends"] = 4
+    assert f"4 {words}" in render_report(front, evaluated)
+
+
 def test_traffic_is_told_instead_of_one_length(front, evaluated):
     assert "128 tokens" in render_report(front, evaluated)
     front["workload"]["traffic"] = {"tokens": [4, 40], "shares": [0.5, 0.5], "replayed": [4, 40]}

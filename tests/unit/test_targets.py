@@ -285,6 +285,16 @@ def test_a_driver_that_does_not_answer_is_a_reason(monkeypatch):
     assert missing.value.exit_code == 3
 
 
+def test_a_driver_that_was_updated_under_the_system_says_what_to_do(monkeypatch):
+    def refuse() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", refuse)
+    reason = present(CATALOG["a10g"]).reason
+    assert "version mismatch" in reason.splitlines()[0]
+    assert "restart the machine" in reason.splitlines()[1]
+
+
 def _fake_pynvml(**calls):
     def unsupported(*_args):
         raise pynvml.NVMLError_NotSupported

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from profilers import CostKey, CostTable, Dimensions, LayerSizes, Plan, Program, Workload, make_runtime
+from profilers.cost_table import network_row
 from profilers.runtimes import OutOfMemoryError
 from profilers.transfer import (
     MIN_SAMPLES,
@@ -31,6 +32,7 @@ OLD = Workload(batch=1, tokens=128)
 NEW = Workload(batch=1, tokens=128, threads=2)
 NOISE = 0.015
 PLAN = Plan(min_rounds=1, max_rounds=1, block_s=0.0)
+QUARTER = (LayerSizes(DIMS.heads // 4, DIMS.ffn_units // 4),) * DIMS.layers
 
 
 @dataclass(frozen=True)
@@ -284,7 +286,9 @@ def test_the_table_publishes_its_error_beside_the_scaled_bases():
     assert error.rmse_s < 0.1 * error.scaled_rmse_s
     assert (error.samples, error.check_nets) == (10, 20)
     (written,) = table.how["transfers"]
-    assert written["from"] == {"target": "null:fp32", "device": "null", "workload": OLD.to_json()}
+    assert written["from"] == {
+        "target": "null:fp32", "source": base.source, "device": "null", "workload": OLD.to_json(),
+    }  # fmt: skip
     assert (written["rmse"], written["scaled_rmse"]) == (error.rmse, error.scaled_rmse)
     published = table.errors[NEW]
     assert published.mape == pytest.approx(np.abs(predicted / measured - 1).mean())
@@ -323,9 +327,22 @@ def test_what_does_not_fit_into_memory_is_left_out_and_listed():
         return device.seconds(stack)
 
     table, error = measure(Clock(seconds), base)
-    assert list(table.how["too_large"]) == [largest]
+    assert table.how["too_large"] == [network_row(largest, NEW)]
     assert (error.samples, error.check_nets) == (9, 20)
     assert error.rmse < 0.5 * error.scaled_rmse
+
+
+def test_where_too_few_samples_fit_nothing_is_carried_over():
+    device, base = DEVICES["attention and FFN apart"], base_table()
+    fitting = choose_samples(base, DIMS, OLD, 10, 0, avoid=random_stacks(20, 0))[:3]
+
+    def seconds(stack) -> float:
+        if stack in fitting or stack in random_stacks(20, 0) or stack == QUARTER:
+            return device.seconds(stack)
+        raise OutOfMemoryError("too large")
+
+    with pytest.raises(OutOfMemoryError, match=r"holds too few networks .* 3 samples and 20 to check"):
+        measure(Clock(seconds), base)
 
 
 def test_on_the_null_device_nothing_says_transferred():
