@@ -84,7 +84,7 @@ def _tokens(value: Any) -> int:
     """A length out of JSON, where true is a number too for Python and 1.5 no length."""
     if type(value) is not int:
         raise ValueError(f"{json.dumps(value)} is no whole number of tokens")
-    return value
+    return int(value)
 
 
 def _length(text: str) -> int:
