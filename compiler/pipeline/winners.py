@@ -22,7 +22,7 @@ from compiler.pipeline.options import Budgets, Options
 from compiler.pipeline.resources import Resources
 from compiler.pipeline.subject import as_arrays, as_tensors
 from compiler.search import spread_out
-from compiler.spaces import Subnet
+from compiler.spaces import Form, Subnet
 from compiler.store import Store, key_of
 from profilers import Plan, Program, Series, Workload, interleave
 from targets.errors import BudgetError
@@ -90,9 +90,13 @@ def choose(front: Sequence[Found], limits: Mapping[str, float], count: int, alon
 
 
 def dense_elsewhere(hunt: Hunt, dense: Found) -> list[Found]:
-    """The whole network at the other precisions searched: what a candidate of theirs has to beat."""
-    others = [precision for precision in hunt.precisions if precision != dense.precision]
-    return [hunt.costed(f"dense-{p}", dense.subnet, p, dense.quality) for p in others]
+    """The whole network in the other forms searched: what a candidate of theirs has to beat."""
+    others = [form for form in hunt.forms if form != dense.form]
+    return [hunt.costed(_dense_name(form), dense.subnet, form, dense.quality) for form in others]
+
+
+def _dense_name(form: Form) -> str:
+    return f"dense-{form.precision}-part" if form.exceptions else f"dense-{form.precision}"
 
 
 def finish(hunt: Hunt, chosen: Sequence[Found], monitor: Monitor) -> list[Winner]:
@@ -116,10 +120,10 @@ def scored(hunt: Hunt, found: Found, parameters: Mapping[str, Tensor]) -> Winner
     """A winner with its metrics on both splits, from the store where these very weights were scored before."""
     splits = (hunt.learned.validation, hunt.learned.test)
     about = hunt.subject.key(examples=[len(split.batches) for split in splits])
-    key = key_of([about, found.subnet.digest, digest_of(parameters), judged_in(found.precision)])
+    key = key_of([about, found.subnet.digest, digest_of(parameters), judged_in(found.form)])
     stored = hunt.store.get("scored", key)
     if stored is None:
-        run = hunt.run(found.subnet, parameters, found.precision)
+        run = hunt.run(found.subnet, parameters, found.form)
         stored = [split.quality(run).to_json() for split in splits]
         hunt.store.put("scored", key, stored)
     validation, test = map(Quality.from_json, stored)
@@ -139,7 +143,7 @@ def write(winner: Winner, out: Path, hunt: Hunt) -> Winner:
     }
     artifact = write_artifact(
         out / winner.id, hunt.bench, winner.found.subnet, winner.parameters, hunt.learned.validation.batches, metadata,
-        winner.found.precision,
+        winner.found.form,
     )  # fmt: skip
     return replace(winner, artifact=artifact)
 

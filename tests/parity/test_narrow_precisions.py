@@ -44,7 +44,7 @@ def bench(request, tmp_path_factory) -> ModelWorkbench:
     parameters = {name: tensor.detach().numpy() for name, tensor in twin.backbone.named_parameters()}
     template = make_template(proto, parameters, checkpoint.architecture)
     narrow = {p: narrow_template(template, p, parameters, checkpoint.architecture) for p in (*CONVERTERS, STATIC)}
-    return ModelWorkbench(checkpoint, {"fp32": template, **narrow}, lambda: some_texts(checkpoint))
+    return ModelWorkbench(checkpoint, {"fp32": template, **narrow}, some_texts(checkpoint))
 
 
 @pytest.fixture(params=SUBNETS.values(), ids=SUBNETS)
