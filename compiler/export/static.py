@@ -71,9 +71,9 @@ def insert_pairs(proto: onnx.ModelProto, weights: Container[str]) -> Paired:
         if node.op_type == "MatMul" and node.input[1] in weights:
             activation, matrix = node.input
             if activation not in paired.matrices:
-                light.graph.node.extend(_smoothed(activation))
+                light.graph.node.extend(_quantised(activation))
             paired.matrices.setdefault(activation, []).append(matrix)
-            light.graph.node.extend(_product(node))
+            light.graph.node.extend(_product(node, [f"{activation}_{part}" for part in ("quantized", "scale")]))
         elif node.op_type == "Gather" and node.input[0] in weights:
             paired.tables.append(node.input[0])
             light.graph.node.extend(_rows(node))
@@ -83,14 +83,9 @@ def insert_pairs(proto: onnx.ModelProto, weights: Container[str]) -> Paired:
     return paired
 
 
-def _smoothed(name: str) -> Iterator[onnx.NodeProto]:
+def _quantised(name: str) -> Iterator[onnx.NodeProto]:
     yield helper.make_node("Div", [name, f"{name}_smoothing"], [f"{name}_smoothed"])
-    yield from _pair(f"{name}_smoothed", [f"{name}_scale", _ZERO], f"{name}_dequantized")
-
-
-def _pair(name: str, step: Sequence[str], result: str) -> Iterator[onnx.NodeProto]:
-    yield helper.make_node("QuantizeLinear", [name, *step], [f"{result}_quantized"])
-    yield helper.make_node("DequantizeLinear", [f"{result}_quantized", *step], [result])
+    yield helper.make_node("QuantizeLinear", [f"{name}_smoothed", f"{name}_scale", _ZERO], [f"{name}_quantized"])
 
 
 def _dequantised(weight: str) -> onnx.NodeProto:
@@ -98,16 +93,21 @@ def _dequantised(weight: str) -> onnx.NodeProto:
     return helper.make_node("DequantizeLinear", parts, [f"{weight}_dequantized"], axis=1)
 
 
-def _product(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    yield _dequantised(node.input[1])
-    yield _between(node, [f"{name}_dequantized" for name in node.input], node.output[0])
+def _product(node: onnx.NodeProto, activation: Sequence[str]) -> Iterator[onnx.NodeProto]:
+    """Each product has a DQ of its own: ONNX Runtime multiplies in floats where several share one."""
+    matrix = node.input[1]
+    yield _dequantised(matrix)
+    yield helper.make_node("DequantizeLinear", [*activation, _ZERO], [f"{matrix}_reads"])
+    yield _between(node, [f"{matrix}_reads", f"{matrix}_dequantized"], node.output[0])
 
 
 def _rows(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     (table, ids), (rows,) = node.input, node.output
+    step = [f"{table}_scale", f"{table}_zero_point"]
     yield _dequantised(table)
     yield _between(node, [f"{table}_dequantized", ids], f"{rows}_gathered")
-    yield from _pair(f"{rows}_gathered", [f"{table}_scale", f"{table}_zero_point"], rows)
+    yield helper.make_node("QuantizeLinear", [f"{rows}_gathered", *step], [f"{rows}_quantized"])
+    yield helper.make_node("DequantizeLinear", [f"{rows}_quantized", *step], [rows])
 
 
 def _between(node: onnx.NodeProto, inputs: Sequence[str], output: str) -> onnx.NodeProto:

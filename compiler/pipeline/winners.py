@@ -10,7 +10,7 @@ from torch import Tensor
 
 from compiler.evaluation import Quality
 from compiler.export import Artifact, ModelWorkbench, write_artifact
-from compiler.export.serving import write_bundles
+from compiler.export.serving import Accelerator, write_bundles
 from compiler.export.tensorrt import shape_profile, write_recipe
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import digest_of
@@ -25,6 +25,7 @@ from compiler.search import spread_out
 from compiler.spaces import Form, Subnet
 from compiler.store import Store, key_of
 from profilers import Plan, Program, Series, Workload, interleave
+from targets import STATIC
 from targets.errors import BudgetError
 
 KEPT_METRIC, KEPT_LIKENESS = 0.99, 0.90
@@ -170,8 +171,14 @@ def add_bundles(winner: Winner, device: Device, checkpoint: Checkpoint) -> None:
     assert winner.artifact is not None  # noqa: S101  it was written
     path = winner.artifact.path
     write_bundles(
-        path.parent / "serving", path, checkpoint, gpu=device.target.kind == "gpu", threads=device.workload.threads
+        path.parent / "serving", path, checkpoint, runs_on=_runs_on(winner, device), threads=device.workload.threads
     )
+
+
+def _runs_on(winner: Winner, device: Device) -> Accelerator:
+    if device.target.kind != "gpu":
+        return "cpu"
+    return "tensorrt" if winner.found.precision == STATIC else "cuda"
 
 
 def _program(winner: Winner, bench: ModelWorkbench) -> Program:

@@ -1,12 +1,14 @@
 """A narrower template filled with slices equals ONNX Runtime's own conversion of the sliced float graph."""
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from compiler.evaluation import encode
 from compiler.export import ModelWorkbench, graph_run, make_template, narrow_template
@@ -14,7 +16,7 @@ from compiler.export.dense import export_dense
 from compiler.export.files import inline
 from compiler.export.precision import halve_graph, quantise, quantise_graph
 from compiler.slicing import SubnetRunner
-from compiler.spaces import Subnet
+from compiler.spaces import SubBlock, Subnet
 from targets import STATIC
 from tests.tiny import HEADS, UNITS, WORDS, randomise, tiny_checkpoint
 
@@ -89,10 +91,14 @@ def test_the_narrow_network_answers_nearly_what_the_float_one_does(bench, subnet
     assert coarse.dtype == np.float32
 
 
-@given(arrays(np.float32, (5, 3), elements=st.floats(-10, 10, width=32)), st.sampled_from(["column", "table"]))
+@given(
+    arrays(np.float32, (5, 3), elements=st.floats(-10, 10, width=32)),
+    st.sampled_from(["column", "table", "signed table"]),
+)
 @settings(deadline=None)
 def test_quantised_values_are_within_half_a_step(array, scheme):
     quantized, scale, zero_point = quantise(array, scheme)
+    assert scheme == "table" or not zero_point.any()
     back = (quantized.astype(np.float64) - zero_point) * scale
     assert (np.abs(back - array) <= np.broadcast_to(scale, array.shape) * 0.501 + 1e-30).all()
 
@@ -110,6 +116,7 @@ def test_static_products_read_8_bits_with_zero_point_0_and_smoothing_cancels(ben
     products = [n for n in exact.graph.node if n.op_type == "MatMul" and n.input[1] in wanted]
     quantised = [n for n in static.graph.node if n.op_type == "MatMul" and n.input[1].endswith("_dequantized")]
     assert len(quantised) == len(products)
+    assert len({node.input[0] for node in quantised}) == len(products)  # ONNX Runtime fuses no DQ that several share
     for node in quantised:
         left, right = (made_by[name] for name in node.input)
         assert left.op_type == right.op_type == "DequantizeLinear"
@@ -136,3 +143,63 @@ def test_static_ranges_are_those_of_the_network_itself(bench):
     ]
     assert len(scales[0]) == len(scales[1]) > 0
     assert scales[0] != scales[1]
+
+
+def test_static_embeddings_are_rows_of_8_bit_tables_rounded_once(bench):
+    graph = bench.graph(SUBNETS["dense"], sliced(bench, SUBNETS["dense"]), STATIC)
+    model = inline(graph)
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    gathers = [n for n in model.graph.node if n.op_type == "Gather" and f"{n.output[0]}".endswith("_gathered")]
+    assert {made_by[n.input[0]].op_type for n in gathers} == {"DequantizeLinear"}
+    words = max((graph.weights[made_by[n.input[0]].input[0]] for n in gathers), key=lambda table: table.size)
+    assert words.dtype == np.int8
+    rows = [n.output[0] for n in gathers]
+    ends = [name.removesuffix("_gathered") for name in rows]
+    model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in (*rows, *ends))
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    ids = np.arange(60).reshape(2, 30) + 5
+    known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    given_ = {value.name: known[value.name] for value in session.get_inputs()}
+    for before, after in zip(session.run(rows, given_), session.run(ends, given_), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+# --- exceptions
+
+EXEMPT = (SubBlock(0, "ffn"), SubBlock(1, "attention"))
+ALL_BLOCKS = tuple(SubBlock(layer, piece) for layer in range(3) for piece in ("attention", "ffn"))
+
+
+def wide(arrays):
+    return {name for name, array in arrays.items() if array.ndim == 2 and array.dtype == np.float32}
+
+
+@pytest.mark.parametrize("precision", ["int8", STATIC])
+def test_exceptions_are_as_in_fp32_and_the_rest_as_without_them(bench, subnet, precision):
+    parameters, architecture = sliced(bench, subnet), bench.checkpoint.architecture
+    exact, plain, mixed = (
+        bench.graph(subnet, parameters, *form).weights for form in (("fp32",), (precision,), (precision, EXEMPT))
+    )
+    modules = {m for layer, piece in EXEMPT for m in getattr(architecture.names(layer), piece)}
+    bound = bench.templates["fp32"].bindings
+    own = {n for n in wide(exact) if bound[n].parameter.removesuffix(".weight") in modules}
+    assert own or subnet == SUBNETS["dropped sub-blocks"]
+    assert wide(mixed) == wide(plain) | own
+    for name, array in mixed.items():
+        np.testing.assert_array_equal(array, plain[name] if name in plain else exact[name])
+
+
+@pytest.mark.parametrize("precision", ["int8", STATIC])
+def test_a_graph_with_exceptions_is_valid_and_nearer_to_fp32(bench, subnet, precision):
+    parameters = sliced(bench, subnet)
+    ids = torch.randint(5, 100, (2, 9), generator=torch.Generator().manual_seed(0))
+    known = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    inputs = {name: known[name] for name in bench.checkpoint.input_names}
+    forms = (("fp32",), (precision,), (precision, EXEMPT), (precision, ALL_BLOCKS))
+    graphs = [bench.graph(subnet, parameters, *form) for form in forms]
+    for graph in graphs:
+        onnx.checker.check_model(inline(graph), full_check=True)
+    exact, plain, some, every = (graph_run(graph, 1)(inputs).numpy() for graph in graphs)
+    off = [float(np.linalg.norm(answer - exact)) for answer in (plain, some, every)]
+    assert off[2] < min(off[:2])
+    assert off[0] != off[1]
