@@ -3,9 +3,7 @@
 Before it is quantised an activation is divided, channel by channel, by a factor that the matrix's rows take over (Xiao et al.,
 "SmoothQuant", ICML 2023): a few channels of a transformer are far larger than all others.
 
-Embedding tables are int8 too, one range a table. TensorRT's parser gathers no int8, and a table dequantised as a whole would cost
-ONNX Runtime more than the encoder does. So rows are gathered from the dequantised table and go through Q and DQ at the table's own
-scale: that changes no value, and runtimes take the pair and the table's DQ away and gather the 8-bit rows.
+Embedding tables are int8 too. TensorRT's parser gathers no int8, so rows are gathered from the dequantised table.
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -71,9 +69,9 @@ def insert_pairs(proto: onnx.ModelProto, weights: Container[str]) -> Paired:
         if node.op_type == "MatMul" and node.input[1] in weights:
             activation, matrix = node.input
             if activation not in paired.matrices:
-                light.graph.node.extend(_quantised(activation))
+                light.graph.node.extend(_smoothed(activation))
             paired.matrices.setdefault(activation, []).append(matrix)
-            light.graph.node.extend(_product(node, [f"{activation}_{part}" for part in ("quantized", "scale")]))
+            light.graph.node.extend(_product(node))
         elif node.op_type == "Gather" and node.input[0] in weights:
             paired.tables.append(node.input[0])
             light.graph.node.extend(_rows(node))
@@ -83,9 +81,11 @@ def insert_pairs(proto: onnx.ModelProto, weights: Container[str]) -> Paired:
     return paired
 
 
-def _quantised(name: str) -> Iterator[onnx.NodeProto]:
+def _smoothed(name: str) -> Iterator[onnx.NodeProto]:
+    step = [f"{name}_scale", _ZERO]
     yield helper.make_node("Div", [name, f"{name}_smoothing"], [f"{name}_smoothed"])
-    yield helper.make_node("QuantizeLinear", [f"{name}_smoothed", f"{name}_scale", _ZERO], [f"{name}_quantized"])
+    yield helper.make_node("QuantizeLinear", [f"{name}_smoothed", *step], [f"{name}_quantized"])
+    yield helper.make_node("DequantizeLinear", [f"{name}_quantized", *step], [f"{name}_dequantized"])
 
 
 def _dequantised(weight: str) -> onnx.NodeProto:
@@ -93,28 +93,22 @@ def _dequantised(weight: str) -> onnx.NodeProto:
     return helper.make_node("DequantizeLinear", parts, [f"{weight}_dequantized"], axis=1)
 
 
-def _product(node: onnx.NodeProto, activation: Sequence[str]) -> Iterator[onnx.NodeProto]:
-    """Each product has a DQ of its own: ONNX Runtime multiplies in floats where several share one."""
-    matrix = node.input[1]
-    yield _dequantised(matrix)
-    yield helper.make_node("DequantizeLinear", [*activation, _ZERO], [f"{matrix}_reads"])
-    yield _between(node, [f"{matrix}_reads", f"{matrix}_dequantized"], node.output[0])
+def _product(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    yield _dequantised(node.input[1])
+    yield _reading(node, [f"{name}_dequantized" for name in node.input])
 
 
 def _rows(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    (table, ids), (rows,) = node.input, node.output
-    step = [f"{table}_scale", f"{table}_zero_point"]
+    table, ids = node.input
     yield _dequantised(table)
-    yield _between(node, [f"{table}_dequantized", ids], f"{rows}_gathered")
-    yield helper.make_node("QuantizeLinear", [f"{rows}_gathered", *step], [f"{rows}_quantized"])
-    yield helper.make_node("DequantizeLinear", [f"{rows}_quantized", *step], [rows])
+    yield _reading(node, [f"{table}_dequantized", ids])
 
 
-def _between(node: onnx.NodeProto, inputs: Sequence[str], output: str) -> onnx.NodeProto:
-    """The same node with other inputs and another output."""
+def _reading(node: onnx.NodeProto, inputs: Sequence[str]) -> onnx.NodeProto:
+    """The same node with other inputs."""
     moved = onnx.NodeProto()
     moved.CopyFrom(node)
-    moved.input[:], moved.output[:] = inputs, [output]
+    moved.input[:] = inputs
     return moved
 
 

@@ -213,8 +213,7 @@ def test_a_layer_that_suffers_stays_in_fp32(suffering, precision):
     nets = {c["id"]: c for c in front["candidates"]}
     plain, kept = nets[f"dense-{precision}"], nets[f"dense-{precision}-part"]
     assert (plain["exceptions"], kept["exceptions"]) == ([], SUFFERS)
-    assert plain["metric"]["validation"] < 0.95
-    assert kept["metric"]["validation"] > 0.97
+    assert kept["error"] < 0.5 * plain["error"]
     assert plain["predicted"]["latency_ms"] < kept["predicted"]["latency_ms"]
     assert kept["predicted"]["latency_ms"] < front["dense"]["predicted"]["latency_ms"]
     assert plain["artifact"]["bytes"] < kept["artifact"]["bytes"] < front["dense"]["artifact"]["bytes"]

@@ -2,13 +2,12 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from compiler.evaluation import encode
 from compiler.export import ModelWorkbench, graph_run, make_template, narrow_template
@@ -17,6 +16,7 @@ from compiler.export.files import inline
 from compiler.export.precision import halve_graph, quantise, quantise_graph
 from compiler.slicing import SubnetRunner
 from compiler.spaces import SubBlock, Subnet
+from profilers import Graph
 from targets import STATIC
 from tests.tiny import HEADS, UNITS, WORDS, randomise, tiny_checkpoint
 
@@ -116,7 +116,6 @@ def test_static_products_read_8_bits_with_zero_point_0_and_smoothing_cancels(ben
     products = [n for n in exact.graph.node if n.op_type == "MatMul" and n.input[1] in wanted]
     quantised = [n for n in static.graph.node if n.op_type == "MatMul" and n.input[1].endswith("_dequantized")]
     assert len(quantised) == len(products)
-    assert len({node.input[0] for node in quantised}) == len(products)  # ONNX Runtime fuses no DQ that several share
     for node in quantised:
         left, right = (made_by[name] for name in node.input)
         assert left.op_type == right.op_type == "DequantizeLinear"
@@ -145,23 +144,18 @@ def test_static_ranges_are_those_of_the_network_itself(bench):
     assert scales[0] != scales[1]
 
 
-def test_static_embeddings_are_rows_of_8_bit_tables_rounded_once(bench):
-    graph = bench.graph(SUBNETS["dense"], sliced(bench, SUBNETS["dense"]), STATIC)
-    model = inline(graph)
-    made_by = {name: node for node in model.graph.node for name in node.output}
-    gathers = [n for n in model.graph.node if n.op_type == "Gather" and f"{n.output[0]}".endswith("_gathered")]
-    assert {made_by[n.input[0]].op_type for n in gathers} == {"DequantizeLinear"}
-    words = max((graph.weights[made_by[n.input[0]].input[0]] for n in gathers), key=lambda table: table.size)
-    assert words.dtype == np.int8
-    rows = [n.output[0] for n in gathers]
-    ends = [name.removesuffix("_gathered") for name in rows]
-    model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in (*rows, *ends))
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    ids = np.arange(60).reshape(2, 30) + 5
-    known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    given_ = {value.name: known[value.name] for value in session.get_inputs()}
-    for before, after in zip(session.run(rows, given_), session.run(ends, given_), strict=True):
-        np.testing.assert_array_equal(before, after)
+def test_static_embeddings_are_rows_of_8_bit_tables(bench):
+    parameters = sliced(bench, SUBNETS["dense"])
+    exact, static = (bench.graph(SUBNETS["dense"], parameters, p) for p in ("fp32", STATIC))
+    made_by = {name: node for node in inline(static).graph.node for name in node.output}
+    gathers = [n for n in inline(exact).graph.node if n.op_type == "Gather" and n.input[0] in exact.weights]
+    assert len(gathers) > 1
+    for node in gathers:
+        dequantise = made_by[made_by[node.output[0]].input[0]]
+        table, scale, zero_point = (static.weights[name] for name in dequantise.input)
+        assert (table.dtype, zero_point.any()) == (np.int8, False)
+        off = np.abs(table * scale - exact.weights[node.input[0]])
+        assert (off <= 0.51 * scale).all()
 
 
 # --- exceptions
@@ -190,16 +184,20 @@ def test_exceptions_are_as_in_fp32_and_the_rest_as_without_them(bench, subnet, p
 
 
 @pytest.mark.parametrize("precision", ["int8", STATIC])
-def test_a_graph_with_exceptions_is_valid_and_nearer_to_fp32(bench, subnet, precision):
+def test_where_all_sub_blocks_are_exceptions_only_tables_are_rounded(bench, subnet, precision):
     parameters = sliced(bench, subnet)
+    graph = bench.graph(subnet, parameters, precision, ALL_BLOCKS)
+    onnx.checker.check_model(inline(graph), full_check=True)
+    exact = bench.graph(subnet, parameters, "fp32")
+    gathered = {n.input[0] for n in inline(exact).graph.node if n.op_type == "Gather"} & set(exact.weights)
+    rounded = dict(exact.weights)
+    for name in gathered:
+        quantized, scale, zero_point = quantise(exact.weights[name], "table" if precision == "int8" else "signed table")
+        rounded[name] = ((quantized.astype(np.float32) - zero_point) * scale).astype(np.float32)
+    oracle = Graph(proto=exact.proto, weights=rounded)
     ids = torch.randint(5, 100, (2, 9), generator=torch.Generator().manual_seed(0))
     known = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
     inputs = {name: known[name] for name in bench.checkpoint.input_names}
-    forms = (("fp32",), (precision,), (precision, EXEMPT), (precision, ALL_BLOCKS))
-    graphs = [bench.graph(subnet, parameters, *form) for form in forms]
-    for graph in graphs:
-        onnx.checker.check_model(inline(graph), full_check=True)
-    exact, plain, some, every = (graph_run(graph, 1)(inputs).numpy() for graph in graphs)
-    off = [float(np.linalg.norm(answer - exact)) for answer in (plain, some, every)]
-    assert off[2] < min(off[:2])
-    assert off[0] != off[1]
+    wanted, found = (graph_run(g, 1)(inputs).numpy() for g in (oracle, graph))
+    head = 0.05 if precision == "int8" and bench.checkpoint.task == "classification" else 1e-4  # it stays in 8 bits
+    np.testing.assert_allclose(found, wanted, atol=head * np.abs(wanted).max())
