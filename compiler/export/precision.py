@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Scheme = Literal["column", "table", "signed table", "activation"]
+Scheme = Literal["column", "table", "activation"]
 OPERATORS = ("MatMul", "Gemm", "Gather")
 
 
@@ -28,16 +28,14 @@ class Quantised(NamedTuple):
 
 def quantise(array: Array, scheme: Scheme) -> Quantised:
     """Float32 [rows, columns] to 8 bits, rounded as ONNX Runtime's quantiser does."""
-    if scheme == "table":
-        return _by_table(array)
-    return _symmetric(array, np.abs(array).max(axis=0 if scheme == "column" else None))
+    return _by_column(array) if scheme == "column" else _by_table(array)
 
 
-def _symmetric(array: Array, largest: Array) -> Quantised:
-    scale = largest.astype(np.float64) / 127
+def _by_column(array: Array) -> Quantised:
+    scale = np.abs(array).max(axis=0).astype(np.float64) / 127
     scale = np.where(scale < np.finfo(np.float32).tiny, 1.0, scale).astype(np.float32)
     quantized = np.clip(np.rint(array / scale), -127, 127).astype(np.int8)
-    return Quantised(quantized, scale, np.zeros(scale.shape, dtype=np.int8))
+    return Quantised(quantized, scale, np.zeros(array.shape[1], dtype=np.int8))
 
 
 def _by_table(array: Array) -> Quantised:

@@ -3,7 +3,8 @@
 Before it is quantised an activation is divided, channel by channel, by a factor that the matrix's rows take over (Xiao et al.,
 "SmoothQuant", ICML 2023): a few channels of a transformer are far larger than all others.
 
-Embedding tables are int8 too. TensorRT's parser gathers no int8, so rows are gathered from the dequantised table.
+Embedding tables are int8 too, one range a column as well. TensorRT's parser gathers no int8, so rows are gathered from the
+dequantised table.
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence

@@ -256,11 +256,10 @@ def _in_pairs(template: GraphTemplate) -> GraphTemplate:
     """The template with a Q/DQ pair before every product with a matrix of the encoder, and with 8-bit embedding tables."""
     weights = {name for name, binding in template.bindings.items() if binding.parameter.endswith(".weight")}
     proto, matrices, tables = insert_pairs(template.proto, weights)
-    schemes: dict[str, tuple[Scheme, str]] = dict.fromkeys(tables, ("signed table", ""))
-    schemes |= {name: ("column", activation) for activation, names in matrices.items() for name in names}
+    activations = dict.fromkeys(tables, "") | {m: activation for activation, names in matrices.items() for m in names}
     bindings = dict(template.bindings)
-    for name, (scheme, activation) in schemes.items():
-        binding = bindings.pop(name)._replace(scheme=scheme, activation=activation)
+    for name, activation in activations.items():
+        binding = bindings.pop(name)._replace(scheme="column", activation=activation)
         bindings |= {f"{name}_{part}": binding._replace(part=part) for part in Quantised._fields}
     for activation, names in matrices.items():
         binding = bindings[f"{names[0]}_quantized"]._replace(scheme="activation")
