@@ -23,7 +23,7 @@ from compiler.pipeline.subject import detached, load_subject, some_of
 from compiler.pipeline.training import Parameters, Trainer, fine_tuned, supernet_weights
 from compiler.pipeline.weights import Weights
 from compiler.pipeline.winners import choose
-from compiler.spaces import Counts, Space, make_space
+from compiler.spaces import Counts, Form, Space, make_space
 from compiler.store import Store
 from profilers import CostTable, Workload
 from targets import shipped_files
@@ -112,7 +112,7 @@ class Bench:
 
     def _facts(self, hunt: Hunt) -> dict[str, Any]:
         validation, test = self.dense_quality
-        dense = hunt.costed("dense", dense_subnet(hunt.shapes), "fp32", validation)
+        dense = hunt.costed("dense", dense_subnet(hunt.shapes), Form("fp32"), validation)
         return {
             "metric": self.subject.metric.name,
             "latency_source": str(self.cost.estimate(dense.subnet.shape).source),
@@ -172,7 +172,7 @@ class Bench:
         return [self._member(hunt, found, polished[found.subnet]) for found in chosen]
 
     def _member(self, hunt: Hunt, found: Found, parameters: Parameters) -> Member:
-        run = hunt.run(found.subnet, parameters, found.precision)
+        run = hunt.run(found.subnet, parameters, found.form)
         outputs = self.test.outputs(run)
         return Member(
             found=found, validation=self.validation.quality(run), test=self.test.score(outputs), outputs=outputs

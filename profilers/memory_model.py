@@ -156,9 +156,13 @@ class MemoryModel:
     checks: Sequence[Mapping[str, Any]] = ()
     seconds: float = 0.0
 
-    def peak_bytes(self, heads: Counts, units: Counts) -> Floats:
-        """Predicted peak [N] of networks with these heads [N, layers] and FFN units [N, layers]; lower is better."""
+    def peak_bytes(self, heads: Counts, units: Counts, in_fp32: Floats | float = 0.0) -> Floats:
+        """Predicted peak [N] of networks with these heads [N, layers] and FFN units [N, layers]; lower is better.
+
+        `in_fp32` [N] counts the weights that stay in fp32 at whatever precision the rest is.
+        """
         saved = self.network.saved(heads, units)
+        saved[:, 0] -= (_WEIGHT_BYTES["fp32"] - _WEIGHT_BYTES[self.network.workload.precision]) * in_fp32
         return np.maximum(self.loading.predict(saved), self.serving.predict(saved))
 
     def steady_bytes(self, heads: Counts, units: Counts) -> Floats:

@@ -183,11 +183,13 @@ def _precision(graph: onnx.GraphProto) -> str:
 def _vocabulary(graph: onnx.GraphProto, ids: set[str], weights: Mapping[str, onnx.TensorProto]) -> int | None:
     """Rows of the smallest table that the ids look up."""
     known, rows = set(ids), []
+    stored = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     for node in graph.node:
         if node.op_type in _PASSING and node.input[0] in known:
             known.update(node.output)
         if node.op_type in _LOOKUPS:
             asked, table = (node.input[slot] for slot in _LOOKUPS[node.op_type])
+            table = stored.get(table, table)
             if asked in known and table in weights:
                 rows.append(weights[table].dims[0])
     return min(rows, default=None)

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from compiler.report import text
+
 if TYPE_CHECKING:
     from compiler.pipeline import Monitor
 
@@ -102,7 +104,7 @@ def _row(c: Mapping[str, Any], best: str | None) -> list[str]:
     others = [f"{value['test']:.4f}" for value in metric["others"].values()]
     return [
         c["id"] + (" *" if c["id"] == best else ""),
-        c["precision"],
+        text.form(c),
         f"{c['parameters'] / 1e6:.1f}M",
         f"{c['artifact']['bytes'] / 1e6:.0f} MB",
         f"{latency['p50']:.2f}",

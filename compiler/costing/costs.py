@@ -1,14 +1,14 @@
 """All that a search may ask less of: one value a sub-network and objective, all minimised."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.costing.model import CostModel, parameter_counts
 from compiler.families import Architecture
-from compiler.spaces import Counts, Shape
+from compiler.spaces import Counts, Shape, SubBlock
 from profilers import Estimate
 from profilers.energy_model import EnergyModel
 from profilers.memory_model import MemoryModel
@@ -44,16 +44,39 @@ class BatchModel:
     def _seconds(models: Mapping[int, CostModel], sizes: NDArray[np.int64], counts: Counts) -> Floats:
         return np.array([models[int(size)].latency_s(counts) for size in sizes])
 
+    def with_exceptions(self, exact: "BatchModel", exceptions: Iterable[SubBlock]) -> "BatchModel":
+        """As `CostModel.with_exceptions`, at every batch that both are known at."""
+        kept = tuple(exceptions)
+
+        def mixed(models: Mapping[int, CostModel], others: Mapping[int, CostModel]) -> dict[int, CostModel]:
+            return {size: model.with_exceptions(others[size], kept) for size, model in models.items() if size in others}
+
+        calls = None if self.calls is None else mixed(self.calls, exact.calls or exact.batches)
+        return replace(self, batches=mixed(self.batches, exact.batches), calls=calls)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What sub-networks cost at one precision. Memory, energy and throughput are there where a run asks for them."""
+    """What sub-networks cost at one precision. Memory, energy and throughput are there where a run asks for them.
+
+    The sub-blocks in `exceptions` stay in fp32: they take the time and the bytes that they take there.
+    """
 
     architecture: Architecture
     latency: CostModel
     memory: MemoryModel | None = None
     energy: EnergyModel | None = None
     throughput: BatchModel | None = None
+    exceptions: tuple[SubBlock, ...] = ()
+
+    def with_exceptions(self, exact: "Costs", exceptions: Iterable[SubBlock]) -> "Costs":
+        """These costs with some sub-blocks kept in fp32; `exact` are the costs there."""
+        kept = tuple(exceptions)
+        throughput = self.throughput
+        if throughput is not None and exact.throughput is not None:
+            throughput = throughput.with_exceptions(exact.throughput, kept)
+        latency = self.latency.with_exceptions(exact.latency, kept)
+        return replace(self, latency=latency, throughput=throughput, exceptions=kept)
 
     def of(self, counts: Counts) -> dict[str, Floats]:
         """Values [N] by objective, lower is better.
@@ -63,12 +86,24 @@ class Costs:
         latency_s = self.latency.latency_s(counts)
         values = {"latency": latency_s, "params": parameter_counts(self.architecture, counts)}
         if self.memory is not None:
-            values["memory"] = self.memory.peak_bytes(counts.heads, counts.units)
+            values["memory"] = self.memory.peak_bytes(counts.heads, counts.units, self._exact_parameters(counts))
         if self.energy is not None:
             values["energy"] = self.energy.joules(latency_s, self.latency.operations(counts))
         if self.throughput is not None:
             values["throughput"] = 1 / self.throughput.best(counts)[1]
         return values
+
+    def _exact_parameters(self, counts: Counts) -> Floats:
+        """Parameters [N] of the sub-blocks that stay in fp32."""
+        total = np.zeros(len(counts.heads))
+        for layer, piece in self.exceptions:
+            sizes, of = (
+                (counts.heads, self.architecture.attention_parameters)
+                if piece == "attention"
+                else (counts.units, self.architecture.ffn_parameters)
+            )
+            total += [of(int(size)) for size in sizes[:, layer]]
+        return total
 
     def estimate(self, shape: Shape) -> Estimate:
         """Predicted seconds of one shape, with their source."""

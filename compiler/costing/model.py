@@ -1,13 +1,13 @@
 """Vectorised costs: shapes in, arrays out."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.families import Architecture
-from compiler.spaces import Counts, Shape
+from compiler.spaces import Counts, Shape, SubBlock
 from profilers import CostKey, CostTable, Dimensions, Estimate, Stack, Workload
 from profilers.roofline import operation_counts
 
@@ -36,7 +36,11 @@ def parameter_counts(architecture: Architecture, counts: Counts) -> Floats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostModel:
-    """A cost table laid out for look-up: seconds by size, under one workload or a weighted sum of several (traffic)."""
+    """A cost table laid out for look-up: seconds by size, under one workload or a weighted sum of several (traffic).
+
+    Each layer has its own curves [layers, sizes]: a sub-block may run in another precision than the rest. `exact` are the
+    workloads of those.
+    """
 
     table: CostTable
     weights: Mapping[Workload, float]
@@ -46,6 +50,7 @@ class CostModel:
     ffn_s: Floats
     head_workspace_s: float
     unit_workspace_s: float
+    exact: tuple[Workload, ...] = ()
 
     @classmethod
     def of(cls, table: CostTable, workload: Workload) -> "CostModel":
@@ -69,13 +74,25 @@ class CostModel:
         base, mask, attention, ffn, head, unit = (sum(part[0] * part[i] for part in parts) for i in range(1, 7))
         return cls(
             table=table, weights=weights, base_s=float(base), mask_s=float(mask),
-            attention_s=np.asarray(attention), ffn_s=np.asarray(ffn),
+            attention_s=np.tile(attention, (dims.layers, 1)), ffn_s=np.tile(ffn, (dims.layers, 1)),
             head_workspace_s=float(head), unit_workspace_s=float(unit),
         )  # fmt: skip
 
+    def with_exceptions(self, exact: "CostModel", exceptions: Iterable[SubBlock]) -> "CostModel":
+        """This model with some sub-blocks at what they take in a more exact precision.
+
+        What belongs to no one sub-block (base, mask, the buffers of the widest) stays.
+        """
+        attention, ffn = self.attention_s.copy(), self.ffn_s.copy()
+        for layer, piece in exceptions:
+            mine, other = (attention, exact.attention_s) if piece == "attention" else (ffn, exact.ffn_s)
+            mine[layer] = other[layer]
+        return replace(self, attention_s=attention, ffn_s=ffn, exact=tuple(exact.weights))
+
     def latency_s(self, counts: Counts) -> Floats:
         """Predicted seconds [N] of N shapes: a sum of table look-ups, lower is better."""
-        blocks = self.attention_s[counts.heads].sum(axis=1) + self.ffn_s[counts.units].sum(axis=1)
+        layers = np.arange(counts.heads.shape[1])
+        blocks = self.attention_s[layers, counts.heads].sum(axis=1) + self.ffn_s[layers, counts.units].sum(axis=1)
         widest = self.head_workspace_s * counts.heads.max(axis=1) + self.unit_workspace_s * counts.units.max(axis=1)
         return np.asarray(self.base_s + blocks + widest + np.where(counts.heads.any(axis=1), self.mask_s, 0.0))
 
@@ -96,9 +113,8 @@ class CostModel:
 
         What is read between lengths is interpolated.
         """
-        parts = [(weight, self.table.predict(shape, workload)) for workload, weight in self.weights.items()]
-        sources = {estimate.source for _, estimate in parts}
-        if len(self.weights) > 1 and sources == {"measured"}:
-            sources = {"interpolated"}
-        source = min(sources, key=lambda source: source == "measured")
-        return Estimate(value=sum(weight * estimate.value for weight, estimate in parts), source=source)
+        read = {self.table.predict(shape, workload).source for workload in (*self.weights, *self.exact)}
+        if len(self.weights) > 1 and read == {"measured"}:
+            read = {"interpolated"}
+        source = min(read, key=lambda source: source == "measured")
+        return Estimate(value=float(self.of_stacks([shape])[0]), source=source)

@@ -15,8 +15,10 @@ from compiler.export.files import inline, write_graph
 from compiler.export.parity import TOLERANCES, check_attention, odd_inputs, parity_error, run_session
 from compiler.export.workbench import ModelWorkbench
 from compiler.slicing import build_skeleton
-from compiler.spaces import Subnet
+from compiler.spaces import Form, Subnet
 from targets.errors import VerificationError
+
+_EXACT = Form("fp32")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,40 +46,41 @@ def write_artifact(
     parameters: Mapping[str, Tensor],
     real: Batches,
     metadata: Mapping[str, str],
-    precision: str = "fp32",
+    form: Form = _EXACT,
 ) -> Artifact:
-    """Write `folder`/model.onnx and the transformers checkpoint beside it, for int8 model.int8.onnx too (for fp16 alike).
+    """Write `folder`/model.onnx and the transformers checkpoint beside it; of a narrower form model.PRECISION.onnx too.
 
-    All are checked.
-
-    Returned is the file of the precision asked for. VerificationError where a file is wrong.
+    All are checked. Returned is the file of the form asked for. VerificationError where a file is wrong.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(folder, bench.checkpoint, subnet, parameters)
-    artifact = _written(folder / "model.onnx", "fp32", bench, subnet, parameters, real, metadata)
-    if precision not in bench.templates or precision == "fp32":
+    artifact = _written(folder / "model.onnx", _EXACT, bench, subnet, parameters, real, metadata)
+    if form.precision not in bench.templates or form == _EXACT:
         return artifact
-    return _written(folder / f"model.{precision}.onnx", precision, bench, subnet, parameters, real, metadata)
+    return _written(folder / f"model.{form.precision}.onnx", form, bench, subnet, parameters, real, metadata)
 
 
 def _written(
     path: Path,
-    precision: str,
+    form: Form,
     bench: ModelWorkbench,
     subnet: Subnet,
     parameters: Mapping[str, Tensor],
     real: Batches,
     metadata: Mapping[str, str],
 ) -> Artifact:
-    sha256 = write_graph(bench.graph(subnet, parameters, precision), path, {**metadata, "precision": precision})
+    about = {**metadata, "precision": form.precision}
+    if form.exceptions:
+        about["in_fp32"] = ", ".join(map(str, form.exceptions))
+    sha256 = write_graph(bench.graph(subnet, parameters, *form), path, about)
     return Artifact(
         path=path,
-        precision=precision,
+        precision=form.precision,
         sha256=sha256,
         size_bytes=path.stat().st_size,
         opset=bench.opset,
         attention_nodes=check_attention(path, subnet.shape),
-        parity_error=parity_error(bench.checkpoint, subnet, parameters, path, real, TOLERANCES[precision]),
+        parity_error=parity_error(bench.checkpoint, subnet, parameters, path, real, TOLERANCES[form.precision]),
     )
 
 

@@ -9,12 +9,14 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 
 from compiler.export.files import opset_of
 from compiler.families import Checkpoint
+
+Accelerator = Literal["cpu", "cuda", "tensorrt"]
 
 MAX_BATCH = 32
 """Requests that Triton puts into one call at most."""
@@ -31,16 +33,30 @@ _TRITON = {17: "22.07", 18: "23.03", 19: "23.05", 20: "24.03", 21: "24.05", 22: 
 _TRITON_TYPES: dict[int, str] = {onnx.TensorProto.INT64: "TYPE_INT64", onnx.TensorProto.FLOAT: "TYPE_FP32"}
 
 
-def write_bundles(folder: Path, path: Path, checkpoint: Checkpoint, *, gpu: bool, threads: int) -> None:
+_PROVIDERS: dict[str, list[Any]] = {
+    "cpu": [],
+    "cuda": ["CUDAExecutionProvider"],
+    "tensorrt": [("TensorrtExecutionProvider", {"trt_int8_enable": True}), "CUDAExecutionProvider"],
+}
+
+_ACCELERATOR = """
+# TensorRT multiplies in 8 bits what stands between Q and DQ. It builds an engine whenever requests first come in a larger shape.
+optimization { execution_accelerators { gpu_execution_accelerator [
+  { name: "tensorrt" parameters { key: "precision_mode" value: "INT8" } }
+] } }
+"""
+
+
+def write_bundles(folder: Path, path: Path, checkpoint: Checkpoint, *, runs_on: Accelerator, threads: int) -> None:
     """`folder` (serving/): what the servers need for the graph at `path` and the checkpoint beside it.
 
-    `threads` are those of one call on a CPU.
+    `threads` are those of one call on a CPU. A graph in static int8 runs on a GPU through TensorRT.
     """
     model = onnx.load(path, load_external_data=False)
     opset = opset_of(model)
     shutil.rmtree(folder, ignore_errors=True)
-    _write_triton(folder / "triton" / "model", path, model.graph, gpu=gpu, threads=threads)
-    _write_http(folder / "http", path, checkpoint, gpu=gpu, threads=threads)
+    _write_triton(folder / "triton" / "model", path, model.graph, runs_on, threads)
+    _write_http(folder / "http", path, checkpoint, runs_on, threads)
     if opset in TEI_OPSETS:
         _write_tei(folder / "tei", path, checkpoint)
     about = _template("serving.md").substitute(
@@ -70,15 +86,16 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _write_triton(folder: Path, path: Path, graph: onnx.GraphProto, *, gpu: bool, threads: int) -> None:
+def _write_triton(folder: Path, path: Path, graph: onnx.GraphProto, runs_on: Accelerator, threads: int) -> None:
     """A model of a repository: config.pbtxt, and the graph as its version 1."""
     _link_graph(path, folder / "1" / "model.onnx")
     config = _template("config.pbtxt").substitute(
         max_batch=MAX_BATCH,
         inputs=", ".join(map(_tensor, graph.input)),
         outputs=", ".join(map(_tensor, graph.output)),
-        kind="KIND_GPU" if gpu else "KIND_CPU",
+        kind="KIND_CPU" if runs_on == "cpu" else "KIND_GPU",
         threads=threads,
+        accelerator=_ACCELERATOR if runs_on == "tensorrt" else "",
     )
     (folder / "config.pbtxt").write_text(config, encoding="utf-8")
 
@@ -90,14 +107,14 @@ def _tensor(value: onnx.ValueInfoProto) -> str:
     return f'{{ name: "{value.name}" data_type: {_TRITON_TYPES[tensor.elem_type]} dims: [ {dims} ] }}'
 
 
-def _write_http(folder: Path, path: Path, checkpoint: Checkpoint, *, gpu: bool, threads: int) -> None:
+def _write_http(folder: Path, path: Path, checkpoint: Checkpoint, runs_on: Accelerator, threads: int) -> None:
     """A FastAPI server of one file that reads graph and tokenizer two folders up."""
     recipe, tokenizer = checkpoint.model.recipe, checkpoint.tokenizer
     folder.mkdir(parents=True)
     script = _template("server.py").substitute(
         file=path.name,
         task=checkpoint.task,
-        providers=["CUDAExecutionProvider"] * gpu + ["CPUExecutionProvider"],
+        providers=[*_PROVIDERS[runs_on], "CPUExecutionProvider"],
         threads=threads,
         max_tokens=checkpoint.max_tokens,
         prompt=repr(recipe.prompt if recipe else ""),

@@ -1,10 +1,13 @@
 """Static int8: what every matrix product reads goes through Q and DQ with a fixed range and zero point 0, as TensorRT wants.
 
 Before it is quantised an activation is divided, channel by channel, by a factor that the matrix's rows take over (Xiao et al.,
-"SmoothQuant", ICML 2023): a few channels of a transformer are far larger than all others. Embedding tables stay as they are.
+"SmoothQuant", ICML 2023): a few channels of a transformer are far larger than all others.
+
+Embedding tables are int8 too, one range a column as well. TensorRT's parser gathers no int8, so rows are gathered from the
+dequantised table.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,8 +17,10 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from compiler.evaluation import Batches
+from compiler.export.precision import Quantised
 from profilers import Graph
 from profilers.runtimes.onnx_session import open_session
+from targets import usable_cpus
 
 Array = NDArray[Any]
 
@@ -43,37 +48,69 @@ def smooth(ranges: Array, matrices: Sequence[Array]) -> Smoothing:
     return Smoothing(factor.astype(np.float32), np.array((largest / factor).max() / _LEVELS, dtype=np.float32))
 
 
-def insert_pairs(proto: onnx.ModelProto, matrices: Collection[str]) -> tuple[onnx.ModelProto, dict[str, list[str]]]:
-    """The graph with smoothing and Q/DQ pairs before every product with one of the matrices, and who reads what.
+class Paired(NamedTuple):
+    """A graph with Q/DQ pairs: the matrices that read each activation, and the tables that rows are gathered from."""
 
-    For an activation x the graph reads initialisers x_smoothing and x_scale, for a matrix w w_quantized, w_scale and
-    w_zero_point; they are not there yet. The second value lists the matrices that read each activation.
+    proto: onnx.ModelProto
+    matrices: dict[str, list[str]]
+    tables: list[str]
+
+
+def insert_pairs(proto: onnx.ModelProto, weights: Container[str]) -> Paired:
+    """The graph with smoothing and Q/DQ pairs before every product with a weight, and 8-bit tables where one is gathered from.
+
+    For an activation x the graph reads initialisers x_smoothing and x_scale, for a weight w w_quantized, w_scale and
+    w_zero_point; they are not there yet.
     """
-    paired = onnx.ModelProto()
-    paired.CopyFrom(proto)
-    del paired.graph.node[:]
-    readers: dict[str, list[str]] = {}
+    light = onnx.ModelProto()
+    light.CopyFrom(proto)
+    del light.graph.node[:]
+    paired = Paired(light, {}, [])
     for node in proto.graph.node:
-        if node.op_type == "MatMul" and node.input[1] in matrices:
+        if node.op_type == "MatMul" and node.input[1] in weights:
             activation, matrix = node.input
-            if activation not in readers:
-                paired.graph.node.extend(_activation_pair(activation))
-            readers.setdefault(activation, []).append(matrix)
-            parts = [f"{matrix}_{part}" for part in ("quantized", "scale", "zero_point")]
-            paired.graph.node.append(helper.make_node("DequantizeLinear", parts, [f"{matrix}_dequantized"], axis=1))
-            reads = [f"{activation}_dequantized", f"{matrix}_dequantized"]
-            paired.graph.node.append(helper.make_node("MatMul", reads, list(node.output), name=node.name))
+            if activation not in paired.matrices:
+                light.graph.node.extend(_smoothed(activation))
+            paired.matrices.setdefault(activation, []).append(matrix)
+            light.graph.node.extend(_product(node))
+        elif node.op_type == "Gather" and node.input[0] in weights:
+            paired.tables.append(node.input[0])
+            light.graph.node.extend(_rows(node))
         else:
-            paired.graph.node.append(node)
-    paired.graph.initializer.append(numpy_helper.from_array(np.zeros((), dtype=np.int8), _ZERO))
-    return paired, readers
+            light.graph.node.append(node)
+    light.graph.initializer.append(numpy_helper.from_array(np.zeros((), dtype=np.int8), _ZERO))
+    return paired
 
 
-def _activation_pair(name: str) -> Iterable[onnx.NodeProto]:
+def _smoothed(name: str) -> Iterator[onnx.NodeProto]:
     step = [f"{name}_scale", _ZERO]
     yield helper.make_node("Div", [name, f"{name}_smoothing"], [f"{name}_smoothed"])
     yield helper.make_node("QuantizeLinear", [f"{name}_smoothed", *step], [f"{name}_quantized"])
     yield helper.make_node("DequantizeLinear", [f"{name}_quantized", *step], [f"{name}_dequantized"])
+
+
+def _dequantised(weight: str) -> onnx.NodeProto:
+    parts = [f"{weight}_{part}" for part in Quantised._fields]
+    return helper.make_node("DequantizeLinear", parts, [f"{weight}_dequantized"], axis=1)
+
+
+def _product(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    yield _dequantised(node.input[1])
+    yield _reading(node, [f"{name}_dequantized" for name in node.input])
+
+
+def _rows(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    table, ids = node.input
+    yield _dequantised(table)
+    yield _reading(node, [f"{table}_dequantized", ids])
+
+
+def _reading(node: onnx.NodeProto, inputs: Sequence[str]) -> onnx.NodeProto:
+    """The same node with other inputs."""
+    moved = onnx.NodeProto()
+    moved.CopyFrom(node)
+    moved.input[:] = inputs
+    return moved
 
 
 def observe(graph: Graph, readers: Mapping[str, str], texts: Batches) -> dict[str, Array]:
@@ -85,17 +122,13 @@ def observe(graph: Graph, readers: Mapping[str, str], texts: Batches) -> dict[st
     read_by = {node.input[1]: node.input[0] for node in proto.graph.node if node.op_type == "MatMul"}
     tensors = {name: read_by[matrix] for name, matrix in readers.items() if matrix in read_by}
     wanted = list(dict.fromkeys(tensors.values()))
-    proto.graph.output.extend(
-        helper.make_empty_tensor_value_info(tensor)
-        for tensor in wanted
-        if tensor not in {value.name for value in proto.graph.output}
-    )
-    session = open_session(replace(graph, proto=proto.SerializeToString()), threads=0)
+    given = {value.name for value in proto.graph.output}
+    proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in wanted if name not in given)
+    session = open_session(replace(graph, proto=proto.SerializeToString()), usable_cpus())
     ranges: dict[str, Array] = {}
     for batch in texts:
         real = batch["attention_mask"].numpy().astype(bool)
-        given = {value.name: batch[value.name].numpy() for value in session.get_inputs()}
-        for tensor, array in zip(wanted, session.run(wanted, given), strict=True):
-            largest = np.abs(array[real]).max(axis=0)
-            ranges[tensor] = np.maximum(ranges.get(tensor, 0.0), largest)
+        answers = session.run(wanted, {value.name: batch[value.name].numpy() for value in session.get_inputs()})
+        for tensor, array in zip(wanted, answers, strict=True):
+            ranges[tensor] = np.maximum(ranges.get(tensor, 0.0), np.abs(array[real]).max(axis=0))
     return {name: ranges[tensor] for name, tensor in tensors.items()}

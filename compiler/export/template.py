@@ -253,17 +253,19 @@ def _in_half(bindings: Mapping[str, Binding], graph: onnx.GraphProto) -> dict[st
 
 
 def _in_pairs(template: GraphTemplate) -> GraphTemplate:
-    """The template with a Q/DQ pair before every product with a matrix of the encoder."""
-    matrices = {name for name, binding in template.bindings.items() if binding.parameter.endswith(".weight")}
-    proto, read = insert_pairs(template.proto, matrices)
+    """The template with a Q/DQ pair before every product with a matrix of the encoder, and with 8-bit embedding tables."""
+    weights = {name for name, binding in template.bindings.items() if binding.parameter.endswith(".weight")}
+    proto, matrices, tables = insert_pairs(template.proto, weights)
+    activations = dict.fromkeys(tables, "") | {m: activation for activation, names in matrices.items() for m in names}
     bindings = dict(template.bindings)
-    for activation, names in read.items():
-        for name in names:
-            binding = bindings.pop(name)._replace(activation=activation)
-            bindings |= {f"{name}_{part}": binding._replace(scheme="column", part=part) for part in Quantised._fields}
-        for part, ending in (("factor", "smoothing"), ("scale", "scale")):
-            bindings[f"{activation}_{ending}"] = binding._replace(scheme="activation", part=part)
-    return replace(template, proto=proto, bindings=bindings, matrices=read)
+    for name, activation in activations.items():
+        binding = bindings.pop(name)._replace(scheme="column", activation=activation)
+        bindings |= {f"{name}_{part}": binding._replace(part=part) for part in Quantised._fields}
+    for activation, names in matrices.items():
+        binding = bindings[f"{names[0]}_quantized"]._replace(scheme="activation")
+        bindings[f"{activation}_smoothing"] = binding._replace(part="factor")
+        bindings[f"{activation}_scale"] = binding._replace(part="scale")
+    return replace(template, proto=proto, bindings=bindings, matrices=matrices)
 
 
 _NARROWER = {"fp16": (halve_graph, _in_half), "int8": (quantise_graph, _in_8_bits)}

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from compiler.costing import dimensions_of
 from compiler.evaluation import Batches
+from compiler.export.exempt import exempt
 from compiler.export.static import observe
 from compiler.export.template import GraphTemplate
 from compiler.families import Checkpoint
 from compiler.slicing import build_skeleton, slice_parameters
-from compiler.spaces import Ordering, Subnet
+from compiler.spaces import Ordering, SubBlock, Subnet
 from profilers import Graph, GraphSource, Program, Stack
 
 
@@ -29,16 +30,20 @@ class ModelWorkbench:
         self,
         checkpoint: Checkpoint,
         templates: Mapping[str, GraphTemplate],
-        texts: Callable[[], Batches] | None = None,
+        texts: Batches | None = None,
     ) -> None:
-        """`templates` by precision; a runtime that takes modules needs none. Ranges of activations are taken on `texts`."""
+        """`templates` by precision; a runtime that takes modules needs none.
+
+        On `texts` the ranges of activations are taken that are quantised by fixed ones.
+        """
         self.checkpoint = checkpoint
         self.templates = templates
         self.dimensions = dimensions_of(checkpoint.architecture)
         self.ordering = Ordering.by_index(checkpoint.architecture.whole.shape)
         self.dense = {n: p.detach() for n, p in checkpoint.whole.backbone.named_parameters()}
         self._stem = lru_cache(self._stem_initialisers)
-        self._texts = texts and lru_cache(maxsize=1)(texts)
+        self._exempt = lru_cache(self._exempt_template)
+        self.texts = texts
 
     @property
     def opset(self) -> int:
@@ -78,30 +83,43 @@ class ModelWorkbench:
         return self.templates.get(precision, self.templates["fp32"])
 
     def _graph(self, subnet: Subnet, precision: str) -> Graph:
-        return self._fill(self._sliced(subnet), subnet, precision, self._stem(precision), {})
+        return self._template(precision).fill(_arrays(self._sliced(subnet)), subnet.shape, self._stem(precision))
 
-    def graph(self, subnet: Subnet, parameters: Mapping[str, Tensor], precision: str) -> Graph:
-        """A sub-network with weights of its own, at a precision."""
-        return self._fill(parameters, subnet, precision, {}, self._ranges(parameters, subnet, precision))
+    def graph(
+        self,
+        subnet: Subnet,
+        parameters: Mapping[str, Tensor],
+        precision: str,
+        exceptions: tuple[SubBlock, ...] = (),
+    ) -> Graph:
+        """A sub-network with weights of its own, at a precision but for the exceptions, which stay in fp32."""
+        return self.graphs(subnet, parameters, precision)(exceptions)
+
+    def graphs(
+        self, subnet: Subnet, parameters: Mapping[str, Tensor], precision: str
+    ) -> Callable[[tuple[SubBlock, ...]], Graph]:
+        """The same for any exceptions: ranges are taken once, and what is quantised is quantised once."""
+        ranges = self._ranges(parameters, subnet, precision)
+        made: dict[str, NDArray[Any]] = {}
+
+        def graph(exceptions: tuple[SubBlock, ...]) -> Graph:
+            template = self._exempt(precision, exceptions) if exceptions else self._template(precision)
+            filled = template.fill(_arrays(parameters), subnet.shape, made, ranges)
+            made.update(filled.weights)
+            return filled
+
+        return graph
+
+    def _exempt_template(self, precision: str, exceptions: tuple[SubBlock, ...]) -> GraphTemplate:
+        return exempt(self._template(precision), self.templates["fp32"], exceptions)
 
     def _ranges(self, parameters: Mapping[str, Tensor], subnet: Subnet, precision: str) -> Mapping[str, NDArray[Any]]:
         """Of the activations that are quantised by fixed ranges."""
         matrices = self._template(precision).matrices
-        if not matrices or self._texts is None:
+        if not matrices or self.texts is None:
             return {}
-        exact = self._fill(parameters, subnet, "fp32", {}, {})
-        return observe(exact, {activation: readers[0] for activation, readers in matrices.items()}, self._texts())
-
-    def _fill(
-        self,
-        parameters: Mapping[str, Tensor],
-        subnet: Subnet,
-        precision: str,
-        ready: Mapping[str, NDArray[Any]],
-        ranges: Mapping[str, NDArray[Any]],
-    ) -> Graph:
-        arrays = {name: tensor.detach().numpy() for name, tensor in parameters.items()}
-        return self._template(precision).fill(arrays, subnet.shape, ready, ranges)
+        exact = self._template("fp32").fill(_arrays(parameters), subnet.shape)
+        return observe(exact, {activation: readers[0] for activation, readers in matrices.items()}, self.texts)
 
     def _module(self, subnet: Subnet) -> Any:
         skeleton = build_skeleton(self.checkpoint.whole, self.checkpoint.architecture, subnet.shape)
@@ -114,3 +132,7 @@ class ModelWorkbench:
         ids = rng.integers(5, self.checkpoint.architecture.vocabulary, (batch, tokens))
         arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         return {name: arrays[name] for name in self.checkpoint.input_names}
+
+
+def _arrays(parameters: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: tensor.detach().numpy() for name, tensor in parameters.items()}

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ from compiler.pipeline.subject import Subject
 from compiler.pipeline.winners import Verdict, Winner
 from compiler.report.card import read_base_card, write_cards
 from compiler.report.schema import SCHEMA_VERSION, Front, percentiles_ms, this_tool, write_front
-from compiler.spaces import Counts, Shape
+from compiler.spaces import Counts, Form, Shape
 from compiler.store.store import write_atomically
 from profilers import CostTable
 from profilers.interval import median_interval
@@ -32,7 +32,7 @@ class Outcome:
     subject: Subject
     device: Device
     table: CostTable
-    costs: Mapping[str, Costs]
+    costs_of: Callable[[Form], Costs]
     dense: Winner
     winners: Sequence[Winner]
     verdicts: Mapping[str, Verdict]
@@ -82,7 +82,7 @@ def _measured(winner: Winner) -> dict[str, Any] | None:
 
 
 def _predicted(winner: Winner, outcome: Outcome) -> dict[str, Any]:
-    estimate, costs = outcome.costs[winner.found.precision].estimate(winner.found.subnet.shape), winner.found.costs
+    estimate, costs = outcome.costs_of(winner.found.form).estimate(winner.found.subnet.shape), winner.found.costs
     return {
         "latency_ms": estimate.value * 1e3,
         "source": estimate.source,
@@ -96,7 +96,7 @@ def _roofline_share(winner: Winner, outcome: Outcome) -> float | None:
     """The least time that the device's own peak allows for the encoder's arithmetic and weights, over the measured p50."""
     if outcome.peak is None or winner.series is None or winner.artifact is None:
         return None
-    counted = outcome.costs[winner.found.precision].latency.operations(Counts.of([winner.found.subnet.shape]))
+    counted = outcome.costs_of(winner.found.form).latency.operations(Counts.of([winner.found.subnet.shape]))
     moved = winner.artifact.size_bytes - _stem_bytes(winner, outcome)
     least_s = outcome.peak.seconds(float(counted[0]), max(moved, 0.0), winner.found.precision)
     return least_s / winner.series.pooled.median_s
@@ -145,6 +145,7 @@ def candidate(winner: Winner, outcome: Outcome) -> dict[str, Any]:
         "speedup_interval": median_interval(winner.speedups),
         "speedup_same_precision": _same_precision(winner, outcome),
         "precision": winner.found.precision,
+        "exceptions": [block._asdict() for block in winner.found.form.exceptions],
         "grid": list(winner.grid),
         "budget": {"status": verdict.status, "limits": dict(verdict.limits)},
         "artifact": _artifact(winner, outcome.options.out),
@@ -233,7 +234,7 @@ def _rows(outcome: Outcome) -> str:
     writer = csv.writer(text, lineterminator="\n")
     others = [name for name in ("memory", "energy", "throughput") if name in outcome.dense.found.costs]
     writer.writerow([
-        "id", "error", "standard_error", "latency_ms", "latency_source", "precision", "parameters", *map(_COLUMNS.get, others),
+        "id", "error", "standard_error", "latency_ms", "latency_source", "precision", "in_fp32", "parameters", *map(_COLUMNS.get, others),
         "heads", "ffn_units", "on_front",
     ])  # fmt: skip
     for found in outcome.evaluated:
@@ -243,8 +244,9 @@ def _rows(outcome: Outcome) -> str:
             f"{found.quality.error:.6f}",
             "" if found.quality.standard_error is None else f"{found.quality.standard_error:.6f}",
             f"{found.latency_s * 1e3:.6f}",
-            outcome.costs[found.precision].estimate(found.subnet.shape).source,
+            outcome.costs_of(found.form).estimate(found.subnet.shape).source,
             found.precision,
+            "; ".join(map(str, found.form.exceptions)),
             found.parameters,
             *(f"{found.costs[name]:.6g}" for name in others),
             " ".join(map(str, shape["heads"])),

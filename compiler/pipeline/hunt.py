@@ -1,8 +1,9 @@
 """The search of one run: genomes to (validation error, costs), every evaluation kept in the store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from compiler.pipeline.options import Options
 from compiler.pipeline.seeds import find_seeds
 from compiler.search import is_nondominated, make_method
 from compiler.slicing import SubnetRunner, bf16_where_it_is, has_bf16
-from compiler.spaces import Counts, MixedPrecision, Space, Subnet, sample_stratified, sample_uniform
+from compiler.spaces import Counts, Form, MixedPrecision, Space, SubBlock, Subnet, sample_stratified, sample_uniform
 from compiler.spaces.space import Medium
 from compiler.spaces.subnet import IntArray
 from compiler.store import Store, key_of
@@ -36,13 +37,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """One evaluated sub-network at one precision; `costs` are predicted, by objective (`compiler.costing.Costs.of`)."""
+    """One evaluated sub-network in one form; `costs` are predicted, by objective (`compiler.costing.Costs.of`)."""
 
     id: str
     subnet: Subnet
-    precision: str
+    form: Form
     quality: Quality
     costs: Mapping[str, float]
+
+    @property
+    def precision(self) -> str:
+        """That of all sub-blocks but the form's exceptions."""
+        return self.form.precision
 
     @property
     def latency_s(self) -> float:
@@ -63,57 +69,66 @@ class Hunt:
         learned: Learned,
         shapes: Space,
         costs: Mapping[str, Costs],
-        precisions: tuple[str, ...],
+        precisions: Sequence[str],
         bench: ModelWorkbench,
         store: Store,
+        exceptions: Mapping[str, tuple[SubBlock, ...]] = MappingProxyType({}),
     ) -> None:
-        self.learned, self.shapes, self.costs, self.precisions = learned, shapes, costs, precisions
-        self.space = MixedPrecision.of(shapes, precisions)
+        """`costs` by precision. Where a precision has exceptions, networks are searched with and without them."""
+        self.learned, self.shapes, self.costs = learned, shapes, costs
+        self.forms = tuple(Form(p, kept) for p in precisions for kept in dict.fromkeys((exceptions.get(p, ()), ())))
+        self.space = MixedPrecision.of(shapes, tuple(map(str, self.forms)))
         self.subject, self.bench, self.store = learned.subject, bench, store
         self.about = learned.about
         self.runner = SubnetRunner(self.subject.checkpoint.model, self.subject.checkpoint.architecture)
-        self.found: dict[tuple[str, str], Found] = {}
+        self.found: dict[tuple[str, Form], Found] = {}
         self.gap: float | None = None
 
-    def run(self, subnet: Subnet, parameters: Mapping[str, Tensor], precision: str) -> Run:
+    def run(self, subnet: Subnet, parameters: Mapping[str, Tensor], form: Form) -> Run:
         """What the yardstick runs: a sub-network with given weights; a quantised one as it will be served."""
-        if precision in AS_SERVED:
-            return graph_run(self.bench.graph(subnet, parameters, precision), usable_cpus())
+        if form.precision in AS_SERVED:
+            return graph_run(self.bench.graph(subnet, parameters, *form), usable_cpus())
         return lambda inputs: self.runner(subnet, inputs, parameters)[-1]
 
-    def evaluate(self, subnet: Subnet, precision: str) -> Found:
+    def costs_of(self, form: Form) -> Costs:
+        """What networks of a form cost: exceptions take what they take in fp32."""
+        costs = self.costs[form.precision]
+        return costs.with_exceptions(self.costs["fp32"], form.exceptions) if form.exceptions else costs
+
+    def evaluate(self, subnet: Subnet, form: Form) -> Found:
         """Quality on the search split, and predicted costs."""
-        key = (subnet.digest, precision)
+        form = form.of(subnet.shape)
+        key = (subnet.digest, form)
         if key not in self.found:
-            self.found[key] = self.costed(f"n{len(self.found):03d}", subnet, precision, self.quality(subnet, precision))
+            self.found[key] = self.costed(f"n{len(self.found):03d}", subnet, form, self.quality(subnet, form))
         return self.found[key]
 
-    def costed(self, name: str, subnet: Subnet, precision: str, quality: Quality) -> Found:
+    def costed(self, name: str, subnet: Subnet, form: Form, quality: Quality) -> Found:
         """A sub-network of known quality with its predicted costs."""
-        costs = self.costs[precision].of(Counts.of([subnet.shape]))
+        costs = self.costs_of(form).of(Counts.of([subnet.shape]))
         return Found(
             id=name,
             subnet=subnet,
-            precision=precision,
+            form=form.of(subnet.shape),
             quality=quality,
             costs={objective: float(values[0]) for objective, values in costs.items()},
         )
 
     def best_batch(self, found: Found) -> int:
         """The batch of most sequences a second that is predicted, where the run asks for throughput."""
-        throughput = self.costs[found.precision].throughput
+        throughput = self.costs_of(found.form).throughput
         assert throughput is not None  # noqa: S101  the caller asked
         return int(throughput.best(Counts.of([found.subnet.shape]))[0][0])
 
-    def quality(self, subnet: Subnet, precision: str) -> Quality:
+    def quality(self, subnet: Subnet, form: Form) -> Quality:
         """How good a sub-network is while searching, from the store where it was evaluated before, for whatever target."""
-        key = key_of([self.about, subnet.digest, judged_in(precision), has_bf16()])
+        key = key_of([self.about, subnet.digest, judged_in(form), has_bf16()])
         stored = self.store.get("evaluated", key)
         if stored is not None:
             return Quality.from_json(stored)
         parameters = self.learned.weights.searched(subnet)
         with bf16_where_it_is():
-            quality = self.learned.search.quality(self.run(subnet, parameters, precision))
+            quality = self.learned.search.quality(self.run(subnet, parameters, form))
         self.store.put("evaluated", key, quality.to_json())
         return quality
 
@@ -141,8 +156,8 @@ class Hunt:
             genomes = method.ask()[: total - asked]
             told = np.full((len(genomes), 1 + len(options.objectives)), np.inf)
             for row in self._within(genomes, limits):
-                precision = self.precisions[self.space.precision(genomes[row])]
-                found = self.evaluate(self.space.subnet(genomes[row]), precision)
+                form = self.forms[self.space.precision(genomes[row])]
+                found = self.evaluate(self.space.subnet(genomes[row]), form)
                 told[row] = self.objectives([found], options.objectives)[0]
                 asked += 1
                 monitor.progress(asked / total)
@@ -159,12 +174,12 @@ class Hunt:
         return np.where(above[:, None], np.inf, costs[:, : len(names)])
 
     def _costs(self, genomes: IntArray, names: tuple[str, ...]) -> Floats:
-        """Predicted costs [n, names], each genome's at its own precision."""
+        """Predicted costs [n, names], each genome's in its own form."""
         counts, which = self.space.counts(genomes), np.array([self.space.precision(genome) for genome in genomes])
         costs = np.empty((len(genomes), len(names)))
         for i in np.unique(which):
             mine = which == i
-            values = self.costs[self.precisions[i]].of(Counts(counts.heads[mine], counts.units[mine]))
+            values = self.costs_of(self.forms[i]).of(Counts(counts.heads[mine], counts.units[mine]))
             costs[mine] = np.stack([values[name] for name in names], axis=1)
         return costs
 
@@ -178,23 +193,23 @@ class Hunt:
         return np.flatnonzero(allowed)
 
     def _draw(self, rng: np.random.Generator, n: int, *, sampling: str) -> IntArray:
-        """Stratified, small networks as often as large ones; every precision as often as the others."""
+        """Stratified, small networks as often as large ones; every form as often as the others."""
         if sampling == "uniform":
             return sample_uniform(self.space, rng, n)
-        genomes = sample_stratified(self.shapes, rng, n, self.costs[self.precisions[0]].latency.latency_s)
+        genomes = sample_stratified(self.shapes, rng, n, self.costs_of(self.forms[0]).latency.latency_s)
         if self.space is self.shapes:
             return genomes
-        return np.column_stack([genomes, rng.integers(len(self.precisions), size=n)])
+        return np.column_stack([genomes, rng.integers(len(self.forms), size=n)])
 
     def _seeds(self, count: int, limits: Mapping[str, float]) -> IntArray | None:
-        """As many allocations in every precision. Only MEDIUM can hold them; other spaces start without."""
+        """As many allocations in every form. Only MEDIUM can hold them; other spaces start without."""
         shapes = self.shapes
         if not isinstance(shapes, Medium):
             return None
         genomes = []
-        for i, precision in enumerate(self.precisions):
-            costs, ranking = self.costs[precision], self.learned.ranking
-            seeds = find_seeds(shapes, costs, ranking, count // len(self.precisions), limits)
+        for i, form in enumerate(self.forms):
+            costs, ranking = self.costs_of(form), self.learned.ranking
+            seeds = find_seeds(shapes, costs, ranking, count // len(self.forms), limits)
             if seeds.gap is not None:
                 self.gap = max(self.gap or 0.0, seeds.gap)
             mixed = self.space is not shapes
@@ -202,9 +217,9 @@ class Hunt:
         return np.concatenate(genomes)
 
 
-def judged_in(precision: str) -> str:
-    """The precision that a network's quality is taken in: of those that are judged alike, all find it in the store."""
-    return precision if precision in AS_SERVED else "fp32"
+def judged_in(form: Form) -> str:
+    """The form that a network's quality is taken in: of those that are judged alike, all find it in the store."""
+    return str(form) if form.precision in AS_SERVED else "fp32"
 
 
 def dense_subnet(space: Space) -> Subnet:

@@ -11,9 +11,10 @@ from compiler.export import ModelWorkbench, compare_with_fresh_export
 from compiler.pipeline import winners as kept
 from compiler.pipeline.costs import Device, find_device, find_table
 from compiler.pipeline.demand import find_demand
+from compiler.pipeline.exceptions import Exceptions, find_exceptions
 from compiler.pipeline.front import Outcome, write_run
 from compiler.pipeline.graphs import find_templates
-from compiler.pipeline.hunt import Found, Hunt, dense_subnet
+from compiler.pipeline.hunt import AS_SERVED, Found, Hunt, dense_subnet
 from compiler.pipeline.learned import Learned, learn
 from compiler.pipeline.limits import ceilings, check_floor
 from compiler.pipeline.monitor import Monitor, SilentMonitor, Stages
@@ -22,7 +23,7 @@ from compiler.pipeline.resources import Resources, model_errors
 from compiler.pipeline.subject import Subject, load_subject
 from compiler.pipeline.workplace import workplace
 from compiler.report.html import write_report
-from compiler.spaces import Counts, make_space
+from compiler.spaces import Counts, Form, make_space
 from compiler.store import Store, key_of
 from profilers import CostTable, LayerSizes
 from profilers.peak import Peak, measure_peak
@@ -48,13 +49,14 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
     """
     devices = [find_device(options) for options in each]
     stages = Stages(monitor)
+    precisions = {precision for device in devices for precision in device.precisions}
     with stages("load"):
         subject = load_subject(each[0])
+        texts = subject.range_texts(precisions)
     demand = find_demand(each[0], subject)
     with stages("export dense graph"):
-        precisions = {precision for device in devices for precision in device.precisions}
         templates = find_templates(subject.checkpoint, store, precisions, each[0].opset)
-        bench = ModelWorkbench(subject.checkpoint, templates, subject.range_texts)
+        bench = ModelWorkbench(subject.checkpoint, templates, texts)
     runs = [
         Compilation(options, replace(device, demand=demand), bench, store, Stages(monitor, of=_of(options, each)))
         for options, device in zip(each, devices, strict=True)
@@ -112,10 +114,19 @@ class Compilation:
             self.options.space, learned.subject.checkpoint.architecture, ordering=learned.ranking.ordered(self.options.order),
             unit_step=self.device.target.size_alignment,
         )  # fmt: skip
-        self.hunt = Hunt(learned, space, self.costs, self.device.precisions, self.bench, self.store)
+        exceptions = self._exceptions(learned)
+        self.hunt = Hunt(learned, space, self.costs, self.device.precisions, self.bench, self.store, exceptions)
         with self.stages("search"):
             front = self.hunt.search(self.options, self.limits, self.monitor)
         self.content = self._emit(front, timings_s)
+
+    def _exceptions(self, learned: Learned) -> dict[str, Exceptions]:
+        """Sub-blocks that suffer at a precision that is judged as it is served."""
+        quantised = [precision for precision in self.device.precisions if precision in AS_SERVED]
+        if not quantised:
+            return {}
+        with self.stages("find exceptions"):
+            return {p: find_exceptions(learned, self.bench, p, self.store, self.monitor.progress) for p in quantised}
 
     def _costs(self) -> dict[str, Costs]:
         options = self.options
@@ -160,7 +171,7 @@ class Compilation:
             subject=subject,
             device=device,
             table=self.table,
-            costs=self.costs,
+            costs_of=self.hunt.costs_of,
             dense=dense,
             winners=winners,
             verdicts=verdicts,
@@ -186,7 +197,7 @@ class Compilation:
             raise InputError("the search found no sub-network beside the dense one\ngive it more --evaluations")
         chosen = kept.choose(candidates, self.limits, self.options.winners, along=self.options.objectives[0])
         finished = kept.finish(hunt, chosen, self.monitor)
-        dense_found = hunt.costed("dense", full, "fp32", Quality(metric=1.0, others={}))
+        dense_found = hunt.costed("dense", full, Form("fp32"), Quality(metric=1.0, others={}))
         dense, *elsewhere = (
             kept.scored(hunt, found, hunt.learned.weights.dense)
             for found in (dense_found, *kept.dense_elsewhere(hunt, dense_found))
@@ -258,6 +269,11 @@ class Compilation:
             notes.append(
                 f"{device.target.name} was not here: nothing was measured on it, latencies are predicted ({table.source})"
             )
+        notes += [
+            f"8 bits cost {', '.join(map(str, form.exceptions))} most: {form.precision} is searched with and without"
+            for form in self.hunt.forms
+            if form.exceptions
+        ]
         if table.source == "null":
             notes.append("the null device has no clock: its times are a closed form, not measurements")
         if table.how.get("too_large"):

@@ -50,7 +50,8 @@ class Groups(NamedTuple):
 
     def seconds(self, cost: CostModel) -> list[Floats]:
         """What the options [options] of every group take."""
-        return self.each(cost.attention_s, cost.ffn_s)
+        attention = [curve[sizes] for curve, sizes in zip(cost.attention_s, self.heads, strict=True)]
+        return attention + [curve[sizes] for curve, sizes in zip(cost.ffn_s, self.units, strict=True)]
 
     def losses(self, modelled: Mapping[tuple[int, str], Floats]) -> list[Floats]:
         """The modelled losses [options] of every group."""
@@ -71,7 +72,7 @@ def _budgets_s(cost: CostModel, groups: Groups, count: int, limit_s: float | Non
 
 def _latency(cost: CostModel, groups: Groups, limit_s: float) -> Constraint:
     """The encoder's latency: look-ups, and what grows with the widest sub-block."""
-    heads, units = (np.arange(len(seconds), dtype=np.float64) for seconds in (cost.attention_s, cost.ffn_s))
+    heads, units = (np.arange(curves.shape[1], dtype=np.float64) for curves in (cost.attention_s, cost.ffn_s))
     return Constraint(
         name="latency_s",
         costs=groups.seconds(cost),

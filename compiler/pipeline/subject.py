@@ -1,7 +1,7 @@
 """What is compiled: a checkpoint with its data and the yardsticks that judge its sub-networks."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -19,13 +19,15 @@ from compiler.families import Checkpoint
 from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
 from compiler.pipeline.options import Options
+from targets import STATIC
 from targets.errors import InputError
 
 SEARCH_EXAMPLES = 1000
 LIKENESS_EXAMPLES = 400
 """Of a split without labels, at most: what likeness to the dense model is read off."""
 
-RANGE_TEXTS = 128
+RANGE_TEXTS, FEWEST_RANGE_TEXTS = 128, 16
+"""What the ranges of statically quantised activations are taken on: at most, and at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +82,17 @@ class Subject:
             self.checkpoint, judged, self.metric, max_tokens=self.max_tokens, dense=dense or self.dense_outputs
         )
 
-    def range_texts(self) -> Batches:
-        """A few texts of the train split: what the ranges of statically quantised activations are taken on."""
+    def range_texts(self, precisions: Collection[str]) -> Batches:
+        """A few texts of the train split: what the ranges of statically quantised activations are taken on.
+
+        InputError where there are too few for a precision among these.
+        """
         texts = some_of(self.data.train, RANGE_TEXTS).texts
+        if STATIC in precisions and len(texts) < FEWEST_RANGE_TEXTS:
+            raise InputError(
+                f"{STATIC} takes the ranges of activations on the train split: {len(texts)} texts are too few, "
+                f"{FEWEST_RANGE_TEXTS} are the least\ngive more --data, or a precision that needs none"
+            )
         return encode(self.checkpoint, texts, max_tokens=self.max_tokens)
 
     def search_split(self) -> Split:

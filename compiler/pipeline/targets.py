@@ -89,12 +89,12 @@ def _best(front: dict[str, Any]) -> Any:
 def misplaced(run: Compilation, other: Compilation) -> Misplaced:
     """The best network of another target's run as a candidate of this one: costs by this target's table alone.
 
-    It is judged in the precision of this target's own best, with the weights and examples of the search, as all
+    It is judged in the form of this target's own best, with the weights and examples of the search, as all
     candidates it is held against; where none of them is as good, or as fast, it is held against itself.
     """
     own_best, limits = run.best, run.limits
-    subnet, precision = other.best.subnet, own_best.precision
-    stranger = run.hunt.costed(other.best.id, subnet, precision, run.hunt.quality(subnet, precision))
+    subnet, form = other.best.subnet, own_best.form.of(other.best.subnet.shape)
+    stranger = run.hunt.costed(other.best.id, subnet, form, run.hunt.quality(subnet, form))
     beside = [*run.hunt.found.values(), stranger]
     as_good = min((f for f in beside if f.quality.error <= stranger.quality.error), key=lambda f: f.latency_s)
     as_fast = min((f for f in beside if f.latency_s <= stranger.latency_s), key=lambda f: f.quality.error)
@@ -102,8 +102,8 @@ def misplaced(run: Compilation, other: Compilation) -> Misplaced:
         "on": run.device.target.name,
         "of": other.device.target.name,
         "same_shape": subnet.shape == own_best.subnet.shape,
-        "precision": precision,
-        "source": run.costs[precision].estimate(subnet.shape).source,
+        "precision": form.precision,
+        "source": run.hunt.costs_of(form).estimate(subnet.shape).source,
         "stranger": _point(stranger),
         "own_best": _point(own_best),
         "as_good": _point(as_good),

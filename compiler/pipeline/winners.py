@@ -11,7 +11,7 @@ from torch import Tensor
 
 from compiler.evaluation import Quality
 from compiler.export import Artifact, ModelWorkbench, write_artifact
-from compiler.export.serving import write_bundles
+from compiler.export.serving import Accelerator, write_bundles
 from compiler.export.tensorrt import shape_profile, write_recipe
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import digest_of
@@ -23,9 +23,10 @@ from compiler.pipeline.options import Budgets, Options
 from compiler.pipeline.resources import Resources
 from compiler.pipeline.subject import as_arrays, as_tensors
 from compiler.search import spread_out
-from compiler.spaces import Subnet
+from compiler.spaces import Form, Subnet
 from compiler.store import Store, key_of
 from profilers import OutOfMemoryError, Plan, Program, Series, Workload, interleave
+from targets import STATIC
 from targets.errors import BudgetError
 
 KEPT_METRIC, KEPT_LIKENESS = 0.99, 0.90
@@ -91,9 +92,13 @@ def choose(front: Sequence[Found], limits: Mapping[str, float], count: int, alon
 
 
 def dense_elsewhere(hunt: Hunt, dense: Found) -> list[Found]:
-    """The whole network at the other precisions searched: what a candidate of theirs has to beat."""
-    others = [precision for precision in hunt.precisions if precision != dense.precision]
-    return [hunt.costed(f"dense-{p}", dense.subnet, p, dense.quality) for p in others]
+    """The whole network in the other forms searched: what a candidate of theirs has to beat."""
+    others = [form for form in hunt.forms if form != dense.form]
+    return [hunt.costed(_dense_name(form), dense.subnet, form, dense.quality) for form in others]
+
+
+def _dense_name(form: Form) -> str:
+    return f"dense-{form.precision}-part" if form.exceptions else f"dense-{form.precision}"
 
 
 def finish(hunt: Hunt, chosen: Sequence[Found], monitor: Monitor) -> list[Winner]:
@@ -117,10 +122,10 @@ def scored(hunt: Hunt, found: Found, parameters: Mapping[str, Tensor]) -> Winner
     """A winner with its metrics on both splits, from the store where these very weights were scored before."""
     splits = (hunt.learned.validation, hunt.learned.test)
     about = hunt.subject.key(examples=[len(split.batches) for split in splits])
-    key = key_of([about, found.subnet.digest, digest_of(parameters), judged_in(found.precision)])
+    key = key_of([about, found.subnet.digest, digest_of(parameters), judged_in(found.form)])
     stored = hunt.store.get("scored", key)
     if stored is None:
-        run = hunt.run(found.subnet, parameters, found.precision)
+        run = hunt.run(found.subnet, parameters, found.form)
         stored = [split.quality(run).to_json() for split in splits]
         hunt.store.put("scored", key, stored)
     validation, test = map(Quality.from_json, stored)
@@ -140,7 +145,7 @@ def write(winner: Winner, out: Path, hunt: Hunt) -> Winner:
     }
     artifact = write_artifact(
         out / winner.id, hunt.bench, winner.found.subnet, winner.parameters, hunt.learned.validation.batches, metadata,
-        winner.found.precision,
+        winner.found.form,
     )  # fmt: skip
     return replace(winner, artifact=artifact)
 
@@ -167,8 +172,14 @@ def add_bundles(winner: Winner, device: Device, checkpoint: Checkpoint) -> None:
     assert winner.artifact is not None  # noqa: S101  it was written
     path = winner.artifact.path
     write_bundles(
-        path.parent / "serving", path, checkpoint, gpu=device.target.kind == "gpu", threads=device.workload.threads
+        path.parent / "serving", path, checkpoint, runs_on=_runs_on(winner, device), threads=device.workload.threads
     )
+
+
+def _runs_on(winner: Winner, device: Device) -> Accelerator:
+    if device.target.kind != "gpu":
+        return "cpu"
+    return "tensorrt" if winner.found.precision == STATIC else "cuda"
 
 
 def _program(winner: Winner, bench: ModelWorkbench) -> Program:

@@ -10,6 +10,7 @@ from compiler.report import text
 
 _FILTERS = (
     "number", "score", "milliseconds", "ratio", "percent", "signed_percent", "count", "size", "seconds", "words",
+    "form",
 )  # fmt: skip
 
 

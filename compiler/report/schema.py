@@ -212,9 +212,17 @@ class PeakInfo(TypedDict):
     half_flops_per_s: NotRequired[Mapping[str, float]]
 
 
+class SubBlockInfo(TypedDict):
+    """One half of a layer (0-based)."""
+
+    layer: int
+    piece: Literal["attention", "ffn"]
+
+
 class CandidateInfo(TypedDict):
     """One sub-network; the dense baseline has the same form and the id `dense`. `error` is on validation.
 
+    `exceptions` are the sub-blocks that stay in fp32 whatever the `precision`; runs of older versions lack it.
     `same_as` names the candidates whose metric on validation is within the noise of this one's, paired over examples.
     `roofline_share` is the least time that the device's own peak allows, over the measured one.
     """
@@ -232,6 +240,7 @@ class CandidateInfo(TypedDict):
     speedup_interval: list[float] | None
     speedup_same_precision: float | None
     precision: str
+    exceptions: NotRequired[list[SubBlockInfo]]
     grid: list[GridCell]
     budget: Budget
     artifact: ArtifactInfo

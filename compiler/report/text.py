@@ -94,6 +94,12 @@ def seconds(value: float) -> str:
     return f"{minutes // 60}\u00a0h {minutes % 60:02d}\u00a0min"
 
 
+def form(net: Mapping[str, Any]) -> str:
+    """The precision of a network, and what of it stays in fp32: `int8, layer 1 ffn in fp32`."""
+    kept = ", ".join(f"layer {block['layer']} {block['piece']}" for block in net.get("exceptions", ()))
+    return f"{net['precision']}, {kept} in fp32" if kept else str(net["precision"])
+
+
 def words(name: str) -> str:
     """An identifier as words: `mean_cosine` is `mean cosine`."""
     return name.replace("_", " ")

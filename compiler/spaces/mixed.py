@@ -2,17 +2,44 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.spaces.space import Space
-from compiler.spaces.subnet import Counts, IntArray, Subnet
+from compiler.spaces.subnet import Counts, IntArray, Shape, Subnet
+
+
+class SubBlock(NamedTuple):
+    """One half of a layer."""
+
+    layer: int
+    piece: Literal["attention", "ffn"]
+
+    def __str__(self) -> str:
+        return f"layer {self.layer} {self.piece}"
+
+
+class Form(NamedTuple):
+    """How a network is written: in a precision, but for some sub-blocks that stay in fp32."""
+
+    precision: str
+    exceptions: tuple[SubBlock, ...] = ()
+
+    def __str__(self) -> str:
+        kept = ", ".join(map(str, self.exceptions))
+        return f"{self.precision} but {kept}" if kept else self.precision
+
+    def of(self, shape: Shape) -> "Form":
+        """This form of a network of a shape: what was dropped is no exception."""
+        kept = {"attention": lambda sizes: sizes.heads, "ffn": lambda sizes: sizes.ffn_units}
+        return Form(self.precision, tuple(e for e in self.exceptions if kept[e.piece](shape[e.layer])))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixedPrecision(Space):
-    """Genomes of `shapes`, and last which of `precisions` (the most exact first) the whole network runs in."""
+    """Genomes of `shapes`, and last which of `precisions` (the most exact first) the network runs in."""
 
     shapes: Space
     precisions: tuple[str, ...]

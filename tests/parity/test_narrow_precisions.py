@@ -1,6 +1,7 @@
 """A narrower template filled with slices equals ONNX Runtime's own conversion of the sliced float graph."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,7 +15,8 @@ from compiler.export.dense import export_dense
 from compiler.export.files import inline
 from compiler.export.precision import halve_graph, quantise, quantise_graph
 from compiler.slicing import SubnetRunner
-from compiler.spaces import Subnet
+from compiler.spaces import SubBlock, Subnet
+from profilers import Graph
 from targets import STATIC
 from tests.tiny import HEADS, UNITS, WORDS, randomise, tiny_checkpoint
 
@@ -44,7 +46,7 @@ def bench(request, tmp_path_factory) -> ModelWorkbench:
     parameters = {name: tensor.detach().numpy() for name, tensor in twin.backbone.named_parameters()}
     template = make_template(proto, parameters, checkpoint.architecture)
     narrow = {p: narrow_template(template, p, parameters, checkpoint.architecture) for p in (*CONVERTERS, STATIC)}
-    return ModelWorkbench(checkpoint, {"fp32": template, **narrow}, lambda: some_texts(checkpoint))
+    return ModelWorkbench(checkpoint, {"fp32": template, **narrow}, some_texts(checkpoint))
 
 
 @pytest.fixture(params=SUBNETS.values(), ids=SUBNETS)
@@ -89,10 +91,14 @@ def test_the_narrow_network_answers_nearly_what_the_float_one_does(bench, subnet
     assert coarse.dtype == np.float32
 
 
-@given(arrays(np.float32, (5, 3), elements=st.floats(-10, 10, width=32)), st.sampled_from(["column", "table"]))
+@given(
+    arrays(np.float32, (5, 3), elements=st.floats(-10, 10, width=32)),
+    st.sampled_from(["column", "table"]),
+)
 @settings(deadline=None)
 def test_quantised_values_are_within_half_a_step(array, scheme):
     quantized, scale, zero_point = quantise(array, scheme)
+    assert scheme == "table" or not zero_point.any()
     back = (quantized.astype(np.float64) - zero_point) * scale
     assert (np.abs(back - array) <= np.broadcast_to(scale, array.shape) * 0.501 + 1e-30).all()
 
@@ -136,3 +142,62 @@ def test_static_ranges_are_those_of_the_network_itself(bench):
     ]
     assert len(scales[0]) == len(scales[1]) > 0
     assert scales[0] != scales[1]
+
+
+def test_static_embeddings_are_rows_of_8_bit_tables(bench):
+    parameters = sliced(bench, SUBNETS["dense"])
+    exact, static = (bench.graph(SUBNETS["dense"], parameters, p) for p in ("fp32", STATIC))
+    made_by = {name: node for node in inline(static).graph.node for name in node.output}
+    gathers = [n for n in inline(exact).graph.node if n.op_type == "Gather" and n.input[0] in exact.weights]
+    assert len(gathers) > 1
+    for node in gathers:
+        dequantise = made_by[made_by[node.output[0]].input[0]]
+        table, scale, zero_point = (static.weights[name] for name in dequantise.input)
+        assert (table.dtype, zero_point.any()) == (np.int8, False)
+        off = np.abs(table * scale - exact.weights[node.input[0]])
+        assert (off <= 0.51 * scale).all()
+
+
+# --- exceptions
+
+EXEMPT = (SubBlock(0, "ffn"), SubBlock(1, "attention"))
+ALL_BLOCKS = tuple(SubBlock(layer, piece) for layer in range(3) for piece in ("attention", "ffn"))
+
+
+def wide(arrays):
+    return {name for name, array in arrays.items() if array.ndim == 2 and array.dtype == np.float32}
+
+
+@pytest.mark.parametrize("precision", ["int8", STATIC])
+def test_exceptions_are_as_in_fp32_and_the_rest_as_without_them(bench, subnet, precision):
+    parameters, architecture = sliced(bench, subnet), bench.checkpoint.architecture
+    exact, plain, mixed = (
+        bench.graph(subnet, parameters, *form).weights for form in (("fp32",), (precision,), (precision, EXEMPT))
+    )
+    modules = {m for layer, piece in EXEMPT for m in getattr(architecture.names(layer), piece)}
+    bound = bench.templates["fp32"].bindings
+    own = {n for n in wide(exact) if bound[n].parameter.removesuffix(".weight") in modules}
+    assert own or subnet == SUBNETS["dropped sub-blocks"]
+    assert wide(mixed) == wide(plain) | own
+    for name, array in mixed.items():
+        np.testing.assert_array_equal(array, plain[name] if name in plain else exact[name])
+
+
+@pytest.mark.parametrize("precision", ["int8", STATIC])
+def test_where_all_sub_blocks_are_exceptions_only_tables_are_rounded(bench, subnet, precision):
+    parameters = sliced(bench, subnet)
+    graph = bench.graph(subnet, parameters, precision, ALL_BLOCKS)
+    onnx.checker.check_model(inline(graph), full_check=True)
+    exact = bench.graph(subnet, parameters, "fp32")
+    gathered = {n.input[0] for n in inline(exact).graph.node if n.op_type == "Gather"} & set(exact.weights)
+    rounded = dict(exact.weights)
+    for name in gathered:
+        quantized, scale, zero_point = quantise(exact.weights[name], "table" if precision == "int8" else "column")
+        rounded[name] = ((quantized.astype(np.float32) - zero_point) * scale).astype(np.float32)
+    oracle = Graph(proto=exact.proto, weights=rounded)
+    ids = torch.randint(5, 100, (2, 9), generator=torch.Generator().manual_seed(0))
+    known = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    inputs = {name: known[name] for name in bench.checkpoint.input_names}
+    wanted, found = (graph_run(g, 1)(inputs).numpy() for g in (oracle, graph))
+    head = 0.05 if precision == "int8" and bench.checkpoint.task == "classification" else 1e-4  # it stays in 8 bits
+    np.testing.assert_allclose(found, wanted, atol=head * np.abs(wanted).max())

@@ -16,6 +16,7 @@ from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet
 from profilers import CostTable, Workload
 from profilers.runtimes.onnx_runtime import open_session
+from targets import STATIC
 from targets.errors import VerificationError
 from tests.cli import call, write_texts
 from tests.tiny import save_tiny, tiny_checkpoint
@@ -40,7 +41,7 @@ def bench(request, tmp_path_factory):
     proto, twin = export_dense(checkpoint, opset)
     parameters = {name: tensor.detach().numpy() for name, tensor in twin.backbone.named_parameters()}
     template = make_template(proto, parameters, checkpoint.architecture)
-    narrow = {p: narrow_template(template, p, parameters, checkpoint.architecture) for p in ("int8", "fp16")}
+    narrow = {p: narrow_template(template, p, parameters, checkpoint.architecture) for p in ("int8", "fp16", STATIC)}
     assert template.opset == opset
     return ModelWorkbench(checkpoint, {"fp32": template, **narrow})
 
@@ -58,7 +59,7 @@ def test_a_file_of_an_older_opset_answers_what_the_slicer_answers(bench, tmp_pat
     assert parity_error(bench.checkpoint, subnet, parameters, path, NoTexts) < 2e-5
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "fp16", STATIC])
 def test_a_file_is_of_the_opset_asked_for(bench, tmp_path, precision):
     path = tmp_path / "model.onnx"
     write(bench, SUBNET, path, precision)
@@ -75,12 +76,13 @@ def test_a_file_is_of_the_opset_asked_for(bench, tmp_path, precision):
         check_attention(path, bench.checkpoint.architecture.shape)
 
 
-def test_int8_answers_nearly_the_same(bench, tmp_path):
+@pytest.mark.parametrize("narrow", ["int8", STATIC])
+def test_int8_answers_nearly_the_same(bench, tmp_path, narrow):
     ids = torch.randint(5, 100, (2, 9), generator=torch.Generator().manual_seed(0)).numpy()
     given = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     inputs = {name: given[name] for name in bench.checkpoint.input_names}
     answers = []
-    for precision in ("fp32", "int8"):
+    for precision in ("fp32", narrow):
         write(bench, SUBNET, tmp_path / f"{precision}.onnx", precision)
         answers.append(open_session(tmp_path / f"{precision}.onnx", 1).run(None, inputs)[-1])
     exact, coarse = answers

@@ -104,6 +104,18 @@ def test_without_a_table_ids_stay_small(tmp_path):
     assert 0.5 * UNKNOWN_VOCABULARY < file.arrays(8, 128)["input_ids"].max() < UNKNOWN_VOCABULARY
 
 
+def test_a_table_is_found_behind_its_dequantisation(tmp_path):
+    nodes = [
+        helper.make_node("DequantizeLinear", ["table8", "scale"], ["table"]),
+        helper.make_node("Gather", ["table", "input_ids"], ["out"]),
+    ]
+    weights = [
+        numpy_helper.from_array(np.ones((ROWS, WIDTH), np.int8), "table8"),
+        numpy_helper.from_array(np.float32(1), "scale"),
+    ]
+    assert read_onnx_file(save(tmp_path / "a.onnx", nodes, [IDS], weights), "a").vocabulary == ROWS
+
+
 def test_a_table_of_two_rows_is_enough(tmp_path):
     nodes = [helper.make_node("Gather", ["table", "input_ids"], ["out"])]
     file = read_onnx_file(save(tmp_path / "a.onnx", nodes, [IDS], [initialiser("table", 2, WIDTH)]), "a")

@@ -199,6 +199,7 @@ def test_unknown_target_names_the_nearest_and_all():
     ("text", "reason", "choices"),
     [
         ("cpu:fp16", "ONNX Runtime has no fp16 kernels", "fp32, int8"),
+        ("cpu:int8-static", "with zero point 0, ONNX Runtime multiplies half", "fp32, int8"),
         ("t4:bf16", "Turing .* has no bf16", "fp32, fp16, int8-static"),
         ("a10g:tf32", "ask for fp32", "fp32, fp16, bf16, int8-static"),
         ("a10g:fp12", "there is no such precision", "fp32, fp16, bf16, int8-static"),

@@ -7,7 +7,7 @@ from compiler.evaluation import Quality
 from compiler.pipeline.hunt import Found
 from compiler.pipeline.options import Budgets
 from compiler.pipeline.winners import Verdict, Winner, best_of
-from compiler.spaces import Subnet
+from compiler.spaces import Form, Subnet
 from targets.errors import BudgetError
 
 RNG = np.random.default_rng(0)
@@ -18,7 +18,7 @@ BUDGET = Budgets(max_latency_s=1.0)
 def winner(name, ms, values):
     quality = Quality(metric=float(values.mean()), others={}, values=values)
     found = Found(
-        id=name, subnet=Subnet(heads=(), units=()), precision="fp32", quality=quality,
+        id=name, subnet=Subnet(heads=(), units=()), form=Form("fp32"), quality=quality,
         costs={"latency": ms / 1e3, "params": 1.0},
     )  # fmt: skip
     return Winner(found=found, parameters={}, validation=quality, test=quality)
