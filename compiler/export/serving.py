@@ -31,15 +31,18 @@ _TRITON = {17: "22.07", 18: "23.03", 19: "23.05", 20: "24.03", 21: "24.05", 22: 
 _TRITON_TYPES: dict[int, str] = {onnx.TensorProto.INT64: "TYPE_INT64", onnx.TensorProto.FLOAT: "TYPE_FP32"}
 
 
-def write_bundles(folder: Path, path: Path, checkpoint: Checkpoint, *, gpu: bool, threads: int) -> None:
+def write_bundles(
+    folder: Path, path: Path, checkpoint: Checkpoint, *, gpu: bool, threads: int, cpus: int | None = None
+) -> None:
     """`folder` (serving/): what the servers need for the graph at `path` and the checkpoint beside it.
 
-    `threads` are those of one call on a CPU.
+    `threads` are those of one call on a CPU, which has `cpus` processors where that is known.
     """
     model = onnx.load(path, load_external_data=False)
     opset = opset_of(model)
     shutil.rmtree(folder, ignore_errors=True)
-    _write_triton(folder / "triton" / "model", path, model.graph, gpu=gpu, threads=threads)
+    instances = 1 if gpu else max(1, (cpus or 1) // threads)
+    _write_triton(folder / "triton" / "model", path, model, gpu=gpu, threads=threads, instances=instances)
     _write_http(folder / "http", path, checkpoint, gpu=gpu, threads=threads)
     if opset in TEI_OPSETS:
         _write_tei(folder / "tei", path, checkpoint)
@@ -70,13 +73,15 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _write_triton(folder: Path, path: Path, graph: onnx.GraphProto, *, gpu: bool, threads: int) -> None:
+def _write_triton(folder: Path, path: Path, model: onnx.ModelProto, *, gpu: bool, threads: int, instances: int) -> None:
     """A model of a repository: config.pbtxt, and the graph as its version 1."""
     _link_graph(path, folder / "1" / "model.onnx")
     config = _template("config.pbtxt").substitute(
         max_batch=MAX_BATCH,
-        inputs=", ".join(map(_tensor, graph.input)),
-        outputs=", ".join(map(_tensor, graph.output)),
+        inputs=", ".join(map(_tensor, model.graph.input)),
+        outputs=", ".join(map(_tensor, model.graph.output)),
+        triton=_TRITON[opset_of(model)],
+        instances=instances,
         kind="KIND_GPU" if gpu else "KIND_CPU",
         threads=threads,
     )
@@ -114,6 +119,7 @@ def _write_http(folder: Path, path: Path, checkpoint: Checkpoint, *, gpu: bool, 
 def _write_tei(folder: Path, path: Path, checkpoint: Checkpoint) -> None:
     """The files that Text Embeddings Inference reads, under the names it looks for."""
     _link_graph(path, folder / "onnx" / "model.onnx")
+    (folder / "README.md").write_text(_template("tei.md").template, encoding="utf-8")
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json"):
         if (path.parent / name).is_file():
             _link(path.parent / name, folder / name)

@@ -166,8 +166,9 @@ def add_bundles(winner: Winner, device: Device, checkpoint: Checkpoint) -> None:
     assert winner.artifact is not None  # noqa: S101  it was written
     path = winner.artifact.path
     write_bundles(
-        path.parent / "serving", path, checkpoint, gpu=device.target.kind == "gpu", threads=device.workload.threads
-    )
+        path.parent / "serving", path, checkpoint, gpu=device.target.kind == "gpu", threads=device.workload.threads,
+        cpus=device.fingerprint.cpu_count,
+    )  # fmt: skip
 
 
 def _program(winner: Winner, bench: ModelWorkbench) -> Program:
