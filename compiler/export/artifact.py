@@ -11,7 +11,7 @@ from torch import Tensor
 from compiler.evaluation import Batches
 from compiler.export.checkpoint import save_checkpoint
 from compiler.export.dense import export_module
-from compiler.export.files import attention_nodes, inline, write_graph
+from compiler.export.files import attention_nodes, inline, parts_of, write_graph
 from compiler.export.parity import TOLERANCES, odd_inputs, parity_error, run_session
 from compiler.export.workbench import ModelWorkbench
 from compiler.slicing import build_skeleton
@@ -74,7 +74,7 @@ def _written(
         path=path,
         precision=precision,
         sha256=sha256,
-        size_bytes=path.stat().st_size,
+        size_bytes=sum(part.stat().st_size for part in parts_of(path)),
         opset=bench.opset,
         attention_nodes=attention_nodes(path),
         parity_error=parity_error(bench.checkpoint, subnet, parameters, path, real, TOLERANCES[precision]),

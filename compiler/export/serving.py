@@ -13,7 +13,7 @@ from typing import Any
 
 import onnx
 
-from compiler.export.files import opset_of
+from compiler.export.files import opset_of, parts_of
 from compiler.families import Checkpoint
 
 MAX_BATCH = 32
@@ -61,8 +61,7 @@ def _link_graph(path: Path, target: Path) -> None:
     """The graph under another name, and its weights where they lie beside it under theirs: linked, else copied."""
     target.parent.mkdir(parents=True)
     _link(path, target)
-    weights = path.with_name(f"{path.name}.data")
-    if weights.is_file():
+    for weights in parts_of(path)[1:]:
         _link(weights, target.with_name(weights.name))
 
 
