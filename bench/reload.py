@@ -4,8 +4,9 @@
     python bench/reload.py --routes onnxruntime --pip "--extra-index-url https://download.pytorch.org/whl/cpu"
 
 One artefact is an embedding model, cut from all-MiniLM-L6-v2 on the device without a clock; the other a classifier of three
-classes on the same encoder, its head random. What a route makes of a few sentences is held against our own loader's; where
-it can train further, one step is taken, saved and loaded again. A route that fails keeps the last line of its error.
+classes on the same encoder, its head random, its tokenizer with a token more. What a route makes of a few sentences is held
+against our own loader's; where it can train further, one step is taken, saved and loaded again. A route that fails keeps the
+last line of its error.
 """
 
 import argparse
@@ -29,7 +30,8 @@ from compiler.data.sample import sample_texts
 from compiler.export import load_sliced
 from compiler.families.embedded import embedded_model
 
-SENTENCES = ["A small river.", "The train was late again, and nobody told us why.", "Glass is made of sand."]
+ADDED = "<product>"
+SENTENCES = ["A small river.", "The train was late again, and nobody told us why.", f"A {ADDED} made of glass."]
 LABELS = ["negative", "neutral", "positive"]
 TOLERANCE = 1e-4
 
@@ -40,7 +42,7 @@ SHOWN = (
 
 
 def save_classifier(folder: Path) -> Path:
-    """all-MiniLM-L6-v2 with a head of three classes, its weights random."""
+    """all-MiniLM-L6-v2 with a head of three classes and a special token of its own, the weights of both random."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     torch.manual_seed(0)
@@ -48,8 +50,11 @@ def save_classifier(folder: Path) -> Path:
     model = AutoModelForSequenceClassification.from_pretrained(
         embedded_model(), num_labels=len(names), id2label=names, label2id={name: i for i, name in names.items()}
     )
+    tokenizer = AutoTokenizer.from_pretrained(embedded_model())
+    tokenizer.add_special_tokens({"additional_special_tokens": [ADDED]})
+    model.resize_token_embeddings(len(tokenizer))
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(embedded_model()).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

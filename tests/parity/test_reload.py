@@ -110,6 +110,7 @@ def test_tokens_that_were_added_to_the_tokenizer_are_kept(tmp_path):
     model, cut = save_tiny(tmp_path / "dense"), tmp_path / "cut"
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.add_tokens(["<price>", AddedToken("<name>", special=True)])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<name>"]})
     tokenizer.save_pretrained(model)
     checkpoint = load_checkpoint(str(model), task="embedding")
     subnet = Subnet.of((range(s.heads) for s in SHAPE), (range(s.ffn_units) for s in SHAPE))
@@ -120,6 +121,9 @@ def test_tokens_that_were_added_to_the_tokenizer_are_kept(tmp_path):
     assert {len(tokenizer) - 1, len(tokenizer) - 2} < set(wanted)
     assert load_sliced(cut).tokenizer(text)["input_ids"] == wanted
     assert Tokenizer.from_file(str(cut / "tokenizer.json")).encode(text).ids == wanted
+    config = json.loads((cut / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast"  # transformers 4 knows no TokenizersBackend
+    assert config["additional_special_tokens"] == ["<name>"]
 
 
 def test_layers_are_described_in_the_words_of_transformers():
