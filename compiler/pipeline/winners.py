@@ -1,7 +1,9 @@
 """From the front to files: which networks are kept, their final weights, their artefacts, their measurements."""
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -126,22 +128,30 @@ def scored(hunt: Hunt, found: Found, parameters: Mapping[str, Tensor]) -> Winner
     return Winner(found=found, parameters=parameters, validation=validation, test=test)
 
 
-def write(winner: Winner, out: Path, hunt: Hunt) -> Winner:
+def write(winner: Winner, out: Path, hunt: Hunt, budgets: Budgets) -> Winner:
     """Write a winner's files and check them."""
-    checkpoint = hunt.subject.checkpoint
-    metadata = {
-        "producer": "paretoc",
-        "task": checkpoint.task,
-        "base_model": checkpoint.name,
-        "heads": " ".join(str(s.heads) for s in winner.found.subnet.shape),
-        "ffn_units": " ".join(str(s.ffn_units) for s in winner.found.subnet.shape),
-        f"validation_{hunt.subject.metric.name}": f"{winner.validation.metric:.6f}",
-    }
     artifact = write_artifact(
-        out / winner.id, hunt.bench, winner.found.subnet, winner.parameters, hunt.learned.validation.batches, metadata,
-        winner.found.precision,
+        out / winner.id, hunt.bench, winner.found.subnet, winner.parameters, hunt.learned.validation.batches,
+        _metadata(winner, hunt, budgets), winner.found.precision,
     )  # fmt: skip
     return replace(winner, artifact=artifact)
+
+
+def _metadata(winner: Winner, hunt: Hunt, budgets: Budgets) -> dict[str, str]:
+    """What a file says of itself; `labels` and `budget` are JSON."""
+    checkpoint, shape = hunt.subject.checkpoint, winner.found.subnet.shape
+    made_with = ("paretoc", "torch", "transformers", "onnx", "onnxscript")
+    return {
+        "producer": "paretoc",
+        "made_with": ", ".join(f"{name} {version(name)}" for name in made_with),
+        "task": checkpoint.task,
+        "labels": json.dumps([] if checkpoint.task == "embedding" else checkpoint.label_names),
+        "base_model": checkpoint.name,
+        "heads": " ".join(str(sizes.heads) for sizes in shape),
+        "ffn_units": " ".join(str(sizes.ffn_units) for sizes in shape),
+        f"validation_{hunt.subject.metric.name}": f"{winner.validation.metric:.6f}",
+        "budget": json.dumps(budgets.limits()),
+    }
 
 
 TIMING = {
