@@ -29,6 +29,7 @@ from compiler.export.parity import TOLERANCES, compare, odd_inputs
 from compiler.families import Checkpoint, load_checkpoint
 from compiler.families.embedded import embedded_model
 from compiler.pipeline.graphs import find_templates
+from compiler.spaces import Subnet
 from compiler.store import Store, default_root
 from profilers import Plan, Series, Workload, interleave, make_runtime
 from profilers.onnx_file import read_onnx_file
@@ -49,14 +50,14 @@ print(" ".join(f"{name} {version(name)}" for name in ("optimum-onnx", "transform
 def ours(checkpoint: Checkpoint, opset: int, path: Path) -> Path:
     """Our file of the dense model."""
     bench = ModelWorkbench(checkpoint, find_templates(checkpoint, Store(default_root()), ("fp32",), opset))
-    graph = bench(bench.dimensions.dense).graph("fp32")
-    write_graph(graph, path)  # type: ignore[arg-type]
+    dense = Subnet.first(bench.dimensions.dense, bench.ordering)
+    write_graph(bench.graph(dense, bench.dense, "fp32"), path)
     return path
 
 
 def torchscript(checkpoint: Checkpoint, path: Path) -> Path:
     """Torch's older export, attention spelt out as ONNX Runtime's fusions know it."""
-    model = checkpoint.model
+    model: Any = checkpoint.model
     model.backbone.set_attn_implementation("eager")
     inputs = example_inputs(checkpoint)
     axes = {0: "batch", 1: "tokens"}
