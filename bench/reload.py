@@ -1,160 +1,158 @@
-"""One artefact loaded by every route a user may take, each in a virtual environment of its own that lacks paretoc.
+"""Artefacts loaded by every route a user may take, each in a virtual environment of its own that lacks paretoc.
 
     python bench/reload.py --json bench/results/reload.json
     python bench/reload.py --routes onnxruntime --pip "--extra-index-url https://download.pytorch.org/whl/cpu"
 
-The artefact is cut from all-MiniLM-L6-v2 on the device without a clock. What a route makes of a few sentences is held
-against our own loader's embeddings; a route that fails keeps the last line of its error.
+One artefact is an embedding model, cut from all-MiniLM-L6-v2 on the device without a clock; the other a classifier of three
+classes on the same encoder, its head random, its tokenizer with a token more. What a route makes of a few sentences is held
+against our own loader's; where it can train further, one step is taken, saved and loaded again. A route that fails keeps the
+last line of its error.
 """
 
 import argparse
 import json
+import platform
 import shlex
 import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from output import write_json
+from reload_routes import ROUTES, Route, script
 
+from compiler.data.sample import sample_texts
 from compiler.export import load_sliced
+from compiler.families.embedded import embedded_model
 
-SENTENCES = ["A small river.", "The train was late again, and nobody told us why.", "Glass is made of sand."]
+ADDED = "<product>"
+SENTENCES = ["A small river.", "The train was late again, and nobody told us why.", f"A {ADDED} made of glass."]
+LABELS = ["negative", "neutral", "positive"]
+TOLERANCE = 1e-4
 
-_START = "import json, sys\nimport numpy as np\nfolder, sentences = json.loads(sys.argv[1])\n"
-_END = "\nprint(json.dumps(np.asarray(found).tolist()))\n"
-
-
-class Route(NamedTuple):
-    """What is installed, and the lines that turn `sentences` into `found`."""
-
-    packages: tuple[str, ...]
-    code: str
-
-
-ROUTES = {
-    "onnxruntime": Route(
-        ("onnxruntime", "tokenizers", "numpy"),
-        """
-import onnxruntime
-from tokenizers import Tokenizer
-tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
-tokenizer.enable_padding()
-encoded = tokenizer.encode_batch(sentences)
-session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
-given = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-inputs = {i.name: np.array([getattr(e, given[i.name]) for e in encoded]) for i in session.get_inputs()}
-found = session.run(["sentence_embedding"], inputs)[0]
-""",
-    ),
-    "optimum": Route(
-        ("optimum-onnx[onnxruntime]",),
-        """
-from optimum.onnxruntime import ORTModelForFeatureExtraction
-from transformers import AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = ORTModelForFeatureExtraction.from_pretrained(folder, file_name="model.onnx")
-inputs = tokenizer(sentences, padding=True, return_tensors="pt")
-tokens, mask = model(**inputs)[0], inputs["attention_mask"][..., None]
-pooled = (tokens * mask).sum(1) / mask.sum(1)
-found = pooled / pooled.norm(dim=1, keepdim=True)
-""",
-    ),
-    "sentence-transformers": Route(
-        ("sentence-transformers",),
-        """
-from sentence_transformers import SentenceTransformer
-found = SentenceTransformer(folder, trust_remote_code=True).encode(sentences)
-""",
-    ),
-    "sentence-transformers-onnx": Route(
-        ("sentence-transformers[onnx]",),
-        """
-from sentence_transformers import SentenceTransformer
-model = SentenceTransformer(folder, backend="onnx", model_kwargs={"file_name": "model.onnx"}, trust_remote_code=True)
-found = model.encode(sentences)
-""",
-    ),
-    "transformers": Route(
-        ("torch", "transformers", "numpy"),
-        """
-from torch import no_grad
-from transformers import AutoModel, AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained(folder)
-inputs = tokenizer(sentences, padding=True, return_tensors="pt")
-with no_grad():
-    tokens = AutoModel.from_pretrained(folder, trust_remote_code=True)(**inputs)[0]
-mask = inputs["attention_mask"][..., None]
-pooled = (tokens * mask).sum(1) / mask.sum(1)
-found = pooled / pooled.norm(dim=1, keepdim=True)
-""",
-    ),
-}
+SHOWN = (
+    "numpy", "onnxruntime", "optimum", "optimum-onnx", "sentence-transformers", "tokenizers", "torch", "transformers",
+)  # fmt: skip
+"""Packages whose versions are told."""
 
 
-def compile_one(root: Path) -> Path:
-    """The folder of a network cut from the embedded model."""
-    command = [sys.executable, "-m", "compiler", "--demo", "--target", "null", "--evaluations", "24", "--winners", "1"]
-    subprocess.run([*command, "--quiet", "--out", str(root / "out")], check=True)
+def save_classifier(folder: Path) -> Path:
+    """all-MiniLM-L6-v2 with a head of three classes and a special token of its own, the weights of both random."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.manual_seed(0)
+    names = dict(enumerate(LABELS))
+    model = AutoModelForSequenceClassification.from_pretrained(
+        embedded_model(), num_labels=len(names), id2label=names, label2id={name: i for i, name in names.items()}
+    )
+    tokenizer = AutoTokenizer.from_pretrained(embedded_model())
+    tokenizer.add_special_tokens({"additional_special_tokens": [ADDED]})
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def compiled(model: Path, root: Path) -> Path:
+    """The folder of a network cut from a model."""
+    texts = root / "texts.txt"
+    texts.write_text("\n".join(sample_texts()) + "\n", encoding="utf-8")
+    command = [sys.executable, "-m", "compiler", str(model), "--data", str(texts), "--target", "null"]
+    few = ["--effort", "fast", "--evaluations", "24", "--winners", "1", "--seq-len", "64"]
+    subprocess.run([*command, *few, "--quiet", "--out", str(root / "out")], check=True)
     return (root / "out" / "best").resolve()
 
 
+def artefacts(root: Path) -> dict[str, Path]:
+    """Their folders, by task."""
+    models = {"embedding": embedded_model(), "classification": save_classifier(root / "classifier")}
+    for task in models:
+        (root / task).mkdir()
+    return {task: compiled(model, root / task) for task, model in models.items()}
+
+
 def expected(folder: Path) -> Any:
-    """Our own loader's embeddings."""
+    """What our own loader gives: embeddings or logits."""
     loaded = load_sliced(folder)
     inputs = loaded.tokenizer(SENTENCES, padding=True, return_tensors="pt")
     with torch.inference_mode():
         return loaded.model(**inputs)[-1].numpy()
 
 
-def tried(route: Route, folder: Path, wanted: Any, pip: list[str]) -> dict[str, Any]:
-    """Versions of what was installed, and how far the embeddings are off."""
+def python_of(name: str, place: Path, pip: list[str]) -> Path:
+    """The interpreter of a route's environment, which is made where there is none."""
+    python = place / name / "bin" / "python"
+    if not python.exists():
+        venv.create(place / name, with_pip=True)
+        packages = [*pip, *ROUTES[name].packages]
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
+    return python
+
+
+def versions(python: Path) -> dict[str, str]:
+    """What is installed. RuntimeError where paretoc is."""
+    listed = subprocess.run([str(python), "-m", "pip", "list", "--format", "json"], check=True, capture_output=True)
+    found = {package["name"]: package["version"] for package in json.loads(listed.stdout)}
+    if "paretoc" in found:
+        raise RuntimeError(f"{python} has paretoc: it shows nothing about users who lack it")
+    return {name: found[name] for name in SHOWN if name in found}
+
+
+def tried(python: Path, route: Route, task: str, folder: Path) -> dict[str, Any]:
+    """How far a route is off, and what else its script told."""
+    given = json.dumps([str(folder), SENTENCES])
     with tempfile.TemporaryDirectory() as place:
-        venv.create(place, with_pip=True)
-        python = str(Path(place) / "bin" / "python")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *pip, *route.packages], check=True)
-        listed = subprocess.run([python, "-m", "pip", "list", "--format", "json"], check=True, capture_output=True)
-        given = json.dumps([str(folder), SENTENCES])
         done = subprocess.run(
-            [python, "-c", _START + route.code + _END, given], check=False, capture_output=True, text=True, cwd=place
-        )
-    kept = {
-        "numpy",
-        "onnxruntime",
-        "optimum",
-        "optimum-onnx",
-        "sentence-transformers",
-        "tokenizers",
-        "torch",
-        "transformers",
-    }
-    versions = {p["name"]: p["version"] for p in json.loads(listed.stdout) if p["name"] in kept}
+            [str(python), "-I", "-c", script(route, task), given], check=False, capture_output=True, text=True, cwd=place
+        )  # fmt: skip
     if done.returncode:
-        return {"versions": versions, "difference": None, "error": done.stderr.strip().splitlines()[-1]}
-    found = np.array(json.loads(done.stdout.splitlines()[-1]))
-    return {"versions": versions, "difference": float(np.abs(found - wanted).max()), "error": None}
+        return {"passed": False, "error": done.stderr.strip().splitlines()[-1]}
+    told = json.loads(done.stdout.splitlines()[-1])
+    difference = float(np.abs(np.array(told.pop("found")) - expected(folder)).max())
+    return {"passed": difference < TOLERANCE and (not route.trains or trained(told)), "difference": difference, **told}
+
+
+def trained(told: Mapping[str, Any]) -> bool:
+    """Whether a step moved every parameter, and saving kept them. A softmax does not see its keys' biases: those may stay."""
+    return told["same_after_saving"] and all(name.endswith("key.bias") for name in told["unmoved"])
+
+
+def record(name: str, folders: Mapping[str, Path], place: Path, pip: list[str]) -> dict[str, Any]:
+    """One route with all artefacts that it can load."""
+    python, route = python_of(name, place, pip), ROUTES[name]
+    tasks = {task: tried(python, route, task, folder) for task, folder in folders.items() if task in route.scripts}
+    return {"python": platform.python_version(), "versions": versions(python), **tasks}
 
 
 def main() -> None:
-    """Every route asked for."""
+    """Every route asked for; exit 1 where one fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--json", type=Path, default=None, help="file of results; routes it holds already are replaced")
     parser.add_argument("--routes", nargs="+", choices=ROUTES, default=list(ROUTES))
-    parser.add_argument(
-        "--run", type=Path, default=None, help="a finished run of an embedding model, instead of one made"
-    )
+    parser.add_argument("--artefacts", type=Path, default=None, help="folder to keep the artefacts in, or to find them")
+    parser.add_argument("--venvs", type=Path, default=None, help="folder to keep the environments in, or to find them")
     parser.add_argument("--pip", default="", help="more arguments for pip install")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as root:
-        folder = (arguments.run / "best").resolve() if arguments.run else compile_one(Path(root))
-        wanted = expected(folder)
-        record = {name: tried(ROUTES[name], folder, wanted, shlex.split(arguments.pip)) for name in arguments.routes}
-    print(json.dumps(record, indent=1))
-    write_json(arguments.json, record)
+    path = arguments.json
+    records = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        root, place = arguments.artefacts or Path(scratch), arguments.venvs or Path(scratch) / "venvs"
+        kept = {task: (root / task / "out" / "best").resolve() for task in ("embedding", "classification")}
+        folders = kept if all(folder.is_dir() for folder in kept.values()) else artefacts(root)
+        for name in arguments.routes:
+            records[name] = record(name, folders, place, shlex.split(arguments.pip))
+            write_json(path, records)
+    print(json.dumps(records, indent=1))
+    sys.exit(
+        not all(
+            result.get("passed", True) for r in records.values() for result in r.values() if isinstance(result, dict)
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from torch import Tensor
 from compiler.evaluation import Batches
 from compiler.export.checkpoint import save_checkpoint
 from compiler.export.dense import export_module
-from compiler.export.files import inline, write_graph
+from compiler.export.files import inline, parts_of, write_graph
 from compiler.export.parity import TOLERANCES, check_attention, odd_inputs, parity_error, run_session
 from compiler.export.workbench import ModelWorkbench
 from compiler.slicing import build_skeleton
@@ -77,7 +77,7 @@ def _written(
         path=path,
         precision=form.precision,
         sha256=sha256,
-        size_bytes=path.stat().st_size,
+        size_bytes=sum(part.stat().st_size for part in parts_of(path)),
         opset=bench.opset,
         attention_nodes=check_attention(path, subnet.shape),
         parity_error=parity_error(bench.checkpoint, subnet, parameters, path, real, TOLERANCES[form.precision]),

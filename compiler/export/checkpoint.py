@@ -73,7 +73,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parame
     weights = {name: tensor.detach().contiguous().clone() for name, tensor in parameters.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     write_modelling(folder, checkpoint, subnet.shape)
-    checkpoint.tokenizer.save_pretrained(folder)
+    _save_tokenizer(folder, checkpoint.tokenizer)
     for name in SIDE_FILES:
         if (checkpoint.folder / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +84,18 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parame
         kept = subnet.within(parent)
     about = {"schema": SCHEMA, "task": checkpoint.task, "base": base, **kept.to_json()}
     (folder / FILE).write_text(json.dumps(about) + "\n", encoding="utf-8")
+
+
+def _save_tokenizer(folder: Path, tokenizer: Any) -> None:
+    """Write a tokenizer in the words that transformers 4, which Optimum needs, reads as well as 5."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(config.get("extra_special_tokens"), list):
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def load_model(

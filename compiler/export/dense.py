@@ -10,8 +10,12 @@ from collections.abc import Iterator
 import onnx
 import torch
 
+from compiler.export.attention import join_heads
 from compiler.families import Checkpoint, TaskModel
 from profilers.workload import DEFAULT_OPSET
+
+FORM = 2
+"""Another number for every change that makes another graph of the same model: what was kept of older graphs does not fit."""
 
 
 def _randomised(model: TaskModel, seed: int = 0) -> TaskModel:
@@ -71,6 +75,7 @@ def export_module(model: TaskModel, checkpoint: Checkpoint, opset: int = DEFAULT
     proto: onnx.ModelProto = program.model_proto
     proto.ir_version = min(proto.ir_version, onnx.helper.find_min_ir_version_for(proto.opset_import))
     _name_axes(proto)
+    join_heads(proto.graph)
     _strip(proto)
     return proto
 

@@ -29,7 +29,9 @@ def write_graph(graph: Graph, path: Path, metadata: Mapping[str, str] | None = N
     """Write one file (weights beside it above 2 GB), check it with onnx.checker, return its sha-256."""
     proto = inline(graph, metadata)
     size = sum(array.nbytes for array in graph.weights.values())
-    onnx.save_model(proto, path, save_as_external_data=size > INLINE_LIMIT_BYTES, location=f"{path.name}.data")
+    weights = _weights_of(path)
+    weights.unlink(missing_ok=True)  # of an earlier run: onnx would append to them
+    onnx.save_model(proto, path, save_as_external_data=size > INLINE_LIMIT_BYTES, location=weights.name)
     check_graph(path)
     return sha256_of(path)
 
@@ -42,10 +44,24 @@ def check_graph(path: Path) -> None:
         raise VerificationError(f"{path.name}: onnx.checker: {str(error).strip().splitlines()[0]}") from None
 
 
+def _weights_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.data")
+
+
+def parts_of(path: Path) -> tuple[Path, ...]:
+    """A graph's file, and its weights where they lie beside it."""
+    weights = _weights_of(path)
+    return (path, weights) if weights.is_file() else (path,)
+
+
 def sha256_of(path: Path) -> str:
-    """Sha-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Sha-256 of a graph's bytes, followed by those of its weights where they lie beside it."""
+    digest = hashlib.sha256()
+    for part in parts_of(path):
+        with part.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 def opset_of(model: onnx.ModelProto) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import onnx
 
-from compiler.export.files import opset_of
+from compiler.export.files import opset_of, parts_of
 from compiler.families import Checkpoint
 
 Accelerator = Literal["cpu", "cuda", "tensorrt"]
@@ -47,15 +47,19 @@ optimization { execution_accelerators { gpu_execution_accelerator [
 """
 
 
-def write_bundles(folder: Path, path: Path, checkpoint: Checkpoint, *, runs_on: Accelerator, threads: int) -> None:
+def write_bundles(
+    folder: Path, path: Path, checkpoint: Checkpoint, *, runs_on: Accelerator, threads: int, cpus: int | None = None
+) -> None:
     """`folder` (serving/): what the servers need for the graph at `path` and the checkpoint beside it.
 
-    `threads` are those of one call on a CPU. A graph in static int8 runs on a GPU through TensorRT.
+    `threads` are those of one call on a CPU, which has `cpus` processors where that is known. A graph in static int8 runs on a
+    GPU through TensorRT.
     """
     model = onnx.load(path, load_external_data=False)
     opset = opset_of(model)
     shutil.rmtree(folder, ignore_errors=True)
-    _write_triton(folder / "triton" / "model", path, model.graph, runs_on, threads)
+    instances = max(1, (cpus or 1) // threads) if runs_on == "cpu" else 1
+    _write_triton(folder / "triton" / "model", path, model, runs_on=runs_on, threads=threads, instances=instances)
     _write_http(folder / "http", path, checkpoint, runs_on, threads)
     if opset in TEI_OPSETS:
         _write_tei(folder / "tei", path, checkpoint)
@@ -74,8 +78,7 @@ def _link_graph(path: Path, target: Path) -> None:
     """The graph under another name, and its weights where they lie beside it under theirs: linked, else copied."""
     target.parent.mkdir(parents=True)
     _link(path, target)
-    weights = path.with_name(f"{path.name}.data")
-    if weights.is_file():
+    for weights in parts_of(path)[1:]:
         _link(weights, target.with_name(weights.name))
 
 
@@ -86,13 +89,17 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _write_triton(folder: Path, path: Path, graph: onnx.GraphProto, runs_on: Accelerator, threads: int) -> None:
+def _write_triton(
+    folder: Path, path: Path, model: onnx.ModelProto, *, runs_on: Accelerator, threads: int, instances: int
+) -> None:
     """A model of a repository: config.pbtxt, and the graph as its version 1."""
     _link_graph(path, folder / "1" / "model.onnx")
     config = _template("config.pbtxt").substitute(
         max_batch=MAX_BATCH,
-        inputs=", ".join(map(_tensor, graph.input)),
-        outputs=", ".join(map(_tensor, graph.output)),
+        inputs=", ".join(map(_tensor, model.graph.input)),
+        outputs=", ".join(map(_tensor, model.graph.output)),
+        triton=_TRITON[opset_of(model)],
+        instances=instances,
         kind="KIND_CPU" if runs_on == "cpu" else "KIND_GPU",
         threads=threads,
         accelerator=_ACCELERATOR if runs_on == "tensorrt" else "",
@@ -131,6 +138,7 @@ def _write_http(folder: Path, path: Path, checkpoint: Checkpoint, runs_on: Accel
 def _write_tei(folder: Path, path: Path, checkpoint: Checkpoint) -> None:
     """The files that Text Embeddings Inference reads, under the names it looks for."""
     _link_graph(path, folder / "onnx" / "model.onnx")
+    (folder / "README.md").write_text(_template("tei.md").template, encoding="utf-8")
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json"):
         if (path.parent / name).is_file():
             _link(path.parent / name, folder / name)

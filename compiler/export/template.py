@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from compiler.costing import dimensions_of
+from compiler.export.attention import set_heads
 from compiler.export.files import inline, opset_of
 from compiler.export.precision import Quantised, Scheme, halve_graph, quantise, quantise_graph
 from compiler.export.static import Smoothing, insert_pairs, smooth
@@ -78,6 +79,7 @@ class GraphTemplate:
         """
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
+        set_heads(proto.graph, shape)
         _bypass(proto.graph, self._dropped(shape))
         _remove_dead(proto.graph)
         used = self._used(proto.graph)

@@ -193,7 +193,12 @@ def drop_unused_pooler(model: nn.Module) -> None:
 
 
 def check_labels(config: Any, task: str, label_names: Sequence[str] | None, folder: Path) -> None:
-    """InputError where a trained head has not as many outputs as the data need."""
+    """InputError where a trained head has not as many outputs as the data need, or does not name each of them."""
+    if set(config.id2label) != set(range(config.num_labels)):
+        raise InputError(
+            f"{folder.name}: config.json numbers its labels {', '.join(map(str, config.id2label))}\n"
+            f"its head has the outputs 0 to {config.num_labels - 1}: give each a name in id2label and label2id"
+        )
     wanted = 1 if task == "regression" else len(label_names or config.id2label)
     if config.num_labels != wanted:
         raise InputError(

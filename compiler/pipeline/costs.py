@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from compiler.costing import BatchModel, CostModel, parameter_counts
+from compiler.export.dense import FORM
 from compiler.export.workbench import ModelWorkbench
 from compiler.families import Architecture
 from compiler.pipeline.demand import Demand
@@ -245,6 +246,7 @@ def about_samples(device: Device, workload: Workload, bench: ModelWorkbench, see
         "workload": workload.to_json(),
         "dimensions": repr(bench.dimensions),
         "outputs": bench.checkpoint.model.output_names,
+        "graph": FORM,
         "seed": seed,
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx
 
-from compiler.export.dense import export_dense
+from compiler.export.dense import FORM, export_dense
 from compiler.export.template import Binding, Block, GraphTemplate, make_template, narrow_template
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import config_text
@@ -28,7 +28,7 @@ def _about(checkpoint: Checkpoint, opset: int) -> dict[str, Any]:
         "inputs": checkpoint.input_names,
         "opset": opset,
         "libraries": libraries,
-        "form": [Binding._fields, Block._fields],
+        "form": [FORM, Binding._fields, Block._fields],
     }
 
 

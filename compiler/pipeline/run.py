@@ -208,7 +208,7 @@ class Compilation:
         """The same with their files."""
         written = []
         for net in nets:
-            written.append(kept.write(net, self.options.out, self.hunt))
+            written.append(kept.write(net, self.options.out, self.hunt, self.options.budgets))
             self.monitor.progress(len(written) / (len(nets) + 1))
         self._fresh_export(written[1:])
         return written

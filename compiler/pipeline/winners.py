@@ -1,8 +1,10 @@
 """From the front to files: which networks are kept, their final weights, their artefacts, their measurements."""
 
 import contextlib
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -132,22 +134,30 @@ def scored(hunt: Hunt, found: Found, parameters: Mapping[str, Tensor]) -> Winner
     return Winner(found=found, parameters=parameters, validation=validation, test=test)
 
 
-def write(winner: Winner, out: Path, hunt: Hunt) -> Winner:
+def write(winner: Winner, out: Path, hunt: Hunt, budgets: Budgets) -> Winner:
     """Write a winner's files and check them."""
-    checkpoint = hunt.subject.checkpoint
-    metadata = {
-        "producer": "paretoc",
-        "task": checkpoint.task,
-        "base_model": checkpoint.name,
-        "heads": " ".join(str(s.heads) for s in winner.found.subnet.shape),
-        "ffn_units": " ".join(str(s.ffn_units) for s in winner.found.subnet.shape),
-        f"validation_{hunt.subject.metric.name}": f"{winner.validation.metric:.6f}",
-    }
     artifact = write_artifact(
-        out / winner.id, hunt.bench, winner.found.subnet, winner.parameters, hunt.learned.validation.batches, metadata,
-        winner.found.form,
+        out / winner.id, hunt.bench, winner.found.subnet, winner.parameters, hunt.learned.validation.batches,
+        _metadata(winner, hunt, budgets), winner.found.form,
     )  # fmt: skip
     return replace(winner, artifact=artifact)
+
+
+def _metadata(winner: Winner, hunt: Hunt, budgets: Budgets) -> dict[str, str]:
+    """What a file says of itself; `labels` and `budget` are JSON."""
+    checkpoint, shape = hunt.subject.checkpoint, winner.found.subnet.shape
+    made_with = ("paretoc", "torch", "transformers", "onnx", "onnxscript")
+    return {
+        "producer": "paretoc",
+        "made_with": ", ".join(f"{name} {version(name)}" for name in made_with),
+        "task": checkpoint.task,
+        "labels": json.dumps([] if checkpoint.task == "embedding" else checkpoint.label_names),
+        "base_model": checkpoint.name,
+        "heads": " ".join(str(sizes.heads) for sizes in shape),
+        "ffn_units": " ".join(str(sizes.ffn_units) for sizes in shape),
+        f"validation_{hunt.subject.metric.name}": f"{winner.validation.metric:.6f}",
+        "budget": json.dumps(budgets.limits()),
+    }
 
 
 TIMING = {
@@ -172,8 +182,9 @@ def add_bundles(winner: Winner, device: Device, checkpoint: Checkpoint) -> None:
     assert winner.artifact is not None  # noqa: S101  it was written
     path = winner.artifact.path
     write_bundles(
-        path.parent / "serving", path, checkpoint, runs_on=_runs_on(winner, device), threads=device.workload.threads
-    )
+        path.parent / "serving", path, checkpoint, runs_on=_runs_on(winner, device), threads=device.workload.threads,
+        cpus=device.fingerprint.cpu_count,
+    )  # fmt: skip
 
 
 def _runs_on(winner: Winner, device: Device) -> Accelerator:

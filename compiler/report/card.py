@@ -45,6 +45,7 @@ def render_card(front: Front, net: CandidateInfo, base: Mapping[str, Any]) -> st
         library="sentence-transformers" if embedding else "transformers",
         pipeline="sentence-similarity" if embedding else "text-classification",
         auto=auto_class(front["task"]),
+        ort="ORTModelForFeatureExtraction" if embedding else "ORTModelForSequenceClassification",
         file=Path(net["artifact"]["path"]).name,
         headline=_headline(front, net),
         interval=_interval(net),

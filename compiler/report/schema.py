@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
+from compiler.report.conform import misfits
 from compiler.store.store import write_atomically
 from profilers.measurement import Measurement
 from targets.errors import InputError
@@ -318,4 +319,10 @@ def read_front(run_dir: Path) -> Front:
         raise InputError(f"{path} is not JSON: {error}. Compile again to rebuild it.") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, expected an object. Compile again to rebuild it.")
-    return known_front(content)
+    front = known_front(content)
+    wrong = next(misfits(front, Front), None)
+    if wrong is not None:
+        raise InputError(
+            f"{path} was edited, or is of another version: {wrong} is missing or no such value.\nCompile again."
+        )
+    return front

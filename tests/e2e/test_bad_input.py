@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from transformers import AutoTokenizer
 
 from tests.cli import call, classes, texts, write_rows, write_texts
-from tests.tiny import save_tiny
+from tests.tiny import VOCABULARY, save_tiny
 
 FEW = ("--seq-len", 32, "--evaluations", 6, "--winners", 1, "--quiet")
 
@@ -215,6 +216,32 @@ MODELS = {
 @pytest.mark.parametrize("change", MODELS, ids=lambda change: change.__name__)
 def test_a_spoilt_model_folder(refused, desk, tmp_path, change):
     assert MODELS[change] in refused(model=spoilt(desk, tmp_path, change))
+
+
+@pytest.mark.parametrize("numbers", [(0, 2, 5), (1, 2, 3)])
+def test_labels_that_are_not_numbered_as_the_outputs_are(refused, tmp_path, numbers):
+    model = save_tiny(tmp_path / "gaps", labels=3)
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config["id2label"] = {str(number): f"class {number}" for number in numbers}
+    config["label2id"] = {f"class {number}": number for number in numbers}
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    message = refused(model=model, data=write_rows(tmp_path / "three.csv", ["a", "b", "c"] * 20))
+    assert f"numbers its labels {', '.join(map(str, numbers))}" in message
+    assert "outputs 0 to 2" in message
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_embeds(refused, desk, tmp_path):
+    def add(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.add_tokens([f"<extra {i}>" for i in range(VOCABULARY)])
+        tokenizer.save_pretrained(folder)
+
+    assert f"the model embeds {VOCABULARY}" in refused(model=spoilt(desk, tmp_path, add))
+
+
+def test_an_onnx_file_is_no_model_to_compile(refused, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    assert "give a folder with config.json" in refused(model=tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "mpnet", "abacus"])

@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from textwrap import dedent
 
 import numpy as np
+import onnx
 import pytest
 
 from compiler.export import load_sliced
@@ -20,7 +22,7 @@ def compiled(root, **model):
     data = write_rows(root / "data.csv", classes()) if model else write_texts(root / "texts.txt")
     done = call(
         save_tiny(root / "model", **model), "--data", data, "--target", "null", "--seq-len", 32, "--effort", "fast",
-        "--evaluations", 24, "--winners", 3, "--cache", root / "cache", "--out", root / "out", "--quiet",
+        "--evaluations", 24, "--winners", 3, "--min-speedup", "1x", "--cache", root / "cache", "--out", root / "out", "--quiet",
     )  # fmt: skip
     assert done.code == 0, done.err
     front = json.loads((root / "out" / "front.json").read_text(encoding="utf-8"))
@@ -84,3 +86,19 @@ def test_sentence_transformers_gives_the_same_embeddings(encoder):
     code = snippet(encoder, "sentence-transformers, on the same file").replace("FOLDER", repr(str(encoder)))
     found = alone(encoder, f"{code}\nimport json; print(json.dumps(model.encode({sentences!r}).tolist()))")
     np.testing.assert_allclose(found, expected(encoder, sentences), atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "labels"), [("encoder", []), ("judge", ["LABEL_0", "LABEL_1"])])
+def test_the_file_says_what_it_is(kind, labels, request):
+    folder = request.getfixturevalue(kind)
+    said = {entry.key: entry.value for entry in onnx.load(folder / "model.onnx").metadata_props}
+    front = json.loads((folder.parent / "front.json").read_text(encoding="utf-8"))
+    net = next(c for c in front["candidates"] if c["id"] == folder.name)
+    assert (said["task"], said["base_model"]) == (front["task"], front["model"]["name"])
+    assert json.loads(said["labels"]) == labels
+    assert said["heads"] == " ".join(map(str, net["shape"]["heads"]))
+    assert said["ffn_units"] == " ".join(map(str, net["shape"]["ffn_units"]))
+    assert float(said[f"validation_{front['metric']['name']}"]) == pytest.approx(net["metric"]["validation"], abs=1e-6)
+    assert json.loads(said["budget"]) == {"min_speedup": 1.0}
+    assert f"paretoc {front['tool']['version']}" in said["made_with"]
+    assert f"torch {version('torch')}" in said["made_with"]

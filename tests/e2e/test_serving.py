@@ -20,6 +20,7 @@ import torch
 from google.protobuf import text_format
 
 from compiler.export import load_sliced
+from compiler.export.serving import write_bundles
 from tests.cli import call, texts, write_texts
 from tests.tiny import save_tiny
 
@@ -122,7 +123,7 @@ def test_the_server_of_a_classifier_of_pairs(judge):
     np.testing.assert_allclose(list(alone[0].values()), scores[0], atol=1e-5)
 
 
-def model_config():
+def triton_definition():
     """Triton's ModelConfig; its package's client of gRPC, which would be imported with it, is not needed to read it."""
     path = next(f.locate() for f in files("tritonclient") if f.name == "model_config_pb2.py")
     spec = importlib.util.spec_from_file_location("model_config_pb2", path)
@@ -131,12 +132,16 @@ def model_config():
     return module
 
 
+def model_config(model):
+    return text_format.Parse((model / "config.pbtxt").read_text(encoding="utf-8"), triton_definition().ModelConfig())
+
+
 @pytest.mark.parametrize("kind", ["encoder", "judge"])
 def test_triton_s_own_definition_reads_its_configuration(kind, request):
     folder = request.getfixturevalue(kind)
     model = folder / "serving" / "triton" / "model"
-    definition = model_config()
-    config = text_format.Parse((model / "config.pbtxt").read_text(encoding="utf-8"), definition.ModelConfig())
+    definition = triton_definition()
+    config = model_config(model)
     session = onnxruntime.InferenceSession(model / "1" / config.default_model_filename)
     types = {"tensor(int64)": definition.TYPE_INT64, "tensor(float)": definition.TYPE_FP32}
     for ours, theirs in ((config.input, session.get_inputs()), (config.output, session.get_outputs())):
@@ -151,6 +156,36 @@ def test_triton_s_own_definition_reads_its_configuration(kind, request):
         (1, definition.ModelInstanceGroup.KIND_CPU)
     ]
     assert config.parameters["intra_op_thread_count"].string_value == ("2" if kind == "encoder" else "1")
+
+
+@pytest.mark.parametrize(
+    ("device", "count"),
+    [
+        ({"gpu": False, "threads": 2, "cpus": 8}, 4),
+        ({"gpu": False, "threads": 16, "cpus": 8}, 1),
+        ({"gpu": False, "threads": 1}, 1),
+        ({"gpu": True, "threads": 1, "cpus": 8}, 1),
+    ],
+)
+def test_as_many_calls_at_a_time_as_the_target_has_processors_for(encoder, tmp_path, device, count):
+    write_bundles(tmp_path / "serving", encoder / "model.onnx", load_sliced(encoder), **device)
+    (group,) = model_config(tmp_path / "serving" / "triton" / "model").instance_group
+    kinds = triton_definition().ModelInstanceGroup
+    assert (group.count, group.kind) == (count, kinds.KIND_GPU if device["gpu"] else kinds.KIND_CPU)
+
+
+def test_each_bundle_says_what_it_needs_and_that_it_was_not_run(encoder, tmp_path):
+    older = tmp_path / "model.onnx"
+    graph = onnx.load(encoder / "model.onnx")
+    graph.opset_import[0].version = 22  # what is written beside a graph goes by what it says of itself
+    onnx.save(graph, older)
+    write_bundles(tmp_path / "serving", older, load_sliced(encoder), gpu=False, threads=1)
+    config = " ".join((tmp_path / "serving" / "triton" / "model" / "config.pbtxt").read_text(encoding="utf-8").split())
+    assert "Triton 25.03 or newer" in config
+    assert "no # server has been run with it" in config
+    page = (tmp_path / "serving" / "tei" / "README.md").read_text(encoding="utf-8")
+    assert "Version 1.9 or newer" in page
+    assert "no such server has been run with it" in page
 
 
 def test_the_graph_is_stored_once(encoder):

@@ -92,6 +92,46 @@ def test_a_missing_file_is_found_and_the_others_are_still_checked(run):
     assert all(check["passed"] for check in found["checks"] if check["net"] not in {"dense", "all"})
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("subnet.json", None, "no readable subnet.json"),
+        ("subnet.json", '{"schema": 99}', "has schema 99"),
+        ("config.json", "{", "config.json cannot be read"),
+        ("model.safetensors", None, "the weights are not those of subnet.json"),
+        ("tokenizer.json", None, "no tokenizer"),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole_is_found(run, name, content, message):
+    net = read(run)["candidates"][0]["id"]
+    path = run / net / name
+    path.unlink()
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    done, found = verified(run)
+    assert done.code == 5
+    assert failed(found) == {(net, "parity")}
+    assert message in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("edit", "place"),
+    [
+        (lambda front: front["candidates"][1].pop("artifact"), "candidates[1].artifact"),
+        (lambda front: front["dense"]["metric"].update(validation="0.9"), "dense.metric.validation"),
+        (lambda front: front.update(workload=None), "workload"),
+    ],
+)
+def test_a_front_that_was_edited_is_refused(run, edit, place):
+    change(run, edit)
+    done = call("verify", run)
+    assert done.code == 2
+    assert f"{place} is missing or no such value" in done.err
+    assert len(done.message) <= 2
+    assert "Traceback" not in done.err
+
+
 def test_a_graph_that_computes_something_else_is_found(run):
     net = read(run)["candidates"][-1]["id"]
     path = run / net / "model.safetensors"

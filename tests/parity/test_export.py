@@ -9,8 +9,9 @@ import onnxruntime
 import pytest
 import torch
 
+from compiler.export.attention import join_heads
 from compiler.export.dense import export_dense, export_module
-from compiler.export.files import attention_nodes, check_graph, inline, sha256_of, write_graph
+from compiler.export.files import attention_nodes, check_graph, inline, parts_of, sha256_of, write_graph
 from compiler.export.template import GraphTemplate, make_template
 from compiler.families import Checkpoint
 from compiler.slicing import SubnetRunner, build_skeleton
@@ -165,6 +166,52 @@ def test_file_is_opset_23_with_named_axes_and_metadata(exported, file):
         assert [dim.dim_param for dim in value.type.tensor_type.shape.dim] == ["batch", "tokens"]
     for value in proto.graph.output:
         assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+@pytest.mark.parametrize("name", ["dense", "uneven", "no attention in the last layer", "no middle layer"])
+def test_heads_stay_side_by_side_and_are_those_that_were_kept(exported, name):
+    graph = inline(fill(exported, SUBNETS[name])).graph
+    attention = [node for node in graph.node if node.op_type == "Attention"]
+    kept = [sizes.heads for sizes in SUBNETS[name].shape if sizes.heads]
+    for attribute in ("q_num_heads", "kv_num_heads"):
+        assert [onnx.helper.get_node_attr_value(node, attribute) for node in attention] == kept
+    assert not [node.name for node in graph.node if node.op_type == "Transpose"]
+
+
+def test_an_attention_whose_transposed_result_is_read_elsewhere_is_left_as_it_is():
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["b", "t", 8]) for name in "xy")
+    planes = onnx.helper.make_tensor_value_info("planes", onnx.TensorProto.FLOAT, ["b", 2, "t", 4])
+    nodes = [
+        onnx.helper.make_node("Reshape", ["x", "split"], ["apart"]),
+        onnx.helper.make_node("Transpose", ["apart"], ["planes"], perm=[0, 2, 1, 3]),
+        onnx.helper.make_node("Attention", ["planes"] * 3, ["attended"]),
+        onnx.helper.make_node("Transpose", ["attended"], ["back"], perm=[0, 2, 1, 3]),
+        onnx.helper.make_node("Reshape", ["back", "join"], ["y"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "one", [x], [y], value_info=[planes])
+    read_twice = onnx.GraphProto.FromString(graph.SerializeToString())
+    read_twice.node.append(onnx.helper.make_node("Relu", ["back"], ["elsewhere"]))
+    before = read_twice.SerializeToString()
+    join_heads(read_twice)
+    assert read_twice.SerializeToString() == before
+
+
+def test_weights_beside_the_graph_belong_to_the_file(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr("compiler.export.files.INLINE_LIMIT_BYTES", 1)
+    path = tmp_path / "model.onnx"
+    graph = fill(exported, SUBNETS["uneven"])
+    digest = write_graph(graph, path)
+    _, weights = parts_of(path)
+    size = weights.stat().st_size
+    assert write_graph(graph, path) == digest
+    assert weights.stat().st_size == size
+    inputs = shapes(exported.checkpoint)["seven texts"]
+    compare(open_session(path, 1), exported.runner, SUBNETS["uneven"], inputs)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert sha256_of(path) != digest
+    weights.unlink()
+    with pytest.raises(VerificationError, match=r"model\.onnx"):
+        check_graph(path)
 
 
 def test_the_same_sub_network_is_the_same_file(exported, tmp_path):

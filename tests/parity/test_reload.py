@@ -7,14 +7,17 @@ import sys
 import numpy as np
 import pytest
 import torch
+from tokenizers import AddedToken, Tokenizer
+from transformers import AutoTokenizer
 
 from compiler.export import load_sliced, save_checkpoint
 from compiler.export.reload import describe_layers
+from compiler.families import load_checkpoint
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet
 from profilers import LayerSizes
 from tests.cli import texts
-from tests.tiny import HEADS, LAYERS, MODEL_TYPES, UNITS, tiny_checkpoint
+from tests.tiny import HEADS, LAYERS, MODEL_TYPES, UNITS, save_tiny, tiny_checkpoint
 
 SHAPE = (LayerSizes(2, 16), LayerSizes(0, 24), LayerSizes(3, 0))
 SHAPES = {
@@ -101,6 +104,26 @@ def test_our_own_loader_runs_none_of_the_folders_code(tmp_path, shape):
     with torch.no_grad():
         found = loaded.model(**inputs)[0] * inputs["attention_mask"][..., None]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+def test_tokens_that_were_added_to_the_tokenizer_are_kept(tmp_path):
+    model, cut = save_tiny(tmp_path / "dense"), tmp_path / "cut"
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.add_tokens(["<price>", AddedToken("<name>", special=True)])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<name>"]})
+    tokenizer.save_pretrained(model)
+    checkpoint = load_checkpoint(str(model), task="embedding")
+    subnet = Subnet.of((range(s.heads) for s in SHAPE), (range(s.ffn_units) for s in SHAPE))
+    runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
+    save_checkpoint(cut, checkpoint, subnet, runner.parameters(subnet))
+    text = "the <price> of <name> film"
+    wanted = tokenizer(text)["input_ids"]
+    assert {len(tokenizer) - 1, len(tokenizer) - 2} < set(wanted)
+    assert load_sliced(cut).tokenizer(text)["input_ids"] == wanted
+    assert Tokenizer.from_file(str(cut / "tokenizer.json")).encode(text).ids == wanted
+    config = json.loads((cut / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast"  # transformers 4 knows no TokenizersBackend
+    assert config["additional_special_tokens"] == ["<name>"]
 
 
 def test_layers_are_described_in_the_words_of_transformers():
