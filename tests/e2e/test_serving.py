@@ -161,17 +161,17 @@ def test_triton_s_own_definition_reads_its_configuration(kind, request):
 @pytest.mark.parametrize(
     ("device", "count"),
     [
-        ({"gpu": False, "threads": 2, "cpus": 8}, 4),
-        ({"gpu": False, "threads": 16, "cpus": 8}, 1),
-        ({"gpu": False, "threads": 1}, 1),
-        ({"gpu": True, "threads": 1, "cpus": 8}, 1),
+        ({"runs_on": "cpu", "threads": 2, "cpus": 8}, 4),
+        ({"runs_on": "cpu", "threads": 16, "cpus": 8}, 1),
+        ({"runs_on": "cpu", "threads": 1}, 1),
+        ({"runs_on": "cuda", "threads": 1, "cpus": 8}, 1),
     ],
 )
 def test_as_many_calls_at_a_time_as_the_target_has_processors_for(encoder, tmp_path, device, count):
     write_bundles(tmp_path / "serving", encoder / "model.onnx", load_sliced(encoder), **device)
     (group,) = model_config(tmp_path / "serving" / "triton" / "model").instance_group
     kinds = triton_definition().ModelInstanceGroup
-    assert (group.count, group.kind) == (count, kinds.KIND_GPU if device["gpu"] else kinds.KIND_CPU)
+    assert (group.count, group.kind) == (count, kinds.KIND_CPU if device["runs_on"] == "cpu" else kinds.KIND_GPU)
 
 
 def test_each_bundle_says_what_it_needs_and_that_it_was_not_run(encoder, tmp_path):
@@ -179,7 +179,7 @@ def test_each_bundle_says_what_it_needs_and_that_it_was_not_run(encoder, tmp_pat
     graph = onnx.load(encoder / "model.onnx")
     graph.opset_import[0].version = 22  # what is written beside a graph goes by what it says of itself
     onnx.save(graph, older)
-    write_bundles(tmp_path / "serving", older, load_sliced(encoder), gpu=False, threads=1)
+    write_bundles(tmp_path / "serving", older, load_sliced(encoder), runs_on="cpu", threads=1)
     config = " ".join((tmp_path / "serving" / "triton" / "model" / "config.pbtxt").read_text(encoding="utf-8").split())
     assert "Triton 25.03 or newer" in config
     assert "no # server has been run with it" in config
