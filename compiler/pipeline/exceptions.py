@@ -1,7 +1,6 @@
 """Sub-blocks that 8 bits cost far more than the others: they may stay in fp32."""
 
 from collections.abc import Callable, Sequence
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,12 +72,10 @@ def find_exceptions(
 
 def _blocks(architecture: Architecture) -> list[SubBlock]:
     """All that the network has."""
-    pieces = (("attention", "heads"), ("ffn", "ffn_units"))
-    return [
-        SubBlock(layer, piece)
-        for (layer, sizes), (piece, size) in product(enumerate(architecture.shape), pieces)
-        if getattr(sizes, size)
-    ]
+    found: list[SubBlock] = []
+    for layer, sizes in enumerate(architecture.shape):
+        found += [SubBlock(layer, "attention")] * bool(sizes.heads) + [SubBlock(layer, "ffn")] * bool(sizes.ffn_units)
+    return found
 
 
 def unexplained(exact: NDArray[np.float32], coarse: NDArray[np.float32]) -> float:
