@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,8 +56,7 @@ class Gate:
 
     def value(self, opening: float) -> float:
         """The value, not rounded, of an opening between 0 and 1."""
-        last = len(self.knots) - 1
-        return float(np.interp(opening * last, np.arange(last + 1), self.knots))
+        return _at(self.knots, opening)
 
     def segment(self, opening: float) -> int:
         """Between which knots it is: the lower one's index."""
@@ -81,6 +81,11 @@ def gates_of(space: Medium) -> list[Gate]:
     ]  # fmt: skip
 
 
+def _at(curve: NDArray[Any], opening: float) -> float:
+    """The value of a curve [knots] at an opening."""
+    return float(np.interp(opening * (len(curve) - 1), np.arange(len(curve)), curve))
+
+
 class Price:
     """Expected seconds of openings [gates], linear between the knots of every gate."""
 
@@ -90,21 +95,17 @@ class Price:
         self.curves = [curves[gate.piece][gate.sizes[gate.knots]] for gate in gates]
         self.scratch_s = {"attention": cost.head_workspace_s, "ffn": cost.unit_workspace_s}
 
-    def _at(self, curve: Floats, opening: float) -> float:
-        return float(np.interp(opening * (len(curve) - 1), np.arange(len(curve)), curve))
-
     def _widest(self, openings: Floats) -> dict[str, int]:
         """The gate of each kind that is open widest."""
-        widths = [self._at(gate.sizes[gate.knots], opening) for gate, opening in zip(self.gates, openings, strict=True)]
+        widths = [_at(gate.sizes[gate.knots], opening) for gate, opening in zip(self.gates, openings, strict=True)]
         rows = {piece: [i for i, gate in enumerate(self.gates) if gate.piece == piece] for piece in PIECES}
         return {piece: max(some, key=lambda i: widths[i]) for piece, some in rows.items() if some}
 
     def seconds(self, openings: Floats) -> float:
         """What the sub-blocks take, and the scratch space of the widest."""
-        blocks = sum(self._at(curve, opening) for curve, opening in zip(self.curves, openings, strict=True))
+        blocks = sum(_at(curve, opening) for curve, opening in zip(self.curves, openings, strict=True))
         widths = {
-            p: self._at(self.gates[i].sizes[self.gates[i].knots], openings[i])
-            for p, i in self._widest(openings).items()
+            p: _at(self.gates[i].sizes[self.gates[i].knots], openings[i]) for p, i in self._widest(openings).items()
         }
         return float(blocks) + sum(self.scratch_s[piece] * width for piece, width in widths.items())
 
@@ -128,7 +129,7 @@ class Price:
             middle = (near + far) / 2
             within = taken(np.clip(openings - middle * slopes, 0, 1)) <= budget_s
             near, far = (middle, far) if within else (near, middle)
-        return np.clip(openings - near * slopes, 0, 1)
+        return np.asarray(np.clip(openings - near * slopes, 0, 1))
 
 
 def _stand(gate: Gate, opening: Tensor) -> tuple[int, int, Tensor]:
@@ -210,7 +211,7 @@ class GatedNetwork:
         with bf16_where_it_is():
             outputs = self(leaf, inputs)
         (gradient,) = torch.autograd.grad(loss(tuple(tensor.float() for tensor in outputs)), leaf)
-        return gradient.double().numpy()
+        return np.asarray(gradient.double().numpy())
 
 
 class Descent:
@@ -227,7 +228,7 @@ class Descent:
         self.square += (1 - _BETAS[1]) * (left**2 - self.square)
         mean = self.mean / (1 - _BETAS[0] ** self.steps)
         root = np.sqrt(self.square / (1 - _BETAS[1] ** self.steps))
-        return np.clip(openings - RATE * mean / (root + _TINY), 0, 1)
+        return np.asarray(np.clip(openings - RATE * mean / (root + _TINY), 0, 1))
 
 
 def unpaid(openings: Floats, gradient: Floats, slopes: Floats) -> Floats:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,7 +53,7 @@ def _lessons(weights: Weights) -> list[Lesson]:
     subject, seed = weights.subject, weights.trainer.options.seed
     train = some_of(subject.data.train, LESSONS * _EXAMPLES[1])
     examples = Examples(subject.checkpoint, train.texts, train.labels, max_tokens=subject.max_tokens)
-    size = int(np.clip(TOKENS / examples.lengths.mean(), *_EXAMPLES))
+    size = min(max(int(TOKENS / examples.lengths.mean()), _EXAMPLES[0]), _EXAMPLES[1])
     epochs = LESSONS * size / len(examples)
     batches = plan_batches(examples.lengths, batch_size=size, epochs=epochs, seed=seed)
     return [_lesson(weights, examples.batch(rows)) for rows in batches[:LESSONS]]

@@ -9,11 +9,12 @@ import torch
 
 from compiler.costing import CostModel
 from compiler.evaluation import encode
+from compiler.export import load_sliced, save_checkpoint
 from compiler.oneshot import Reconstructor, calibrate, gates, learn_sizes
 from compiler.oneshot.calibration import output_modules
 from compiler.oneshot.gates import GatedNetwork, Price, gates_of, unpaid
 from compiler.slicing import SubnetRunner, slice_parameters
-from compiler.spaces import Counts, Ordering, make_space
+from compiler.spaces import Counts, Ordering, Subnet, make_space
 from profilers import Dimensions, LayerSizes, Workload, roofline_table
 from targets import Target, measure_fingerprint
 from tests.cli import texts
@@ -271,6 +272,18 @@ def test_a_network_that_was_cut_before_has_gates_on_what_is_left():
         (0, "attention", 2), (2, "attention", 4), (0, "ffn", 40), (1, "ffn", 44)
     ]  # fmt: skip
     assert all(gate.knots[:2].tolist() == [0, 1] and gate.knots[-1] == len(gate.sizes) - 1 for gate in found)
+
+
+def test_of_such_a_network_too_it_is_the_slice_that_its_gates_stand_for(embedder, tmp_path):
+    kept = Subnet.of([[1, 3], [], [0, 1, 2]], [range(0, 48, 2), range(5, 40), []])
+    save_checkpoint(tmp_path, embedder, kept, SubnetRunner(embedder.model, embedder.architecture).parameters(kept))
+    parent = load_sliced(tmp_path)
+    space, batch = make_space("medium", parent.architecture, unit_step=STEP), inputs_of(parent)
+    network = GatedNetwork(parent, space, gates_of(space), plain(parent))
+    for genome in ([2, 0, 3, 3, 5, 0], [1, 0, 2, 2, 0, 0]):
+        expected = SubnetRunner(parent.model, parent.architecture)(space.subnet(np.array(genome)), batch)
+        found = network(torch.tensor(openings_of(network, genome)), batch)
+        torch.testing.assert_close(found[-1], expected[-1], rtol=1e-4, atol=1e-5)
 
 
 def test_large_sub_blocks_have_a_dozen_knots():
