@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
-from compiler.search import METHODS
+from compiler.search import AROUND_SEEDS, METHODS
 from compiler.spaces import SPACES
 from compiler.supernet import SAMPLINGS, STRATEGIES
 
@@ -124,8 +124,13 @@ PARTS: dict[str, Callable[[], Iterator[Pair]]] = {
 
 
 def possible(cell: Cell, search: Search) -> bool:
-    """The exact front is that of importance order, in the space that gives every layer sizes of its own."""
-    return search.method != "exact" or (cell.space == "medium" and cell.order == "importance" and search.seeded)
+    """The exact front is that of importance order; it and gates need the space that gives every layer sizes of its own.
+
+    MO-ASHA trains every network on its own: no cell is that.
+    """
+    if search.method in AROUND_SEEDS:
+        return cell.space == "medium" and search.seeded and (search.method == "gates" or cell.order == "importance")
+    return search.method != "mo-asha"
 
 
 def plan(parts: Sequence[str], tasks: Sequence[str], seeds: Sequence[int]) -> list[Run]:

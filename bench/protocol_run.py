@@ -21,7 +21,7 @@ from compiler.pipeline.learned import Learned
 from compiler.pipeline.ranking import rank
 from compiler.pipeline.subject import detached, load_subject, some_of
 from compiler.pipeline.training import Parameters, Trainer, fine_tuned, supernet_weights
-from compiler.pipeline.weights import Weights
+from compiler.pipeline.weights import Resolved, Shared, Weights
 from compiler.pipeline.winners import choose
 from compiler.spaces import Counts, Form, Space, make_space
 from compiler.store import Store
@@ -141,11 +141,11 @@ class Bench:
         space = make_space(cell.space, subject.checkpoint.architecture, ordering=ordering, unit_step=cell.unit_step)
         trainer = self._trainer(options, Store(scratch))
         if cell.start == "plain":
-            yield self._new_hunt(cell, space, Weights(trainer, self.ranking, trained))
+            yield self._new_hunt(cell, space, Shared(trainer, self.ranking, trained))
             return
         try:
             subject.set_dense(trained)
-            yield self._new_hunt(cell, space, Weights(trainer, rank(trainer), None))
+            yield self._new_hunt(cell, space, Resolved(trainer, rank(trainer)))
         finally:
             subject.set_dense(self.dense)
 

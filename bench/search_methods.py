@@ -25,7 +25,7 @@ from output import write_json
 from compiler.costing import parameter_counts
 from compiler.families import Architecture
 from compiler.families.table import family_of
-from compiler.search import METHODS, hypervolume, make_method
+from compiler.search import AROUND_SEEDS, METHODS, hypervolume, make_method
 from compiler.search.method import Known
 from compiler.spaces import Ordering, make_space, sample_stratified
 from compiler.spaces.subnet import IntArray
@@ -127,7 +127,9 @@ def record(method: str, space: str, arguments: Any) -> dict[str, Any]:
 def main() -> None:
     """Every method in every space, each as it comes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", default=[name for name in METHODS if name != "exact"])
+    parser.add_argument(
+        "--methods", nargs="+", default=[name for name in METHODS if name not in (*AROUND_SEEDS, "mo-asha")]
+    )
     parser.add_argument("--spaces", nargs="+", default=["small", "medium", "large"])
     parser.add_argument("--objectives", type=int, default=2, choices=(2, 3, 4))
     parser.add_argument("--evaluations", type=int, default=100)

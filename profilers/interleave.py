@@ -126,8 +126,8 @@ def _turns(turn_s: float, plan: Plan) -> int:
     return int(min(wanted, max(plan.long_s / turn_s, _LEAST_TURNS)))
 
 
-def _take(session: Session, reference: Session, plan: Plan) -> Block:
-    """Alternate: as many calls a turn as the reference's one call lasts.
+def _take(session: Session, reference: Session, plan: Plan, inputs: int) -> Block:
+    """Alternate: as many calls a turn as the reference's one call lasts. A call is of so many `inputs`, its seconds their mean.
 
     The first call of a turn is not counted: it finds the caches full of the other network and is 2 to 8 % slower, where
     a call takes milliseconds. What a long call has to fetch is nothing beside what it computes. How many calls fill a turn
@@ -135,13 +135,13 @@ def _take(session: Session, reference: Session, plan: Plan) -> Block:
     """
     own, other = (max(opened.sample(count)[-1], 1e-9) for opened, count in ((session, plan.warmup), (reference, 1)))
     calls = int(np.clip(round(other / own), 1, 16))
-    cold = 1 if own + other < _LONG_CALLS_S else 0
+    cold = 1 if inputs * (own + other) < _LONG_CALLS_S else 0
 
     def call(opened: Session, count: int) -> list[float]:
         return opened.sample(cold + count)[cold:]
 
     references, taken = call(reference, 1), []
-    for _ in range(_turns((1 + cold) * other + (calls + cold) * own, plan)):
+    for _ in range(_turns(inputs * ((1 + cold) * other + (calls + cold) * own), plan)):
         taken.append(tuple(call(session, calls)))
         references += call(reference, 1)
     return Block(reference_s=tuple(references), turns_s=tuple(taken))
@@ -195,7 +195,7 @@ class _Run:
 
     def _measured(self, program: Program, reference: Session) -> Block:
         with self.runtime.open(program, program.asked(self.workload)) as session:
-            return _take(session, reference, self.plan)
+            return _take(session, reference, self.plan, len(self.workload.each))
 
     def check_any(self) -> None:
         """OutOfMemoryError where all were too large."""

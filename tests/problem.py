@@ -59,3 +59,25 @@ def search(method, space, judge=objectives, *, evaluations: int):
         asked.append(genomes)
         told.append(values)
     return np.concatenate(asked)[:evaluations], np.concatenate(told)[:evaluations]
+
+
+def finished(method, space, *, trainings: int):
+    """Objectives of what was trained to the end, when so many full trainings pay for everything.
+
+    A promoted network pays what it had not yet; a short training shows an error that is too large, for each by another amount.
+    """
+    had: dict[tuple[int, ...], float] = {}
+    spent, found = 0.0, []
+    while True:
+        genomes = method.ask()
+        values, shown = objectives(space, genomes), []
+        for genome, value in zip(genomes, values, strict=True):
+            before = had.get(tuple(genome), 0.0)
+            spent += method.share - before * (before < method.share)
+            if spent > trainings + 1e-9:
+                return np.array(found)
+            had[tuple(genome)] = method.share
+            found += [value] if method.share == 1 else []
+            excess = 0.01 * (1 / method.share - 1) * np.random.default_rng(genome).random()
+            shown.append(value + np.array([excess, 0.0]))
+        method.tell(genomes, np.array(shown))

@@ -73,7 +73,8 @@ def compile_command(
     search: Annotated[
         str,
         typer.Option(
-            help="random, local, nsga2, exact, nsga3 (many objectives), mo-rea, bandit, surrogate, ehvi, rs-bo or ls-bo"
+            help="random, local, nsga2, exact, gates, nsga3 (many objectives), mo-rea, bandit, surrogate, ehvi, rs-bo, ls-bo "
+            "or mo-asha (trains every sub-network on its own)"
         ),
     ] = "nsga2",
     strategy: Annotated[str, typer.Option(help="super-network training: full, sandwich, kd, random, …")] = "full",

@@ -3,6 +3,7 @@
 from compiler.oneshot.allocation import Front, allocate, exact_front
 from compiler.oneshot.calibration import Calibration, calibrate
 from compiler.oneshot.constrained import Allocation, Constraint, allocate_constrained
+from compiler.oneshot.gates import learn_sizes
 from compiler.oneshot.importance import SubBlock, rank_sub_blocks
 from compiler.oneshot.reconstruction import Reconstructor, reconstruct
 from compiler.oneshot.sensitivity import sensitivities
@@ -18,6 +19,7 @@ __all__ = [
     "allocate_constrained",
     "calibrate",
     "exact_front",
+    "learn_sizes",
     "rank_sub_blocks",
     "reconstruct",
     "sensitivities",

@@ -54,7 +54,7 @@ def find_exceptions(
     stored = store.get("exceptions", key)
     if stored is None:
         full = Subnet.first(architecture.shape, Ordering.by_index(architecture.shape))
-        parameters = learned.weights.searched(full)
+        parameters = learned.weights.dense
         exact = texts.outputs(graph_run(bench.graph(full, parameters, "fp32"), usable_cpus()))
         graphs, blocks = bench.graphs(full, parameters, precision), _blocks(architecture)
         done = 0

@@ -233,9 +233,10 @@ def _rows(outcome: Outcome) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     others = [name for name in ("memory", "energy", "throughput") if name in outcome.dense.found.costs]
+    apart = any(found.trained < 1 for found in outcome.evaluated)
     writer.writerow([
         "id", "error", "standard_error", "latency_ms", "latency_source", "precision", "in_fp32", "parameters", *map(_COLUMNS.get, others),
-        "heads", "ffn_units", "on_front",
+        *(["trained_share"] if apart else []), "heads", "ffn_units", "on_front",
     ])  # fmt: skip
     for found in outcome.evaluated:
         shape = _shape(found.subnet.shape)
@@ -249,6 +250,7 @@ def _rows(outcome: Outcome) -> str:
             "; ".join(map(str, found.form.exceptions)),
             found.parameters,
             *(f"{found.costs[name]:.6g}" for name in others),
+            *([f"{found.trained:.6g}"] if apart else []),
             " ".join(map(str, shape["heads"])),
             " ".join(map(str, shape["ffn_units"])),
             int(found.id in on_front),

@@ -12,11 +12,12 @@ from torch import Tensor
 from compiler.costing import Costs
 from compiler.evaluation import Quality, Run
 from compiler.export import ModelWorkbench, graph_run
+from compiler.pipeline.gated import learned_seeds
 from compiler.pipeline.learned import Learned
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
 from compiler.pipeline.seeds import find_seeds
-from compiler.search import is_nondominated, make_method
+from compiler.search import AROUND_SEEDS, is_nondominated, make_method
 from compiler.slicing import SubnetRunner, bf16_where_it_is, has_bf16
 from compiler.spaces import Counts, Form, MixedPrecision, Space, SubBlock, Subnet, sample_stratified, sample_uniform
 from compiler.spaces.space import Medium
@@ -37,13 +38,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """One evaluated sub-network in one form; `costs` are predicted, by objective (`compiler.costing.Costs.of`)."""
+    """One evaluated sub-network in one form; `costs` are predicted, by objective (`compiler.costing.Costs.of`).
+
+    `trained` is the share of a full training that its weights have had, where they are its own.
+    """
 
     id: str
     subnet: Subnet
     form: Form
     quality: Quality
     costs: Mapping[str, float]
+    trained: float = 1.0
 
     @property
     def precision(self) -> str:
@@ -95,15 +100,19 @@ class Hunt:
         costs = self.costs[form.precision]
         return costs.with_exceptions(self.costs["fp32"], form.exceptions) if form.exceptions else costs
 
-    def evaluate(self, subnet: Subnet, form: Form) -> Found:
-        """Quality on the search split, and predicted costs."""
+    def evaluate(self, subnet: Subnet, form: Form, share: float = 1.0) -> Found:
+        """Quality on the search split, trained up to this share, and predicted costs; found is what was trained longest."""
         form = form.of(subnet.shape)
-        key = (subnet.digest, form)
-        if key not in self.found:
-            self.found[key] = self.costed(f"n{len(self.found):03d}", subnet, form, self.quality(subnet, form))
-        return self.found[key]
+        before = self.found.get((subnet.digest, form))
+        if before is not None and before.trained == share:
+            return before
+        name = f"n{len(self.found):03d}" if before is None else before.id
+        now = self.costed(name, subnet, form, self.quality(subnet, form, share), share)
+        if before is None or before.trained < share:
+            self.found[subnet.digest, form] = now
+        return now
 
-    def costed(self, name: str, subnet: Subnet, form: Form, quality: Quality) -> Found:
+    def costed(self, name: str, subnet: Subnet, form: Form, quality: Quality, trained: float = 1.0) -> Found:
         """A sub-network of known quality with its predicted costs."""
         costs = self.costs_of(form).of(Counts.of([subnet.shape]))
         return Found(
@@ -112,6 +121,7 @@ class Hunt:
             form=form.of(subnet.shape),
             quality=quality,
             costs={objective: float(values[0]) for objective, values in costs.items()},
+            trained=trained,
         )
 
     def best_batch(self, found: Found) -> int:
@@ -120,13 +130,13 @@ class Hunt:
         assert throughput is not None  # noqa: S101  the caller asked
         return int(throughput.best(Counts.of([found.subnet.shape]))[0][0])
 
-    def quality(self, subnet: Subnet, form: Form) -> Quality:
+    def quality(self, subnet: Subnet, form: Form, share: float = 1.0) -> Quality:
         """How good a sub-network is while searching, from the store where it was evaluated before, for whatever target."""
-        key = key_of([self.about, subnet.digest, judged_in(form), has_bf16()])
+        key = key_of([self.about, subnet.digest, share, judged_in(form), has_bf16()])
         stored = self.store.get("evaluated", key)
         if stored is not None:
             return Quality.from_json(stored)
-        parameters = self.learned.weights.searched(subnet)
+        parameters = self.learned.weights.searched(subnet, share)
         with bf16_where_it_is():
             quality = self.learned.search.quality(self.run(subnet, parameters, form))
         self.store.put("evaluated", key, quality.to_json())
@@ -141,13 +151,11 @@ class Hunt:
     ) -> list[Found]:
         """Ask, evaluate, tell, until the evaluations are spent; the non-dominated ones, fastest first.
 
-        It starts from allocations where it is `seeded` and heads and units are ordered by importance: their losses hold for
-        that order alone.
+        It starts from sizes that promise much, where it is `seeded` (`_seeds`).
         What is predicted above a limit (`compiler.pipeline.limits.ceilings`) is told as failed and costs no evaluation.
         """
         total = options.evaluations or EVALUATIONS[self.subject.effort]
-        count = total // 2 if options.search == "exact" else SEEDS
-        seeds = self._seeds(count, limits) if seeded and options.order == "importance" else None
+        seeds = self._seeds(options, total, limits) if seeded else None
         draw = partial(self._draw, sampling=options.sampling)
         known = partial(self.known, names=options.objectives, limits=limits)
         method = make_method(options.search, self.space, draw, seed=options.seed, seeds=seeds, known=known)
@@ -157,7 +165,7 @@ class Hunt:
             told = np.full((len(genomes), 1 + len(options.objectives)), np.inf)
             for row in self._within(genomes, limits):
                 form = self.forms[self.space.precision(genomes[row])]
-                found = self.evaluate(self.space.subnet(genomes[row]), form)
+                found = self.evaluate(self.space.subnet(genomes[row]), form, method.share)
                 told[row] = self.objectives([found], options.objectives)[0]
                 asked += 1
                 monitor.progress(asked / total)
@@ -201,15 +209,23 @@ class Hunt:
             return genomes
         return np.column_stack([genomes, rng.integers(len(self.forms), size=n)])
 
-    def _seeds(self, count: int, limits: Mapping[str, float]) -> IntArray | None:
-        """As many allocations in every form. Only MEDIUM can hold them; other spaces start without."""
-        shapes = self.shapes
-        if not isinstance(shapes, Medium):
+    def _seeds(self, options: Options, total: int, limits: Mapping[str, float]) -> IntArray | None:
+        """What gates learned where the search is named after them, allocations elsewhere; as many in every form.
+
+        Only MEDIUM can hold them; other spaces start without. So do allocations where heads and units are not ordered by
+        importance: their losses hold for that order alone.
+        """
+        shapes, learned = self.shapes, options.search == "gates"
+        if not isinstance(shapes, Medium) or not (learned or options.order == "importance"):
             return None
+        count = (total // 2 if options.search in AROUND_SEEDS else SEEDS) // len(self.forms)
         genomes = []
         for i, form in enumerate(self.forms):
-            costs, ranking = self.costs_of(form), self.learned.ranking
-            seeds = find_seeds(shapes, costs, ranking, count // len(self.forms), limits)
+            costs = self.costs_of(form)
+            if learned:
+                seeds = learned_seeds(self.learned.weights, shapes, costs, count, limits)
+            else:
+                seeds = find_seeds(shapes, costs, self.learned.ranking, count, limits)
             if seeds.gap is not None:
                 self.gap = max(self.gap or 0.0, seeds.gap)
             mixed = self.space is not shapes

@@ -11,8 +11,8 @@ from compiler.pipeline.monitor import Stages
 from compiler.pipeline.options import Options
 from compiler.pipeline.ranking import Ranking, rank
 from compiler.pipeline.subject import Subject, detached
-from compiler.pipeline.training import Trainer, fine_tuned, supernet_weights
-from compiler.pipeline.weights import Weights
+from compiler.pipeline.training import Parameters, Trainer, fine_tuned, supernet_weights
+from compiler.pipeline.weights import Apart, Resolved, Shared, Weights
 from compiler.store import Store
 
 
@@ -38,7 +38,7 @@ class Learned:
 
 
 def learn(subject: Subject, store: Store, options: Options, stages: Stages) -> Learned:
-    """Fine-tune, rank and train a super-network, as far as the effort goes; what was done before comes from the store."""
+    """Fine-tune, rank and train a super-network, as far as the run goes; what was done before comes from the store."""
     trainer = Trainer(subject=subject, store=store, options=options, monitor=stages.monitor)
     start = {n: p.clone() for n, p in detached(dict(subject.checkpoint.model.backbone.named_parameters())).items()}
     if subject.train_dense:
@@ -46,18 +46,25 @@ def learn(subject: Subject, store: Store, options: Options, stages: Stages) -> L
             subject.set_dense(fine_tuned(trainer))
     with stages("rank heads and units"):
         ranking = rank(trainer)
-    supernet = None
-    if subject.effort == "thorough":
-        with stages("train super-network"):
-            supernet = supernet_weights(trainer, ranking.ordered(options.order), start)
+    weights = _weights(trainer, ranking, start, stages)
     with stages("score dense model"):
         return Learned(
             subject=subject,
-            weights=Weights(trainer, ranking, supernet),
+            weights=weights,
             search=_yardstick(trainer, "search", subject.search_split()),
             validation=_yardstick(trainer, "validation", subject.data.validation),
             test=_yardstick(trainer, "test", subject.data.test),
         )
+
+
+def _weights(trainer: Trainer, ranking: Ranking, start: Parameters, stages: Stages) -> Weights:
+    """Where sub-networks get theirs; `start` is what the run began with."""
+    if trainer.subject.effort != "thorough":
+        return Resolved(trainer, ranking)
+    if trainer.options.search == "mo-asha":
+        return Apart(trainer, ranking, start)
+    with stages("train super-network"):
+        return Shared(trainer, ranking, supernet_weights(trainer, ranking.ordered(trainer.options.order), start))
 
 
 def _yardstick(trainer: Trainer, name: str, split: Split) -> Yardstick:

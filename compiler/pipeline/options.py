@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compiler.costing import OBJECTIVES
-from compiler.search import check_method
+from compiler.search import AROUND_SEEDS, check_method
 from compiler.spaces import SPACES
 from compiler.supernet import SAMPLINGS, STRATEGIES
 from profilers.workload import DEFAULT_OPSET, OPSETS
@@ -109,9 +109,9 @@ class Options:
             raise InputError(f"--objectives names none; known: {', '.join(OBJECTIVES)}")
 
     def _check_combinations(self) -> None:
-        if self.search == "exact" and self.space != "medium":
+        if self.search in AROUND_SEEDS and self.space != "medium":
             raise InputError(
-                f"--search exact needs --space medium, got {self.space}\n"
+                f"--search {self.search} needs --space medium, got {self.space}\n"
                 "in the other spaces the sizes of a layer cannot be chosen alone; use another --search there"
             )
         if self.search == "exact" and self.order != "importance":

@@ -265,6 +265,12 @@ class Compilation:
             notes.append(
                 f"the search started from allocations within --max-memory, solved to a gap of {self.hunt.gap:.2%}"
             )
+        evaluated = list(self.hunt.found.values())
+        if any(found.trained < 1 for found in evaluated):
+            full = sum(found.trained == 1 for found in evaluated)
+            notes.append(
+                f"each sub-network was trained on its own: {full} of {len(evaluated)} for all epochs, the others for less"
+            )
         if not device.here:
             notes.append(
                 f"{device.target.name} was not here: nothing was measured on it, latencies are predicted ({table.source})"

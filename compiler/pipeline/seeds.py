@@ -59,7 +59,7 @@ class Groups(NamedTuple):
         return [modelled[layer, piece][sizes] for piece in kept for layer, sizes in enumerate(kept[piece])]
 
 
-def _budgets_s(cost: CostModel, groups: Groups, count: int, limit_s: float | None) -> Floats:
+def encoder_budgets_s(cost: CostModel, groups: Groups, count: int, limit_s: float | None) -> Floats:
     """What the encoder may take [count], rising in even ratios, or below a limit and more of them just below it."""
     full = cost.mask_s + sum(float(seconds[-1]) for seconds in groups.seconds(cost))
     least, most = (share * full for share in _SHARES_OF_FULL)
@@ -125,7 +125,7 @@ def find_seeds(space: Medium, costs: Costs, ranking: Ranking, count: int, limits
     mixed-integer program.
     """
     groups, cost = Groups.of(space), costs.latency
-    budgets = _budgets_s(cost, groups, count, limits.get("latency"))
+    budgets = encoder_budgets_s(cost, groups, count, limits.get("latency"))
     memory: list[Constraint] = []
     if "memory" in limits and costs.memory is not None:
         memory = list(_memory(costs.memory, groups, limits["memory"] * MARGIN))

@@ -191,6 +191,15 @@ def _settle_effort(options: Options, *, labelled: bool, head_trained: bool, task
     return effort, labelled and task != "embedding" and (needs_training or effort == "thorough")
 
 
+def _check_search(search: str, *, effort: str, trained: bool) -> None:
+    """InputError where a search trains every sub-network on its own and the run has no such training."""
+    if search == "mo-asha" and not (effort == "thorough" and trained):
+        raise InputError(
+            "--search mo-asha trains every sub-network on its own: it needs labels and --effort thorough\n"
+            f"here the effort is {effort}, {'with' if trained else 'without'} labels to train on; use another --search"
+        )
+
+
 def check_length(checkpoint: Checkpoint, tokens: int) -> None:
     """InputError where the model has no positions for so many tokens."""
     if tokens > checkpoint.architecture.max_tokens:
@@ -221,6 +230,7 @@ def load_subject(options: Options) -> Subject:
         check_length(checkpoint, options.seq_len)
     labelled = data.train.labels is not None
     effort, train_dense = _settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
+    _check_search(options.search, effort=effort, trained=labelled and task != "embedding")
     notes = list(data.notes)
     if is_compiled(folder):
         notes.append("the model was compiled before: it is the baseline of every ratio here, called dense")

@@ -93,8 +93,8 @@ def misplaced(run: Compilation, other: Compilation) -> Misplaced:
     candidates it is held against; where none of them is as good, or as fast, it is held against itself.
     """
     own_best, limits = run.best, run.limits
-    subnet, form = other.best.subnet, own_best.form.of(other.best.subnet.shape)
-    stranger = run.hunt.costed(other.best.id, subnet, form, run.hunt.quality(subnet, form))
+    subnet, trained, form = other.best.subnet, other.best.trained, own_best.form.of(other.best.subnet.shape)
+    stranger = run.hunt.costed(other.best.id, subnet, form, run.hunt.quality(subnet, form, trained), trained)
     beside = [*run.hunt.found.values(), stranger]
     as_good = min((f for f in beside if f.quality.error <= stranger.quality.error), key=lambda f: f.latency_s)
     as_fast = min((f for f in beside if f.latency_s <= stranger.latency_s), key=lambda f: f.quality.error)

@@ -72,17 +72,24 @@ class Trainer:
 
     @contextmanager
     def logged(self, name: str, key: str) -> Iterator[Path]:
-        """The working folder of a training whose result is stored inside; then its rows go to `log`, and the folder goes.
+        """The working folder of a training whose result is stored inside; then its rows go to `log`, and the folder goes."""
+        with self.working(name, key) as folder:
+            yield folder
+        self.recall(name, key, name)
 
-        Where nothing had to be trained the rows are those stored before.
-        """
+    @contextmanager
+    def working(self, name: str, key: str) -> Iterator[Path]:
+        """The same, its rows only stored: where nothing had to be trained they are those stored before."""
         folder = self.store.folder(name, key)
         yield folder
         rows = training_log(folder)
         if rows:
             self.store.put(f"{name}-log", key, rows)
-        self.log.extend({"stage": name, **row} for row in self.store.get(f"{name}-log", key) or ())
         shutil.rmtree(folder, ignore_errors=True)
+
+    def recall(self, name: str, key: str, called: str) -> None:
+        """Put the stored rows of a training into `log`."""
+        self.log.extend({"stage": called, **row} for row in self.store.get(f"{name}-log", key) or ())
 
     def progress(self, fraction: float, _: str) -> None:
         """Pass a trainer's progress on."""

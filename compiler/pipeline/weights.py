@@ -1,5 +1,6 @@
-"""How a sub-network gets its weights at each effort."""
+"""How a sub-network gets its weights: re-solved, cut from a super-network, or trained on its own."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,49 +13,54 @@ from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.pipeline.ranking import Ranking, ranking_about
 from compiler.pipeline.subject import as_arrays, as_tensors, detached
 from compiler.pipeline.training import Parameters, Trainer, supernet_about
+from compiler.search import SHARES
 from compiler.slicing import slice_parameters
 from compiler.spaces import Subnet
 from compiler.store import key_of
-from compiler.supernet import TrainingOptions, polish, together
+from compiler.supernet import TrainingOptions, polish, together, train_alone
 
 PARAMETERS_AT_ONCE = 200_000_000
 """Polished in one job at most: each takes sixteen bytes, with its gradient and the optimiser's two moments."""
 
 
-class Weights:
-    """Gives a sub-network its weights: cheaply while searching, as well as the effort allows when it is kept."""
+Kept = tuple[Subnet, float]
+"""A sub-network, and the share of a full training that its own weights have had."""
 
-    def __init__(self, trainer: Trainer, ranking: Ranking, supernet: Parameters | None) -> None:
-        self.trainer, self.ranking, self.supernet = trainer, ranking, supernet
+
+class Weights(ABC):
+    """Gives a sub-network its weights: cheaply while searching, as well as the effort allows when it is kept.
+
+    `share` is how much of a full training those of its own have had (`compiler.search.Method.share`); others are finished
+    before the search begins.
+    """
+
+    def __init__(self, trainer: Trainer, ranking: Ranking) -> None:
+        self.trainer, self.ranking = trainer, ranking
         self.subject = trainer.subject
         self.dense = detached(dict(self.subject.checkpoint.model.backbone.named_parameters()))
-        self._reconstructor = Reconstructor(self.subject.checkpoint, ranking.calibration)
-        self._targets: Any = None
 
     @property
+    @abstractmethod
     def about(self) -> str:
-        """What the weights of any sub-network depend on."""
-        if self.supernet is None:
-            return key_of(["re-solved", ranking_about(self.trainer)])
-        return key_of(["super-network", supernet_about(self.trainer, self.ranking.ordered(self.trainer.options.order))])
+        """What the weights of any sub-network depend on, beside its heads, units and share."""
 
-    def searched(self, subnet: Subnet) -> dict[str, Tensor]:
+    @abstractmethod
+    def searched(self, subnet: Subnet, share: float = 1.0) -> dict[str, Tensor]:
         """Weights to judge a candidate with."""
-        if self.supernet is not None:
-            return slice_parameters(self.supernet, self.subject.checkpoint.architecture, subnet)
-        return self._reconstructor.parameters(subnet)
 
-    def corrected(self, subnet: Subnet) -> dict[str, Tensor]:
-        """Weights to ship or to polish: re-solved layer after layer, unless they were trained."""
-        parameters = self.searched(subnet)
-        return parameters if self.supernet is not None else self._reconstructed(subnet, parameters)
+    def corrected(self, subnet: Subnet, share: float = 1.0) -> dict[str, Tensor]:
+        """Weights to ship or to polish."""
+        return self.searched(subnet, share)
 
-    def _reconstructed(self, subnet: Subnet, parameters: Parameters) -> dict[str, Tensor]:
-        checkpoint = self.subject.checkpoint
-        if self._targets is None:
-            batch = one_batch(self.ranking.batches, checkpoint)
-            self._targets = batch, residual_sums(checkpoint, batch)
-        return reconstruct(checkpoint, subnet, parameters, *self._targets)
+    def shipped(self, corrected: Mapping[Kept, Parameters]) -> Mapping[Kept, Parameters]:
+        """Weights to ship, from corrected ones: polished where the effort allows it."""
+        if self.subject.effort == "fast":
+            return corrected
+        polished = self.polished({subnet: parameters for (subnet, _), parameters in corrected.items()})
+        return {kept: polished[kept[0]] for kept in corrected}
+
+    def log(self, subnet: Subnet, share: float, name: str) -> None:  # noqa: B027  most have none
+        """Put the losses of a kept network's own training, where it had one, under its name into the log of the run."""
 
     def polished(self, starts: Mapping[Subnet, Parameters]) -> dict[Subnet, Parameters]:
         """Weights to ship: sub-networks distilled from the dense one, as many in one job as memory allows.
@@ -97,6 +103,116 @@ class Weights:
             max_tokens=subject.max_tokens,
             work_dir=folder,
             progress=self.trainer.progress,
+        )
+
+
+class Resolved(Weights):
+    """The dense network's, output projections re-solved for what is left; layer after layer where a network is kept."""
+
+    def __init__(self, trainer: Trainer, ranking: Ranking) -> None:
+        super().__init__(trainer, ranking)
+        self._reconstructor = Reconstructor(self.subject.checkpoint, ranking.calibration)
+        self._targets: Any = None
+
+    @property
+    def about(self) -> str:
+        """The ranking's calibration text, and the dense network."""
+        return key_of(["re-solved", ranking_about(self.trainer)])
+
+    def searched(self, subnet: Subnet, share: float = 1.0) -> dict[str, Tensor]:  # noqa: ARG002  nothing is trained
+        """Each sub-block re-solved alone."""
+        return self._reconstructor.parameters(subnet)
+
+    def corrected(self, subnet: Subnet, share: float = 1.0) -> dict[str, Tensor]:
+        """On the network's own activations, from the store where that was done before."""
+        about = {"weights": self.about, "subnet": subnet.digest}
+        return self.trainer.stored("final", about, lambda: self._reconstructed(subnet, self.searched(subnet, share)))
+
+    def _reconstructed(self, subnet: Subnet, parameters: Parameters) -> dict[str, Tensor]:
+        checkpoint = self.subject.checkpoint
+        if self._targets is None:
+            batch = one_batch(self.ranking.batches, checkpoint)
+            self._targets = batch, residual_sums(checkpoint, batch)
+        return reconstruct(checkpoint, subnet, parameters, *self._targets)
+
+
+class Shared(Weights):
+    """Cut from a trained super-network."""
+
+    def __init__(self, trainer: Trainer, ranking: Ranking, supernet: Parameters) -> None:
+        super().__init__(trainer, ranking)
+        self.supernet = supernet
+
+    @property
+    def about(self) -> str:
+        """The super-network."""
+        return key_of(["super-network", supernet_about(self.trainer, self.ranking.ordered(self.trainer.options.order))])
+
+    def searched(self, subnet: Subnet, share: float = 1.0) -> dict[str, Tensor]:  # noqa: ARG002  it was trained with all others
+        """A slice."""
+        return slice_parameters(self.supernet, self.subject.checkpoint.architecture, subnet)
+
+
+class Apart(Weights):
+    """Trained on the labels, each sub-network on its own: standard NAS in arXiv 2405.02267.
+
+    It starts from a slice of the weights the run began with. Each rung is a training with a schedule of its own, from the
+    weights that the rung below ended with: every network is judged annealed and could ship as it is, and weights are all
+    that has to be kept of the many that are trained.
+    """
+
+    def __init__(self, trainer: Trainer, ranking: Ranking, start: Parameters) -> None:
+        super().__init__(trainer, ranking)
+        self.start = start
+
+    @property
+    def about(self) -> str:
+        """How a full training goes."""
+        return key_of(["apart", self.trainer.subject.key(training=repr(self.trainer.training_options()), rungs=SHARES)])
+
+    def searched(self, subnet: Subnet, share: float = 1.0) -> dict[str, Tensor]:
+        """As the rung of this share left them; rungs below it are trained where they are not in the store."""
+        about = self._rung_about(subnet, share)
+        with self.trainer.working("apart", key_of(about)) as folder:
+            return self.trainer.stored("apart", about, lambda: self._trained(subnet, share, folder))
+
+    def shipped(self, corrected: Mapping[Kept, Parameters]) -> Mapping[Kept, Parameters]:
+        """What they were trained to."""
+        return corrected
+
+    def log(self, subnet: Subnet, share: float, name: str) -> None:
+        """Rung after rung."""
+        for rung in (rung for rung in SHARES if rung <= share):
+            key = key_of(self._rung_about(subnet, rung))
+            self.trainer.recall("apart", key, f"{name} to {self._epochs * rung:.3g} epochs")
+
+    @property
+    def _epochs(self) -> float:
+        return self.trainer.training_options().epochs
+
+    def _rung_about(self, subnet: Subnet, share: float) -> dict[str, Any]:
+        return {"weights": self.about, "subnet": subnet.digest, "share": share}
+
+    def _cut(self, subnet: Subnet) -> dict[str, Tensor]:
+        return slice_parameters(self.start, self.subject.checkpoint.architecture, subnet)
+
+    def _trained(self, subnet: Subnet, share: float, folder: Path) -> dict[str, Tensor]:
+        """One rung, from its last checkpoint where it was killed."""
+        subject, rung = self.subject, SHARES.index(share)
+        below = SHARES[rung - 1] if rung else 0.0
+        start = self.searched(subnet, below) if rung else self._cut(subnet)
+        seed = self.trainer.options.seed * len(SHARES) + rung  # no rung sees the examples in another's order
+        return together(
+            train_alone,
+            subject.checkpoint,
+            subnet,
+            start,
+            texts=subject.data.train.texts,
+            labels=subject.data.train.labels,
+            options=self.trainer.training_options(epochs=self._epochs * (share - below), seed=seed),
+            max_tokens=subject.max_tokens,
+            work_dir=folder,
+            progress=lambda *_: None,
         )
 
 

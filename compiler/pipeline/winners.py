@@ -23,9 +23,8 @@ from compiler.pipeline.limits import MARGIN
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Budgets, Options
 from compiler.pipeline.resources import Resources
-from compiler.pipeline.subject import as_arrays, as_tensors
 from compiler.search import spread_out
-from compiler.spaces import Form, Subnet
+from compiler.spaces import Form
 from compiler.store import Store, key_of
 from profilers import OutOfMemoryError, Plan, Program, Series, Workload, interleave
 from targets import STATIC
@@ -105,19 +104,13 @@ def _dense_name(form: Form) -> str:
 
 def finish(hunt: Hunt, chosen: Sequence[Found], monitor: Monitor) -> list[Winner]:
     """Final weights of the chosen networks and their metrics on validation and test."""
-    store, weights = hunt.store, hunt.learned.weights
-    subnets = {found.subnet.digest: found.subnet for found in chosen}
-    final: dict[Subnet, Any] = {}
-    for subnet in subnets.values():
-        key = key_of([hunt.about, "corrected", subnet.digest])
-        stored = store.get_arrays("final", key)
-        final[subnet] = as_tensors(stored) if stored is not None else weights.corrected(subnet)
-        if stored is None:
-            store.put_arrays("final", key, as_arrays(final[subnet]))
-        monitor.progress(len(final) / len(subnets))
-    if hunt.subject.effort != "fast":
-        final = weights.polished(final)
-    return [scored(hunt, found, final[subnets[found.subnet.digest]]) for found in chosen]
+    weights, corrected = hunt.learned.weights, {}
+    for done, found in enumerate(chosen, start=1):
+        corrected[found.subnet, found.trained] = weights.corrected(found.subnet, found.trained)
+        weights.log(found.subnet, found.trained, found.id)
+        monitor.progress(done / len(chosen))
+    final = weights.shipped(corrected)
+    return [scored(hunt, found, final[found.subnet, found.trained]) for found in chosen]
 
 
 def scored(hunt: Hunt, found: Found, parameters: Mapping[str, Tensor]) -> Winner:

@@ -1,6 +1,6 @@
 """Search: genomes in, objective arrays out, one ask/tell interface."""
 
-from compiler.search.asha import Job, SuccessiveHalving, rung_budgets
+from compiler.search.asha import SHARES, Job, MoAsha, SuccessiveHalving, rung_budgets
 from compiler.search.front import (
     bisected,
     farthest_first,
@@ -11,12 +11,15 @@ from compiler.search.front import (
     spread_out,
 )
 from compiler.search.method import Method
-from compiler.search.registry import METHODS, check_method, make_method
+from compiler.search.registry import AROUND_SEEDS, METHODS, check_method, make_method
 
 __all__ = [
+    "AROUND_SEEDS",
     "METHODS",
+    "SHARES",
     "Job",
     "Method",
+    "MoAsha",
     "SuccessiveHalving",
     "bisected",
     "check_method",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler.search.front import ranked
-from compiler.search.method import Floats, Sampler, starting_genomes
+from compiler.search.method import Floats, Known, Method, Sampler, starting_genomes
 from compiler.spaces import Space
 from compiler.spaces.subnet import IntArray
 from targets.errors import InputError
@@ -103,3 +103,37 @@ class SuccessiveHalving:
         if len(self.genomes) < len(self.start):
             return np.asarray(self.start[len(self.genomes)])
         return np.asarray(self.sampler(self.rng, 1)[0])
+
+
+SHARES = rung_budgets(1 / 9, 1)
+"""The rungs of `MoAsha`, as shares of a full training."""
+
+
+class MoAsha(Method):
+    """MO-ASHA with one worker: what it asks for is trained up to its `share` and told before it asks again.
+
+    A promoted network is asked for again, with a larger share.
+    """
+
+    def __init__(
+        self, space: Space, sampler: Sampler, *, seed: int, seeds: IntArray | None = None, known: Known | None = None
+    ) -> None:
+        super().__init__(space, sampler, seed=seed, seeds=seeds, known=known)
+        self.scheduler = SuccessiveHalving(space, sampler, seed=seed, budgets=SHARES, seeds=seeds)
+        self.jobs: list[Job] = []
+
+    @property
+    def share(self) -> float:
+        """That of the rung."""
+        return self.jobs[0].budget if self.jobs else SHARES[0]
+
+    def ask(self) -> IntArray:
+        """The start first, all on the lowest rung, then one network at a time."""
+        count = 1 if self.scheduler.genomes else len(self.start)
+        self.jobs = [self.scheduler.ask() for _ in range(count)]
+        return np.stack([job.genome for job in self.jobs])
+
+    def tell(self, genomes: IntArray, objectives: Floats) -> None:  # noqa: ARG002  jobs know their genomes
+        """What the first of them gave; the others stay unanswered."""
+        for job, values in zip(self.jobs, objectives, strict=False):
+            self.scheduler.tell(job, values)

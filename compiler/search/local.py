@@ -1,4 +1,4 @@
-"""Random search, and local search, also from an exact front."""
+"""Random search, and local search, also from seeds that are a front already."""
 
 import numpy as np
 
@@ -56,18 +56,24 @@ class LocalSearch(Method):
         self.genomes, self.objectives = known[keep], values[keep]
 
 
-def exact(
-    space: Space, sampler: Sampler, *, seed: int, seeds: IntArray | None = None, known: Known | None = None
+def around_seeds(
+    space: Space,
+    sampler: Sampler,
+    *,
+    name: str,
+    seed: int,
+    seeds: IntArray | None = None,
+    known: Known | None = None,
 ) -> Method:
-    """Evaluate the exact front of the additive model, given as seeds by rising cost, then search around what it gave.
+    """Evaluate the seeds, given by rising cost, then search around what they gave: `exact` and `gates`, by where seeds are from.
 
-    The front comes in an order that covers it at any number of evaluations. InputError where the space does not give
-    every layer sizes of its own.
+    They come in an order that covers them at any number of evaluations. InputError where the space does not give every
+    layer sizes of its own.
     """
     shapes = space.shapes if isinstance(space, MixedPrecision) else space
     if not isinstance(shapes, Medium):
         raise InputError(
-            f"--search exact needs --space medium, got {type(shapes).__name__.lower()}\n"
+            f"--search {name} needs --space medium, got {type(shapes).__name__.lower()}\n"
             "in the other spaces the sizes of a layer cannot be chosen alone; use another --search there"
         )
     in_order = None if seeds is None else seeds[bisected(len(seeds))]

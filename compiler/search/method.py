@@ -51,6 +51,11 @@ class Method(ABC):
         self.rng = np.random.default_rng(seed)
         self.start = starting_genomes(space, seeds)
 
+    @property
+    def share(self) -> float:
+        """Of a full training: how far those asked for last are to be trained. Below 1 where a method decides that, too."""
+        return 1.0
+
     @abstractmethod
     def ask(self) -> IntArray:
         """Genomes [n, variables] to evaluate next; n is at least 1."""

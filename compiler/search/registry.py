@@ -1,13 +1,15 @@
 """Every search method by name."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 
 from compiler.search.aging import AgingEvolution
+from compiler.search.asha import MoAsha
 from compiler.search.bandit import BanditSearch
 from compiler.search.bayesian import Ehvi, LinearScalarisation, RandomScalarisation
 from compiler.search.evolution import Nsga2, Nsga3
-from compiler.search.local import LocalSearch, RandomSearch, exact
+from compiler.search.local import LocalSearch, RandomSearch, around_seeds
 from compiler.search.method import Known, Method, Sampler
 from compiler.search.surrogate import SurrogateSearch
 from compiler.spaces import Space
@@ -18,7 +20,8 @@ METHODS: dict[str, Callable[..., Method]] = {
     "random": RandomSearch,
     "local": LocalSearch,
     "nsga2": Nsga2,
-    "exact": exact,
+    "exact": partial(around_seeds, name="exact"),
+    "gates": partial(around_seeds, name="gates"),
     "nsga3": Nsga3,
     "mo-rea": AgingEvolution,
     "bandit": BanditSearch,
@@ -26,8 +29,11 @@ METHODS: dict[str, Callable[..., Method]] = {
     "ehvi": Ehvi,
     "rs-bo": RandomScalarisation,
     "ls-bo": LinearScalarisation,
+    "mo-asha": MoAsha,
 }
 BAYESIAN = ("ehvi", "rs-bo", "ls-bo")
+AROUND_SEEDS = ("exact", "gates")
+"""Methods to which seeds are half of the search."""
 
 
 def check_method(name: str) -> None:

@@ -10,7 +10,7 @@ from compiler.supernet.strategies import (
     stratified_sampler,
     uniform_sampler,
 )
-from compiler.supernet.training import TrainingOptions, fine_tune, polish, train_supernet
+from compiler.supernet.training import TrainingOptions, fine_tune, polish, train_alone, train_supernet
 
 __all__ = [
     "SAMPLINGS",
@@ -26,6 +26,7 @@ __all__ = [
     "polish",
     "stratified_sampler",
     "together",
+    "train_alone",
     "train_supernet",
     "uniform_sampler",
 ]

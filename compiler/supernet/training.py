@@ -117,10 +117,41 @@ def fine_tune(
 
     Like `train_supernet` in what it returns, leaves and raises; InputError too where there are no labels.
     """
-    if labels is None or checkpoint.task == "embedding":
-        raise InputError("fine-tuning the dense model needs a classification or regression task with labels")
+    _need_labels(checkpoint, labels)
     run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
     return run.train_shared(copy.deepcopy(checkpoint.model), lambda *_: WHOLE, None)
+
+
+def train_alone(
+    checkpoint: Checkpoint,
+    subnet: Subnet,
+    parameters: Mapping[str, Tensor],
+    *,
+    texts: Texts,
+    labels: Labels,
+    options: TrainingOptions,
+    max_tokens: int,
+    work_dir: Path,
+    progress: Progress,
+) -> dict[str, Tensor]:
+    """Train one sub-network on the labels, from weights of its own that are already sliced; nothing teaches it.
+
+    Like `fine_tune` otherwise.
+    """
+    from compiler.supernet.trainer import Students
+
+    _need_labels(checkpoint, labels)
+    network = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape)
+    _assign(network, parameters)
+    plan = (Turn(subnet=subnet, role="learn"),)
+    run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
+    run.train(Students([subnet], [network]), lambda *_: plan, None)
+    return _parameters(network)
+
+
+def _need_labels(checkpoint: Checkpoint, labels: Labels) -> None:
+    if labels is None or checkpoint.task == "embedding":
+        raise InputError("training without a teacher needs a classification or regression task with labels")
 
 
 def polish(

@@ -220,6 +220,72 @@ def test_every_search(place, search):
 
 
 @pytest.mark.usefixtures("no_fresh_export")
+@pytest.mark.parametrize("task", ["embedding", "agreement", "labels", "regression", "super-network"])
+def test_gates_learn_where_to_start_for_every_task(place, task, monkeypatch):
+    model = place.judge if task in {"agreement", "labels"} else None
+    data = {"labels": place.classes, "regression": place.scores, "super-network": place.classes}.get(task)
+    effort = {"regression": ("--effort", "balanced"), "super-network": ("--effort", "thorough")}.get(task, ())
+    asked = ("--search", "gates", *effort, "--epochs", 1)
+    _, out = place.run(*asked, model=model, data=data)
+    front = read(out)
+    assert front["search"] == "gates"
+    monkeypatch.setattr("compiler.pipeline.gated.learn_sizes", None)
+    assert place.front(*asked, model=model, data=data)["candidates"] == front["candidates"]
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_gates_heed_the_limits_and_learn_for_every_precision(place):
+    _, out = place.run("--search", "gates", "--min-speedup", "1.2x", "--max-memory", "200MB", "--order", "index")
+    dense_ms = read(out)["dense"]["predicted"]["latency_ms"]
+    rows = list(csv.DictReader((out / "candidates.csv").open(encoding="utf-8")))
+    assert max(float(row["latency_ms"]) for row in rows) <= 1.1 * dense_ms / 1.2
+    assert sum(float(row["latency_ms"]) <= dense_ms / 1.2 for row in rows) >= 10, (
+        "what they aimed at lies below the limit"
+    )
+    _, out = place.run("--search", "gates", "--precision", "fp32,int8")
+    rows = list(csv.DictReader((out / "candidates.csv").open(encoding="utf-8")))
+    assert min(sum(row["precision"] == precision for row in rows) for precision in ("fp32", "int8")) >= 6
+
+
+def test_gates_need_sizes_of_its_own_in_every_layer(place):
+    done, _ = place.run("--search", "gates", "--space", "small", code=2)
+    assert "--search gates needs --space medium, got small" in done.message[0]
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+@pytest.mark.parametrize("data", ["classes", "scores"])
+def test_mo_asha_trains_every_network_on_its_own(place, data, monkeypatch):
+    asked = ("--effort", "thorough", "--search", "mo-asha", "--epochs", 2)
+    _, out = place.run(*asked, data=getattr(place, data))
+    front = read(out)
+    assert front["search"] == "mo-asha"
+    assert "train super-network" not in front["timings_s"]
+    assert any("trained on its own" in note for note in front["notes"])
+    check_files(out, front)
+    rows = {row["id"]: row for row in csv.DictReader((out / "candidates.csv").open(encoding="utf-8"))}
+    shares = [float(row["trained_share"]) for row in rows.values()]
+    rungs = [{1: 1, 3: 2, 9: 3}[round(9 * share)] for share in shares]
+    assert max(rungs) > 1
+    assert 15 < sum(rungs) <= 24, "every rung is an evaluation"
+    for net in front["candidates"]:
+        assert net["error"] == pytest.approx(float(rows[net["id"]]["error"]), abs=0.03), "it ships as it was judged"
+    stages = {row["stage"] for row in csv.DictReader((out / "training.csv").open(encoding="utf-8"))}
+    assert {f"{net['id']} to 0.222 epochs" for net in front["candidates"]} < stages
+
+    monkeypatch.setattr("compiler.pipeline.weights.train_alone", None)
+    again = place.front(*asked, data=getattr(place, data))
+    assert again["candidates"] == front["candidates"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--effort", "thorough"), ("--effort", "balanced"), ("--effort", "fast")])
+def test_mo_asha_is_refused_where_networks_are_not_trained_on_labels(place, flags):
+    labelled = "balanced" in flags
+    done, _ = place.run("--search", "mo-asha", *flags, data=place.classes if labelled else None, code=2)
+    assert "needs labels and --effort thorough" in done.message[0]
+    assert ("with labels" in done.message[1]) == labelled
+
+
+@pytest.mark.usefixtures("no_fresh_export")
 @pytest.mark.parametrize("search", ["surrogate", "ehvi"])
 def test_searches_that_model_objectives_know_the_costs_and_the_limits(place, search):
     front = place.front(

@@ -110,6 +110,18 @@ def test_killed_at_every_stage_of_training(data, tmp_path):
     check_chain(killed, stages, expected)
 
 
+def test_killed_while_every_network_is_trained_on_its_own(data, tmp_path):
+    rows = write_rows(data / "apart.csv", classes())
+    command = (data / "encoder", "--data", rows, "--effort", "thorough", "--search", "mo-asha", "--epochs", 1)
+    whole, killed = Runs(tmp_path / "whole", *command), Runs(tmp_path / "killed", *command)
+    expected = whole.finish()
+    for stage in ("template", "fresh-export", "fine-tuned", "ranking"):
+        shutil.copytree(whole.cache / stage, killed.cache / stage)
+    promoted = min((whole.cache / "apart").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    last = max((whole.cache / "apart").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    check_chain(killed, [f"cache:apart/{path.name}" for path in (promoted, last)], expected)
+
+
 def test_entries_that_were_spoilt_are_made_again(data, tmp_path):
     runs = Runs(tmp_path, data / "encoder", "--data", write_texts(data / "texts.txt"))
     expected = runs.finish()

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from compiler.search import SuccessiveHalving, hypervolume, is_nondominated, rung_budgets
+from compiler.search import SHARES, MoAsha, SuccessiveHalving, hypervolume, is_nondominated, rung_budgets
 from compiler.spaces import make_space, sample_uniform
 from targets.errors import InputError
 from tests.problem import SIZES, objectives
@@ -172,3 +172,42 @@ def test_the_top_rung_holds_a_front():
     genomes, values = scheduler.evaluated()
     assert len(genomes) == len(values) > 5
     assert is_nondominated(values).sum() >= 4
+
+
+# one worker, as a search method
+
+
+def method(seed=0):
+    return MoAsha(SPACE, lambda rng, n: sample_uniform(SPACE, rng, n), seed=seed)
+
+
+def test_the_start_is_asked_for_at_once_on_the_lowest_rung():
+    one = method()
+    assert np.array_equal(one.ask(), np.stack([SPACE.largest, SPACE.smallest, SPACE.middle]))
+    assert one.share == SHARES[0] == pytest.approx(1 / 9)
+
+
+def test_as_a_method_it_asks_for_what_the_scheduler_does():
+    """The start is told before anything else is asked, so the two have the same jobs."""
+    one, scheduler = method(), make(budgets=SHARES)
+    genomes = one.ask()
+    jobs = [scheduler.ask() for _ in genomes]
+    for _ in range(60):
+        values = objectives(SPACE, genomes)
+        assert np.array_equal(genomes, [job.genome for job in jobs])
+        assert one.share == jobs[0].budget
+        one.tell(genomes, values)
+        for job, value in zip(jobs, values, strict=True):
+            scheduler.tell(job, value)
+        genomes, jobs = one.ask(), [scheduler.ask()]
+    assert {len(told) > 2 for told in scheduler.told} == {True}
+
+
+def test_what_goes_on_is_asked_for_again_with_three_times_the_share():
+    one, shares = method(), {}
+    for _ in range(60):
+        genomes = one.ask()
+        for genome in genomes:
+            shares.setdefault(tuple(genome), []).append(one.share)
+        one.tell(genomes, objectives(SPACE, genomes))
+    assert {tuple(SHARES[:n]) for n in (1, 2, 3)} == {tuple(some) for some in shares.values()}

@@ -409,6 +409,28 @@ class Killed(BaseException):
     """What SIGINT does, without stopping pytest."""
 
 
+@pytest.mark.parametrize("lengths", [(), (40,) * 8, (20, 40, 60)])
+def test_a_block_lasts_as_long_whether_a_call_is_of_one_length_or_of_many(lengths):
+    asked, stack = replace(ASKED, lengths=lengths), DIMS.dense
+    plan = Plan(
+        min_rounds=1, max_rounds=1, block_s=200 * stack_seconds(NULL, ASKED, DIMS, stack), min_turns=1, long_s=1e9
+    )
+    program = workbench(stack)
+    series = interleave(
+        [program],
+        workbench((*stack[:2], LayerSizes(0, 0), LayerSizes(0, 0))),
+        make_runtime("null", NULL),
+        asked,
+        plan=plan,
+        seed=0,
+    )
+    (block,) = series[program.name].blocks
+    calls_s = [*block.reference_s, *(s for turn in block.turns_s for s in turn)]
+    assert (
+        0.5 * plan.block_s < 2 * len(asked.each) * sum(calls_s) < 1.3 * plan.block_s
+    )  # half of all calls are not counted
+
+
 class Machine:
     """A runtime on a clock of its own: a call takes `seconds(stack) * speed(now) * noise(name)` and moves the clock on."""
 

@@ -1,0 +1,71 @@
+"""Where `--search gates` starts: sizes that gates learned on the training texts, within the limits of the run."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from compiler.costing import Costs
+from compiler.oneshot import learn_sizes
+from compiler.oneshot.gates import KNOTS, RATE, Lesson
+from compiler.pipeline.seeds import Groups, Seeds, encoder_budgets_s
+from compiler.pipeline.subject import some_of
+from compiler.pipeline.weights import Weights
+from compiler.slicing import bf16_where_it_is
+from compiler.spaces.space import Medium
+from compiler.store import key_of
+from compiler.supernet.examples import Examples, plan_batches
+from compiler.supernet.losses import Outputs, task_loss
+
+LESSONS = 120
+TOKENS = 1_000
+"""Of a lesson, about."""
+
+_EXAMPLES = 4, 32  # of a lesson, at least and at most
+_TEMPERATURE = 2.0
+
+
+def learned_seeds(weights: Weights, space: Medium, costs: Costs, count: int, limits: Mapping[str, float]) -> Seeds:
+    """At most `count` genomes by rising latency, from the store where the same gates learned before.
+
+    The latency that they aim at is that of `find_seeds`. Memory is left to the search, which evaluates nothing above its limit.
+    """
+    cost, trainer = costs.latency, weights.trainer
+    budgets_s = encoder_budgets_s(cost, Groups.of(space), count, limits.get("latency"))
+    orders = [order.tolist() for order in (*space.ordering.heads, *space.ordering.units)]
+    curves = [cost.attention_s.tolist(), cost.ffn_s.tolist(), cost.mask_s, cost.head_workspace_s, cost.unit_workspace_s]
+    about = weights.subject.key(
+        weights=weights.about, orders=key_of(orders), curves=key_of(curves), budgets_s=budgets_s.tolist(),
+        unit_step=space.unit_step, seed=trainer.options.seed, recipe=[LESSONS, TOKENS, KNOTS, RATE],
+    )  # fmt: skip
+
+    def learn() -> dict[str, Tensor]:
+        genomes = learn_sizes(
+            weights.subject.checkpoint, space, weights.searched, cost, budgets_s, _lessons(weights), trainer.monitor.progress
+        )  # fmt: skip
+        return {"genomes": torch.from_numpy(genomes)}
+
+    return Seeds(trainer.stored("gates", about, learn)["genomes"].numpy(), None)
+
+
+def _lessons(weights: Weights) -> list[Lesson]:
+    """Batches of training texts, each with the loss against the dense model's outputs, and labels where there are any."""
+    subject, seed = weights.subject, weights.trainer.options.seed
+    train = some_of(subject.data.train, LESSONS * _EXAMPLES[1])
+    examples = Examples(subject.checkpoint, train.texts, train.labels, max_tokens=subject.max_tokens)
+    size = min(max(int(TOKENS / examples.lengths.mean()), _EXAMPLES[0]), _EXAMPLES[1])
+    epochs = LESSONS * size / len(examples)
+    batches = plan_batches(examples.lengths, batch_size=size, epochs=epochs, seed=seed)
+    return [_lesson(weights, examples.batch(rows)) for rows in batches[:LESSONS]]
+
+
+def _lesson(weights: Weights, batch: Mapping[str, Tensor]) -> Lesson:
+    subject, loss = weights.subject, task_loss(weights.subject.checkpoint.task, _TEMPERATURE)
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+
+    def against(outputs: Outputs) -> Tensor:
+        with torch.no_grad(), bf16_where_it_is():
+            dense = tuple(tensor.float() for tensor in subject.checkpoint.model(**inputs))
+        return loss(outputs, inputs["attention_mask"], batch.get("labels"), dense)
+
+    return inputs, against
