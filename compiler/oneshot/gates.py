@@ -241,7 +241,7 @@ def unpaid(openings: Floats, gradient: Floats, slopes: Floats) -> Floats:
     free = np.ones(len(openings), dtype=bool)
     left = gradient
     for _ in range(3):
-        price = -(gradient @ (slopes * free)) / max(float(slopes @ (slopes * free)), _TINY)
+        price = -float(gradient @ (slopes * free)) / max(float(slopes @ (slopes * free)), _TINY)
         left = gradient + max(price, 0.0) * slopes
         free = ~(((openings >= 1) & (left < 0)) | ((openings <= 0) & (left > 0)))
         if not free.any():
