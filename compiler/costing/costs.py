@@ -64,6 +64,6 @@ class Costs:
             values["throughput"] = 1 / self.throughput.best(counts)[1]
         return values
 
-    def estimate(self, shape: Shape) -> Estimate:
-        """Predicted seconds of one shape, with their source."""
-        return self.latency.estimate(shape)
+    def estimate(self, shape: Shape, width: int | None = None) -> Estimate:
+        """Predicted seconds of one shape and width, with their source."""
+        return self.latency.estimate(shape, width)

@@ -146,7 +146,7 @@ def polish(
 
     teacher = copy.deepcopy(checkpoint.model)
     _assign(teacher, teacher_parameters)
-    networks = [build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape) for subnet in subnets]
+    networks = [build_skeleton(checkpoint.model, checkpoint.architecture, s.shape, s.width) for s in subnets]
     for network, own in zip(networks, parameters, strict=True):
         _assign(network, own)
     plan = tuple(Turn(subnet=subnet, role="learn") for subnet in subnets)
