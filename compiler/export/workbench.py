@@ -1,6 +1,7 @@
 """The networks a profiler times: the template's own graphs at any sizes, filled with slices of the dense weights."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -36,9 +37,17 @@ class ModelWorkbench:
         self.templates = templates
         self.dimensions = dimensions_of(checkpoint.architecture)
         self.ordering = Ordering.by_index(checkpoint.architecture.whole.shape)
+        self.width: int | None = None
         self.dense = {n: p.detach() for n, p in checkpoint.whole.backbone.named_parameters()}
         self._stem = lru_cache(self._stem_initialisers)
         self._texts = texts and lru_cache(maxsize=1)(texts)
+
+    def narrowed(self, width: int) -> "ModelWorkbench":
+        """The workbench of the same model with so many residual dimensions: the first ones, costs know no other."""
+        narrow = ModelWorkbench(self.checkpoint, self.templates)
+        narrow.width = width
+        narrow.dimensions = replace(self.dimensions, hidden_size=width)
+        return narrow
 
     @property
     def opset(self) -> int:
@@ -47,7 +56,8 @@ class ModelWorkbench:
 
     def __call__(self, stack: Stack) -> Program:
         """The network of these sizes."""
-        return self.program(f"stack {' '.join(f'{h}.{u}' for h, u in stack)}", Subnet.first(stack, self.ordering))
+        subnet = Subnet.first(stack, self.ordering, self.width)
+        return self.program(f"stack {' '.join(f'{h}.{u}' for h, u in stack)}", subnet)
 
     def program(
         self, name: str, subnet: Subnet, source: GraphSource | None = None, precision: str | None = None
@@ -56,7 +66,7 @@ class ModelWorkbench:
         return Program(
             name=name,
             stack=subnet.shape,
-            dimensions=self.dimensions,
+            dimensions=replace(self.dimensions, hidden_size=subnet.width or self.dimensions.hidden_size),
             graph=lambda precision: self._graph(subnet, precision) if source is None else source,
             module=lambda: self._module(subnet),
             inputs=self.inputs,
@@ -66,11 +76,12 @@ class ModelWorkbench:
     def _sliced(self, subnet: Subnet) -> dict[str, Tensor]:
         return slice_parameters(self.dense, self.checkpoint.architecture, subnet)
 
-    def _stem_initialisers(self, precision: str) -> Mapping[str, NDArray[Any]]:
-        """What no sub-network changes, made once: quantising an embedding table takes longer than a whole layer."""
+    def _stem_initialisers(self, precision: str, residual: tuple[int, ...] | None) -> Mapping[str, NDArray[Any]]:
+        """What no sub-network of a width changes, made once: quantising an embedding table takes longer than a whole layer."""
         template = self._template(precision)
         in_layers = self.checkpoint.architecture.in_layers
-        stem = {name: tensor.numpy() for name, tensor in self.dense.items() if not in_layers(name)}
+        sliced = self._sliced(replace(Subnet.first(self.dimensions.dense, self.ordering), residual=residual))
+        stem = {name: tensor.numpy() for name, tensor in sliced.items() if not in_layers(name)}
         return template.initialisers(stem, template.readers(stem))
 
     def _template(self, precision: str) -> GraphTemplate:
@@ -78,7 +89,7 @@ class ModelWorkbench:
         return self.templates.get(precision, self.templates["fp32"])
 
     def _graph(self, subnet: Subnet, precision: str) -> Graph:
-        return self._fill(self._sliced(subnet), subnet, precision, self._stem(precision), {})
+        return self._fill(self._sliced(subnet), subnet, precision, self._stem(precision, subnet.residual), {})
 
     def graph(self, subnet: Subnet, parameters: Mapping[str, Tensor], precision: str) -> Graph:
         """A sub-network with weights of its own, at a precision."""
@@ -101,10 +112,10 @@ class ModelWorkbench:
         ranges: Mapping[str, NDArray[Any]],
     ) -> Graph:
         arrays = {name: tensor.detach().numpy() for name, tensor in parameters.items()}
-        return self._template(precision).fill(arrays, subnet.shape, ready, ranges)
+        return self._template(precision).fill(arrays, subnet.shape, ready, ranges, narrow=subnet.residual is not None)
 
     def _module(self, subnet: Subnet) -> Any:
-        skeleton = build_skeleton(self.checkpoint.whole, self.checkpoint.architecture, subnet.shape)
+        skeleton = build_skeleton(self.checkpoint.whole, self.checkpoint.architecture, subnet.shape, subnet.width)
         skeleton.backbone.load_state_dict(self._sliced(subnet), strict=False, assign=True)
         return skeleton
 

@@ -1,7 +1,7 @@
 """The cost table of a run: measured here, read from a file or one that ships, or estimated where the user accepts that."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 from typing import Any
@@ -13,7 +13,8 @@ from compiler.export.workbench import ModelWorkbench
 from compiler.families import Architecture
 from compiler.pipeline.demand import Demand
 from compiler.pipeline.options import Options
-from compiler.spaces import SPACES, Shape, make_space, sample_stratified
+from compiler.spaces import OF_FULL_WIDTH, Shape, make_space, sample_stratified
+from compiler.spaces.space import narrowest
 from compiler.store import Store, key_of
 from profilers import (
     CostTable,
@@ -82,21 +83,31 @@ class Device:
         """How the finished files are asked: the workload, or the traffic replayed."""
         return replace(self.workload, lengths=self.demand.replayed) if self.demand else self.workload
 
-    def costs(self, table: CostTable) -> dict[str, CostModel]:
-        """The latency to search on, by precision: that of the workload, or what the traffic makes of it."""
+    def costs(self, table: CostTable, narrower: Sequence[CostTable] = ()) -> dict[str, CostModel]:
+        """The latency to search on, by precision: that of the workload, or what the traffic makes of it.
+
+        `narrower` are tables of the same network at smaller widths.
+        """
         asked = [workload for workload in self.workloads if workload.batch == self.workload.batch]
         if self.demand is None:
-            return {w.precision: CostModel.of(table, w) for w in asked}
+            return {w.precision: _at_widths(table, narrower, {w: 1.0}) for w in asked}
         return {
-            precision: CostModel.mixed(
-                table, {w: share for w, share in zip(of_it, self.demand.weights, strict=True) if share}
+            precision: _at_widths(
+                table, narrower, {w: share for w, share in zip(of_it, self.demand.weights, strict=True) if share}
             )
             for precision, of_it in groupby(asked, key=lambda w: w.precision)
         }
 
-    def costs_by_batch(self, table: CostTable, precision: str) -> dict[int, CostModel]:
+    def costs_by_batch(
+        self, table: CostTable, precision: str, narrower: Sequence[CostTable] = ()
+    ) -> dict[int, CostModel]:
         """The latency at every batch that was profiled."""
-        return {w.batch: CostModel.of(table, w) for w in self.workloads if w.precision == precision}
+        return {w.batch: _at_widths(table, narrower, {w: 1.0}) for w in self.workloads if w.precision == precision}
+
+
+def _at_widths(table: CostTable, narrower: Sequence[CostTable], weights: Mapping[Workload, float]) -> CostModel:
+    models = tuple(CostModel.mixed(one, weights) for one in narrower)
+    return replace(CostModel.mixed(table, weights), narrower=models)
 
 
 class StoreRecorder:
@@ -193,7 +204,7 @@ def find_here(options: Options) -> Device:
 
 
 def check_shapes(architecture: Architecture, unit_step: int, seed: int, count: int = CHECK_NETS) -> list[Shape]:
-    """Random sub-networks of all spaces, spread over the range of parameters: what a table's error is taken on.
+    """Random sub-networks of all spaces of one width, spread over the range of parameters: what a table's error is taken on.
 
     Those of the whole architecture, whatever was cut of it before: a table is of all its pieces.
     """
@@ -207,8 +218,8 @@ def fitted_shapes(architecture: Architecture, unit_step: int, seed: int) -> list
 
 def _random_shapes(architecture: Architecture, unit_step: int, rng: np.random.Generator, count: int) -> list[Shape]:
     shapes: list[Shape] = []
-    for turn, name in enumerate(SPACES):
-        space, share = make_space(name, architecture.whole, unit_step=unit_step), (count + turn) // len(SPACES)
+    for turn, name in enumerate(OF_FULL_WIDTH):
+        space, share = make_space(name, architecture.whole, unit_step=unit_step), (count + turn) // len(OF_FULL_WIDTH)
         genomes = sample_stratified(space, rng, share, lambda c: parameter_counts(architecture, c)) if share else ()
         shapes += [space.shape(genome) for genome in genomes]
     return list(dict.fromkeys(shapes))
@@ -344,17 +355,57 @@ def _made_for(name: str, table: CostTable) -> str:
 
 
 def _elsewhere(options: Options, device: Device, bench: ModelWorkbench) -> tuple[CostTable, Workload]:
-    """The first table that ships and fits, else the datasheet's where the user accepts that; TargetError without."""
-    tables = {file.name: CostTable.read(file) for file in shipped_files(device.target.name)}
+    """The first table that ships and fits, else the datasheet's where the user accepts that; TargetError without.
+
+    No table that ships has several widths.
+    """
+    shipped = () if options.space == "width" else shipped_files(device.target.name)
+    tables = {file.name: CostTable.read(file) for file in shipped}
     for name, table in tables.items():
         with contextlib.suppress(TargetError):
             fitting, workload = _fitting(table, name, options, device, bench)
             return _shipped(fitting, name), workload
     if options.accept_modelled:
-        modelled = [roofline_table(device.target, bench.dimensions, w, device.fingerprint) for w in device.workloads]
-        return CostTable.merge(modelled), device.workload
+        return _modelled(device, bench), device.workload
+    if options.space == "width":
+        raise _absent(device.target, ", and a table is of one hidden size, --space width of several")
     named = "; ".join(_made_for(name, table) for name, table in tables.items())
     raise _absent(device.target, f", and no table that ships fits: {named}")
+
+
+def _modelled(device: Device, bench: ModelWorkbench) -> CostTable:
+    """The datasheet's."""
+    tables = [roofline_table(device.target, bench.dimensions, w, device.fingerprint) for w in device.workloads]
+    return CostTable.merge(tables)
+
+
+def profiled_widths(hidden_size: int, step: int) -> list[int]:
+    """Widths of the residual stream to profile beside the hidden size itself, for the space WIDTH: its least, and one between."""
+    least, between = narrowest(hidden_size, step), round(3 * hidden_size / 4 / step) * step
+    return sorted({width for width in (least, between) if least <= width < hidden_size})
+
+
+def find_narrower_tables(
+    options: Options, device: Device, bench: ModelWorkbench, store: Store, progress: Callable[[float], None]
+) -> tuple[CostTable, ...]:
+    """Tables of the network at smaller widths, where the run searches those; no more is measured where it does not.
+
+    TargetError where the error of one is above the bound.
+    """
+    if options.space != "width":
+        return ()
+    tables: list[CostTable] = []
+    widths = profiled_widths(bench.dimensions.hidden_size, device.target.size_alignment)
+    for width in widths:
+        narrow = bench.narrowed(width)
+        if device.here:
+            table = _all_measured(
+                device, narrow, store, options.seed, lambda f: progress((len(tables) + f) / len(widths))
+            )
+        else:
+            table = _modelled(device, narrow)
+        tables.append(_accepted(table, options))
+    return tuple(tables)
 
 
 def find_table(
@@ -367,6 +418,11 @@ def find_table(
         table, workload = _all_measured(device, bench, store, options.seed, progress), device.workload
     else:
         table, workload = _elsewhere(options, device, bench)
+    return _accepted(table, options), workload
+
+
+def _accepted(table: CostTable, options: Options) -> CostTable:
+    """The table, with a warning where it is too far off and the user accepts that; TargetError where not."""
     noisy = too_noisy(table)
     if noisy and not (options.accept_noisy_table or options.demo):
         raise TargetError(
@@ -375,7 +431,7 @@ def find_table(
         )
     if noisy:
         table = replace(table, how={**table.how, "warnings": [*table.how.get("warnings", ()), f"{noisy}; accepted"]})
-    return table, workload
+    return table
 
 
 def too_noisy(table: CostTable) -> str:

@@ -17,8 +17,8 @@ from compiler.pipeline.options import Options
 from compiler.pipeline.seeds import find_seeds
 from compiler.search import is_nondominated, make_method
 from compiler.slicing import SubnetRunner, bf16_where_it_is, has_bf16
-from compiler.spaces import Counts, MixedPrecision, Space, Subnet, sample_stratified, sample_uniform
-from compiler.spaces.space import Medium
+from compiler.spaces import MixedPrecision, Space, Subnet, sample_stratified, sample_uniform
+from compiler.spaces.space import Medium, Width
 from compiler.spaces.subnet import IntArray
 from compiler.store import Store, key_of
 from targets import STATIC, usable_cpus
@@ -90,7 +90,7 @@ class Hunt:
 
     def costed(self, name: str, subnet: Subnet, precision: str, quality: Quality) -> Found:
         """A sub-network of known quality with its predicted costs."""
-        costs = self.costs[precision].of(Counts.of([subnet.shape]))
+        costs = self.costs[precision].of(subnet.counts)
         return Found(
             id=name,
             subnet=subnet,
@@ -103,7 +103,7 @@ class Hunt:
         """The batch of most sequences a second that is predicted, where the run asks for throughput."""
         throughput = self.costs[found.precision].throughput
         assert throughput is not None  # noqa: S101  the caller asked
-        return int(throughput.best(Counts.of([found.subnet.shape]))[0][0])
+        return int(throughput.best(found.subnet.counts)[0][0])
 
     def quality(self, subnet: Subnet, precision: str) -> Quality:
         """How good a sub-network is while searching, from the store where it was evaluated before, for whatever target."""
@@ -164,7 +164,7 @@ class Hunt:
         costs = np.empty((len(genomes), len(names)))
         for i in np.unique(which):
             mine = which == i
-            values = self.costs[self.precisions[i]].of(Counts(counts.heads[mine], counts.units[mine]))
+            values = self.costs[self.precisions[i]].of(counts.rows(mine))
             costs[mine] = np.stack([values[name] for name in names], axis=1)
         return costs
 
@@ -187,8 +187,8 @@ class Hunt:
         return np.column_stack([genomes, rng.integers(len(self.precisions), size=n)])
 
     def _seeds(self, count: int, limits: Mapping[str, float]) -> IntArray | None:
-        """As many allocations in every precision. Only MEDIUM can hold them; other spaces start without."""
-        shapes = self.shapes
+        """As many allocations in every precision; MEDIUM can hold them, and WIDTH at its full width, others start without."""
+        shapes = self.shapes.medium if isinstance(self.shapes, Width) else self.shapes
         if not isinstance(shapes, Medium):
             return None
         genomes = []
@@ -197,8 +197,10 @@ class Hunt:
             seeds = find_seeds(shapes, costs, ranking, count // len(self.precisions), limits)
             if seeds.gap is not None:
                 self.gap = max(self.gap or 0.0, seeds.gap)
-            mixed = self.space is not shapes
-            genomes.append(np.pad(seeds.genomes, ((0, 0), (0, int(mixed))), constant_values=i))
+            rest = self.space.upper[len(shapes.upper) :].copy()
+            if self.space is not self.shapes:
+                rest[-1] = i
+            genomes.append(np.column_stack([seeds.genomes, np.tile(rest, (len(seeds.genomes), 1))]))
         return np.concatenate(genomes)
 
 

@@ -1,6 +1,6 @@
 """Memory, energy and throughput of a run: models to search on, measurements of the finished files."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,17 +43,23 @@ class Resources:
     seed: int
 
     def costs(
-        self, table: CostTable, wanted: Iterable[str], ceiling_s: float | None, progress: Progress
+        self,
+        table: CostTable,
+        wanted: Iterable[str],
+        ceiling_s: float | None,
+        progress: Progress,
+        narrower: Sequence[CostTable] = (),
     ) -> dict[str, Costs]:
         """Costs by precision: latency from the table, and models of what else is wanted.
 
+        `narrower` are tables of the same network at smaller widths.
         TargetError where the device cannot tell its memory or its energy.
         """
         device, architecture = self.device, self.bench.checkpoint.architecture
-        latency = device.costs(table)
+        latency = device.costs(table, narrower)
         wanted, found = set(wanted), {}
         for i, (precision, model) in enumerate(latency.items()):
-            batches = device.costs_by_batch(table, precision) if "throughput" in wanted else None
+            batches = device.costs_by_batch(table, precision, narrower) if "throughput" in wanted else None
 
             def share(f: float, done: int = i) -> None:
                 progress((done + f) / len(latency))

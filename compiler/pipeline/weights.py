@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from compiler.families.checkpoint import digest_of
-from compiler.oneshot import Reconstructor, reconstruct
-from compiler.oneshot.reconstruction import one_batch, residual_sums
+from compiler.oneshot import Reconstructor, reconstruct, restore_output
+from compiler.oneshot.reconstruction import RESOLVED_TOKENS, one_batch, residual_sums
 from compiler.pipeline.ranking import Ranking, ranking_about
 from compiler.pipeline.subject import as_arrays, as_tensors, detached
 from compiler.pipeline.training import Parameters, Trainer, supernet_about
@@ -20,6 +20,9 @@ from compiler.supernet import TrainingOptions, polish, together
 PARAMETERS_AT_ONCE = 200_000_000
 """Polished in one job at most: each takes sixteen bytes, with its gradient and the optimiser's two moments."""
 
+NARROW_TOKENS = 4_000
+"""Calibration tokens that a narrow candidate is corrected on while searching: it has to run for that."""
+
 
 class Weights:
     """Gives a sub-network its weights: cheaply while searching, as well as the effort allows when it is kept."""
@@ -29,7 +32,7 @@ class Weights:
         self.subject = trainer.subject
         self.dense = detached(dict(self.subject.checkpoint.model.backbone.named_parameters()))
         self._reconstructor = Reconstructor(self.subject.checkpoint, ranking.calibration)
-        self._targets: Any = None
+        self._targets: dict[int, Any] = {}
 
     @property
     def about(self) -> str:
@@ -41,20 +44,35 @@ class Weights:
     def searched(self, subnet: Subnet) -> dict[str, Tensor]:
         """Weights to judge a candidate with."""
         if self.supernet is not None:
-            return slice_parameters(self.supernet, self.subject.checkpoint.architecture, subnet)
+            sliced = slice_parameters(self.supernet, self.subject.checkpoint.architecture, subnet)
+            return self._restored(subnet, sliced)
+        if subnet.residual is not None:
+            sliced = slice_parameters(self.dense, self.subject.checkpoint.architecture, subnet)
+            return self._reconstructed(subnet, sliced, NARROW_TOKENS)
         return self._reconstructor.parameters(subnet)
+
+    def _restored(self, subnet: Subnet, parameters: Parameters) -> dict[str, Tensor]:
+        """Those of a narrow network with its output fitted to the dense model's embeddings; all others as they are."""
+        checkpoint = self.subject.checkpoint
+        if subnet.residual is None or checkpoint.architecture.restoring is None:
+            return dict(parameters)
+        return restore_output(checkpoint, subnet, parameters, *self._targets_on(NARROW_TOKENS))
 
     def corrected(self, subnet: Subnet) -> dict[str, Tensor]:
         """Weights to ship or to polish: re-solved layer after layer, unless they were trained."""
         parameters = self.searched(subnet)
-        return parameters if self.supernet is not None else self._reconstructed(subnet, parameters)
+        return parameters if self.supernet is not None else self._reconstructed(subnet, parameters, RESOLVED_TOKENS)
 
-    def _reconstructed(self, subnet: Subnet, parameters: Parameters) -> dict[str, Tensor]:
-        checkpoint = self.subject.checkpoint
-        if self._targets is None:
-            batch = one_batch(self.ranking.batches, checkpoint)
-            self._targets = batch, residual_sums(checkpoint, batch)
-        return reconstruct(checkpoint, subnet, parameters, *self._targets)
+    def _reconstructed(self, subnet: Subnet, parameters: Parameters, tokens: int) -> dict[str, Tensor]:
+        return reconstruct(self.subject.checkpoint, subnet, parameters, *self._targets_on(tokens))
+
+    def _targets_on(self, tokens: int) -> Any:
+        """About so many tokens as one batch, and the dense model's residual sums on them."""
+        if tokens not in self._targets:
+            checkpoint, narrow = self.subject.checkpoint, self.ranking.ordering.residual is not None
+            batch = one_batch(self.ranking.batches, checkpoint, tokens)
+            self._targets[tokens] = batch, residual_sums(checkpoint, batch, narrow=narrow)
+        return self._targets[tokens]
 
     def polished(self, starts: Mapping[Subnet, Parameters]) -> dict[Subnet, Parameters]:
         """Weights to ship: sub-networks distilled from the dense one, as many in one job as memory allows.

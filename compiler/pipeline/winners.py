@@ -137,6 +137,8 @@ def write(winner: Winner, out: Path, hunt: Hunt) -> Winner:
         "ffn_units": " ".join(str(s.ffn_units) for s in winner.found.subnet.shape),
         f"validation_{hunt.subject.metric.name}": f"{winner.validation.metric:.6f}",
     }
+    if winner.found.subnet.width is not None:
+        metadata["hidden_size"] = str(winner.found.subnet.width)
     artifact = write_artifact(
         out / winner.id, hunt.bench, winner.found.subnet, winner.parameters, hunt.learned.validation.batches, metadata,
         winner.found.precision,
