@@ -167,7 +167,7 @@ class _InPass:
         residual: tuple[int, ...] | None,
     ) -> None:
         self.checkpoint, self.mask, self.sums = checkpoint, mask, sums
-        self.kept = slice(None) if residual is None else list(residual)
+        self.kept: slice | list[int] = slice(None) if residual is None else list(residual)
         self.stream = torch.empty(0)
 
     def enter_layer(self, _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

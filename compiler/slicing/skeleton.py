@@ -99,14 +99,14 @@ def _append(backbone: nn.Module, architecture: Architecture, last: Restoring) ->
 def _narrowed(module: nn.Module, axis: int, width: int) -> nn.Module:
     """The same module over fewer residual dimensions; `axis` is that along which its weight has them."""
     weight: Tensor = module.weight  # type: ignore[assignment]
-    like = {"device": weight.device, "dtype": weight.dtype}
+    like: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     if isinstance(module, nn.LayerNorm):
         return nn.LayerNorm(width, eps=module.eps, **like)
     if isinstance(module, nn.Embedding):
         return nn.Embedding(module.num_embeddings, width, padding_idx=module.padding_idx, **like)
     assert isinstance(module, nn.Linear)  # noqa: S101  every row of the families table names one of the three
-    sizes = [module.in_features, width] if axis == 0 else [width, module.out_features]
-    return nn.Linear(*sizes, bias=module.bias is not None, **like)
+    read, written = (module.in_features, width) if axis == 0 else (width, module.out_features)
+    return nn.Linear(read, written, bias=module.bias is not None, **like)
 
 
 def _narrow(backbone: nn.Module, architecture: Architecture, width: int) -> None:

