@@ -72,7 +72,7 @@ def test_the_dense_network_is_as_it_was(place, embedding):
 
 
 def test_every_file_is_verified(out):
-    done = call("verify", out, "--quiet")
+    done = call("verify", out)
     assert done.code == 0, done.err
 
 
@@ -81,7 +81,7 @@ def test_a_width_that_is_not_the_files_own_is_noticed(place):
     front = json.loads((out / "front.json").read_text(encoding="utf-8"))
     front["candidates"][0]["shape"]["hidden_size"] = 8
     (out / "front.json").write_text(json.dumps(front), encoding="utf-8")
-    done = call("verify", out, "--quiet")
+    done = call("verify", out)
     assert done.code == 5
     assert "describes another network" in done.err
 
@@ -133,7 +133,7 @@ def test_a_super_network_is_trained_at_several_widths_and_winners_are_polished(p
     model = {"texts": place.encoder, "classes": place.judge}[data]
     out = place.run(*WIDTH, "--effort", "thorough", "--epochs", 1, model=model, data=getattr(place, data))[1]
     assert narrow_of(out)
-    assert call("verify", out, "--quiet").code == 0
+    assert call("verify", out).code == 0
 
 
 @pytest.mark.usefixtures("no_fresh_export")
@@ -158,14 +158,14 @@ def test_a_network_that_lost_heads_can_lose_width(place):
         for part in ("heads", "ffn_units"):
             assert all(set(ours) <= set(theirs) for ours, theirs in zip(kept[part], first[part], strict=True))
     assert narrow_of(out)
-    assert call("verify", out, "--quiet").code == 0
+    assert call("verify", out).code == 0
 
 
 def test_a_network_that_lost_width_is_not_compiled_again(place, embedding):
     folder = embedding / narrow_of(embedding)[0]["id"]
     done, _ = place.run(model=folder, code=2)
     assert "residual dimensions: such a network is not compiled again" in done.message[0]
-    done = call("profile", "--target", "null", "--model", folder, "-o", place.root / "t.json", "--quiet")
+    done = call("profile", "--target", "null", "--model", folder, "-o", place.root / "t.json")
     assert done.code == 2
     assert "not compiled again" in done.message[0]
 
