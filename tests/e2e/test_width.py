@@ -13,7 +13,8 @@ from tests.cli import call
 from tests.e2e.test_null_device import FEW, Place, read
 from tests.tiny import HIDDEN
 
-WIDTH = ("--space", "width")
+WIDTH = ("--space", "width", "--objectives", "params", "--evaluations", 60, "--winners", 6)
+"""The tiny models' time on the null device is mostly that of the call; of their parameters width takes much."""
 
 
 @pytest.fixture(scope="module")
