@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from compiler.search import AROUND_SEEDS, METHODS
-from compiler.spaces import SPACES
+from compiler.spaces import OF_FULL_WIDTH
 from compiler.supernet import SAMPLINGS, STRATEGIES
 
 STARTS = ("plain", "reconstruction")
@@ -85,7 +85,7 @@ def factors_part() -> Iterator[Pair]:
     ways: list[dict[str, Any]] = [
         {"order": "index"},
         {"sampling": "uniform"},
-        *({"space": space} for space in SPACES if space != OURS.space),
+        *({"space": space} for space in OF_FULL_WIDTH if space != OURS.space),
         *({"strategy": strategy} for strategy in STRATEGIES if strategy != OURS.strategy),
         {"start": "reconstruction"},
         {"unit_step": 1},
@@ -108,7 +108,7 @@ def methods_part() -> Iterator[Pair]:
 def all_part() -> Iterator[Pair]:
     """The whole matrix."""
     for space, strategy, sampling, order, start in product(
-        SPACES, STRATEGIES, SAMPLINGS, ("importance", "index"), STARTS
+        OF_FULL_WIDTH, STRATEGIES, SAMPLINGS, ("importance", "index"), STARTS
     ):
         cell = Cell(space=space, strategy=strategy, sampling=sampling, order=order, start=start)
         for objective, method in product(OBJECTIVES, METHODS):

@@ -13,7 +13,7 @@ from profilers.workload import Workload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dimensions:
-    """The sizes of a model that no sub-network changes."""
+    """The sizes of a model that no sub-network of one width changes."""
 
     layers: int
     heads: int

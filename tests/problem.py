@@ -26,10 +26,11 @@ def cost(counts):
 
 
 def error(counts) -> np.ndarray:
-    """Later layers matter more, each with falling returns: the best net of a size is very uneven."""
+    """Later layers matter more, each with falling returns: the best net of a size is very uneven. Width matters to all."""
     weight = 1.5 ** np.arange(SIZES.layers)
     kept = np.sqrt(counts.heads / SIZES.heads) + np.sqrt(counts.units / SIZES.ffn_units)
-    return 2 - (kept * weight).sum(axis=1) / weight.sum()
+    narrow = 0.0 if counts.widths is None else 1 - counts.widths / SIZES.hidden_size
+    return 2 - (kept * weight).sum(axis=1) / weight.sum() + narrow
 
 
 def known(space, genomes) -> np.ndarray:

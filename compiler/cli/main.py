@@ -69,7 +69,7 @@ def compile_command(
     effort: Annotated[
         str, typer.Option(help="fast: no training; balanced: + polish; thorough: super-network")
     ] = "auto",
-    space: Annotated[str, typer.Option(help="small, medium, layer, sublayer or large")] = "medium",
+    space: Annotated[str, typer.Option(help="small, medium, layer, sublayer, large or width")] = "medium",
     search: Annotated[
         str,
         typer.Option(

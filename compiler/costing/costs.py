@@ -96,15 +96,16 @@ class Costs:
     def _exact_parameters(self, counts: Counts) -> Floats:
         """Parameters [N] of the sub-blocks that stay in fp32."""
         total = np.zeros(len(counts.heads))
+        widths = [None] * len(total) if counts.widths is None else counts.widths.tolist()
         for layer, piece in self.exceptions:
             sizes, of = (
                 (counts.heads, self.architecture.attention_parameters)
                 if piece == "attention"
                 else (counts.units, self.architecture.ffn_parameters)
             )
-            total += [of(int(size)) for size in sizes[:, layer]]
+            total += [of(int(size), width) for size, width in zip(sizes[:, layer], widths, strict=True)]
         return total
 
-    def estimate(self, shape: Shape) -> Estimate:
-        """Predicted seconds of one shape, with their source."""
-        return self.latency.estimate(shape)
+    def estimate(self, shape: Shape, width: int | None = None) -> Estimate:
+        """Predicted seconds of one shape and width, with their source."""
+        return self.latency.estimate(shape, width)

@@ -1,6 +1,6 @@
 """Vectorised costs: shapes in, arrays out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from compiler.families import Architecture
 from compiler.spaces import Counts, Shape, SubBlock
-from profilers import CostKey, CostTable, Dimensions, Estimate, Stack, Workload
+from profilers import CostKey, CostTable, Dimensions, Estimate, MissingCostError, Stack, Workload
 from profilers.roofline import operation_counts
 
 Floats = NDArray[np.float64]
@@ -28,10 +28,21 @@ def dimensions_of(architecture: Architecture) -> Dimensions:
 
 def parameter_counts(architecture: Architecture, counts: Counts) -> Floats:
     """Parameters [N] of N shapes, by closed form."""
-    attention = np.array([architecture.attention_parameters(h) for h in range(architecture.heads + 1)])
-    ffn = np.array([architecture.ffn_parameters(u) for u in range(architecture.ffn_units + 1)])
+    if counts.widths is None:
+        return _parameters(architecture, counts, None)
+    total = np.empty(len(counts.widths))
+    for width in np.unique(counts.widths):
+        mine = counts.widths == width
+        total[mine] = _parameters(architecture, counts.rows(mine), int(width))
+    return total
+
+
+def _parameters(architecture: Architecture, counts: Counts, width: int | None) -> Floats:
+    """The same of shapes of one width."""
+    attention = np.array([architecture.attention_parameters(h, width) for h in range(architecture.heads + 1)])
+    ffn = np.array([architecture.ffn_parameters(u, width) for u in range(architecture.ffn_units + 1)])
     total = attention[counts.heads].sum(axis=1) + ffn[counts.units].sum(axis=1)
-    return np.asarray(total + architecture.stem_parameters, dtype=np.float64)
+    return np.asarray(total + architecture.outside_parameters(width), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +50,8 @@ class CostModel:
     """A cost table laid out for look-up: seconds by size, under one workload or a weighted sum of several (traffic).
 
     Each layer has its own curves [layers, sizes]: a sub-block may run in another precision than the rest. `exact` are the
-    workloads of those.
+    workloads of those. A table is of one width of the residual stream. `narrower` are the models of other tables, of the same
+    network at smaller widths; between two of them every piece is on the line, and so is their sum.
     """
 
     table: CostTable
@@ -51,6 +63,17 @@ class CostModel:
     head_workspace_s: float
     unit_workspace_s: float
     exact: tuple[Workload, ...] = ()
+    narrower: tuple["CostModel", ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Residual dimensions of the networks its table was made of."""
+        return self.table.dimensions.hidden_size
+
+    @property
+    def at_widths(self) -> "list[CostModel]":
+        """Itself and the narrower ones, the narrowest first."""
+        return sorted((self, *self.narrower), key=lambda model: model.width)
 
     @classmethod
     def of(cls, table: CostTable, workload: Workload) -> "CostModel":
@@ -78,7 +101,7 @@ class CostModel:
             head_workspace_s=float(head), unit_workspace_s=float(unit),
         )  # fmt: skip
 
-    def with_exceptions(self, exact: "CostModel", exceptions: Iterable[SubBlock]) -> "CostModel":
+    def with_exceptions(self, exact: "CostModel", exceptions: Collection[SubBlock]) -> "CostModel":
         """This model with some sub-blocks at what they take in a more exact precision.
 
         What belongs to no one sub-block (base, mask, the buffers of the widest) stays.
@@ -87,14 +110,40 @@ class CostModel:
         for layer, piece in exceptions:
             mine, other = (attention, exact.attention_s) if piece == "attention" else (ffn, exact.ffn_s)
             mine[layer] = other[layer]
-        return replace(self, attention_s=attention, ffn_s=ffn, exact=tuple(exact.weights))
+        narrower = tuple(
+            mine.with_exceptions(other, exceptions) for mine, other in zip(self.narrower, exact.narrower, strict=True)
+        )
+        return replace(self, attention_s=attention, ffn_s=ffn, exact=tuple(exact.weights), narrower=narrower)
 
     def latency_s(self, counts: Counts) -> Floats:
-        """Predicted seconds [N] of N shapes: a sum of table look-ups, lower is better."""
+        """Predicted seconds [N] of N shapes: a sum of table look-ups, lower is better.
+
+        MissingCostError where a network is narrower than every table.
+        """
+        if counts.widths is not None:
+            return self._between_tables(counts)
         layers = np.arange(counts.heads.shape[1])
         blocks = self.attention_s[layers, counts.heads].sum(axis=1) + self.ffn_s[layers, counts.units].sum(axis=1)
         widest = self.head_workspace_s * counts.heads.max(axis=1) + self.unit_workspace_s * counts.units.max(axis=1)
         return np.asarray(self.base_s + blocks + widest + np.where(counts.heads.any(axis=1), self.mask_s, 0.0))
+
+    def _between_tables(self, counts: Counts) -> Floats:
+        models, alike = self.at_widths, counts._replace(widths=None)
+        widths = [model.width for model in models]
+        asked = np.asarray(counts.widths)
+        if len(asked) and asked.min() < widths[0]:
+            raise MissingCostError(f"no costs of networks narrower than {widths[0]}, asked: {asked.min()}")
+        shares = np.array([np.interp(asked, widths, row) for row in np.eye(len(models))])
+        return np.asarray((shares * [model.latency_s(alike) for model in models]).sum(axis=0))
+
+    def bends(self, counts: Counts) -> list[float]:
+        """For every table between two others, how far it is off the line between them: a mean share over N shapes."""
+        models, off = self.at_widths, []
+        for below, here, above in zip(models, models[1:], models[2:], strict=False):
+            share = (here.width - below.width) / (above.width - below.width)
+            line = (1 - share) * below.latency_s(counts) + share * above.latency_s(counts)
+            off.append(float(np.abs(line / here.latency_s(counts) - 1).mean()))
+        return off
 
     def of_stacks(self, stacks: Sequence[Stack]) -> Floats:
         """Predicted seconds [N] of N shapes of equally many layers."""
@@ -102,19 +151,34 @@ class CostModel:
 
     def operations(self, counts: Counts) -> Floats:
         """Floating-point operations [N] of the encoder layers of N shapes, a call."""
-        parts = [
-            weight * operation_counts(workload, self.table.dimensions, counts.heads, counts.units)
-            for workload, weight in self.weights.items()
-        ]
-        return np.asarray(sum(parts))
+        total = np.zeros(len(counts.heads))
+        widths = np.full(len(total), self.width) if counts.widths is None else counts.widths
+        for width in np.unique(widths):
+            mine, dims = counts.rows(widths == width), replace(self.table.dimensions, hidden_size=int(width))
+            total[widths == width] = sum(
+                weight * operation_counts(workload, dims, mine.heads, mine.units)
+                for workload, weight in self.weights.items()
+            )
+        return total
 
-    def estimate(self, shape: Shape) -> Estimate:
+    def estimate(self, shape: Shape, width: int | None = None) -> Estimate:
         """Predicted seconds of one shape, with their source: that of the least certain part.
 
-        What is read between lengths is interpolated.
+        `width` is that of its residual stream where it has not the whole network's. What is read between lengths, or
+        between widths, is interpolated.
         """
+        if width is not None and width != self.width:
+            return self._estimate_at(shape, width)
         read = {self.table.predict(shape, workload).source for workload in (*self.weights, *self.exact)}
         if len(self.weights) > 1 and read == {"measured"}:
             read = {"interpolated"}
         source = min(read, key=lambda source: source == "measured")
         return Estimate(value=float(self.of_stacks([shape])[0]), source=source)
+
+    def _estimate_at(self, shape: Shape, width: int) -> Estimate:
+        own = next((model for model in self.narrower if model.width == width), None)
+        if own is not None:
+            return own.estimate(shape)
+        seconds = self.latency_s(Counts.of([shape])._replace(widths=np.array([width])))
+        source = "interpolated" if self.table.source == "measured" else self.table.source
+        return Estimate(value=float(seconds[0]), source=source)

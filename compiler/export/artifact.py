@@ -92,7 +92,7 @@ def compare_with_fresh_export(bench: ModelWorkbench, subnet: Subnet, parameters:
     import onnxruntime
 
     checkpoint = bench.checkpoint
-    model = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape)
+    model = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape, subnet.width)
     model.backbone.load_state_dict(dict(parameters), strict=False, assign=True)
     fresh = export_module(model.eval(), checkpoint, bench.opset)
     cut = inline(bench.graph(subnet, parameters, "fp32"))

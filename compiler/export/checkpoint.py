@@ -37,7 +37,7 @@ FILE = "subnet.json"
 
 
 class Origin(NamedTuple):
-    """What `subnet.json` says: the task, the name of the dense model, and what is left of its heads and FFN units."""
+    """What `subnet.json` says: the task, the name of the dense model, and what is left of it."""
 
     task: str
     base: str
@@ -72,7 +72,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parame
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().contiguous().clone() for name, tensor in parameters.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    write_modelling(folder, checkpoint, subnet.shape)
+    write_modelling(folder, checkpoint, subnet.shape, subnet.width)
     _save_tokenizer(folder, checkpoint.tokenizer)
     for name in SIDE_FILES:
         if (checkpoint.folder / name).is_file():
@@ -123,6 +123,12 @@ def load_model(
             f"{folder.name} was compiled for {checkpoint.task}, asked is {task}\n"
             f"give data for {checkpoint.task}, or compile the dense model it came from"
         )
+    width = read_origin(folder).subnet.width
+    if width is not None:
+        raise InputError(
+            f"{folder.name} keeps {width} of {checkpoint.architecture.hidden_size} residual dimensions: such a network is "
+            "not compiled again\ncompile the model it came from"
+        )
     if not any(any(sizes) for sizes in checkpoint.architecture.shape):
         raise InputError(f"{folder.name} has no head and no FFN unit left to cut")
     if task != "embedding":
@@ -142,7 +148,7 @@ def load_sliced(folder: Path, *, pooling: str | None = None, prompt: str | None 
     whole = _whole(config, origin.task, recipe)
     architecture = architecture_of(whole.backbone)
     _check_indices(origin.subnet, architecture, folder)
-    model = build_skeleton(whole, architecture, origin.subnet.shape)
+    model = build_skeleton(whole, architecture, origin.subnet.shape, origin.subnet.width)
     _fill(model, folder)
     return Checkpoint(
         name=f"{folder.resolve().name} of {origin.base}",
@@ -159,9 +165,11 @@ def load_sliced(folder: Path, *, pooling: str | None = None, prompt: str | None 
 
 
 def _check_indices(subnet: Subnet, architecture: Architecture, folder: Path) -> None:
-    """InputError where the configuration is of a model that has not these layers, heads or FFN units."""
-    most = [max((i for layer in layers for i in layer), default=-1) for layers in (subnet.heads, subnet.units)]
-    if len(subnet.shape) != architecture.layers or most[0] >= architecture.heads or most[1] >= architecture.ffn_units:
+    """InputError where the configuration is of a model that has not these layers, heads, FFN units or dimensions."""
+    kept = (subnet.heads, subnet.units, (subnet.residual or (),))
+    most = [max((i for layer in layers for i in layer), default=-1) for layers in kept]
+    sizes = (architecture.heads, architecture.ffn_units, architecture.hidden_size)
+    if len(subnet.shape) != architecture.layers or any(i >= size for i, size in zip(most, sizes, strict=True)):
         raise InputError(f"{folder.name}: {FILE} is of another model than config.json")
 
 

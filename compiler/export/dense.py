@@ -12,6 +12,7 @@ import torch
 
 from compiler.export.attention import join_heads
 from compiler.families import Checkpoint, TaskModel
+from compiler.slicing import with_restoring
 from profilers.workload import DEFAULT_OPSET
 
 FORM = 2
@@ -80,9 +81,14 @@ def export_module(model: TaskModel, checkpoint: Checkpoint, opset: int = DEFAULT
     return proto
 
 
-def export_dense(checkpoint: Checkpoint, opset: int = DEFAULT_OPSET) -> tuple[onnx.ModelProto, TaskModel]:
-    """The dense graph filled with random weights, and the model that holds the same ones."""
-    twin = _randomised(checkpoint.whole)
+def export_dense(
+    checkpoint: Checkpoint, opset: int = DEFAULT_OPSET, *, restoring: bool = False
+) -> tuple[onnx.ModelProto, TaskModel]:
+    """The dense graph filled with random weights, and the model that holds the same ones.
+
+    With `restoring` it ends in what gives a narrow network's output its size (`compiler.slicing.with_restoring`).
+    """
+    twin = _randomised(with_restoring(checkpoint.whole, checkpoint.architecture) if restoring else checkpoint.whole)
     return export_module(twin, checkpoint, opset), twin
 
 

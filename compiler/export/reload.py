@@ -25,6 +25,7 @@ def describe_layers(shape: Shape) -> list[dict[str, Any]]:
 def modelling_file(checkpoint: Checkpoint) -> str:
     """Python that builds a cut network on transformers' own class of the family."""
     family, backbone = checkpoint.architecture.family, checkpoint.model.backbone
+    stem = checkpoint.architecture.stem
     unpooled = checkpoint.task == "embedding" and hasattr(backbone, "pooler")
     template = Template(files("compiler.export").joinpath(f"{MODULE}.py.txt").read_text(encoding="utf-8"))
     return template.substitute(
@@ -34,6 +35,11 @@ def modelling_file(checkpoint: Checkpoint) -> str:
         extra=repr({"add_pooling_layer": False} if unpooled else {}),
         without_attention=repr(dict(family.without_attention)),
         without_ffn=repr(dict(family.without_ffn)),
+        narrow_in_layer=repr(family.residual_axes),
+        narrow_outside=repr(
+            {p.parameter.removesuffix(".weight"): p.axis for p in stem if p.parameter.endswith(".weight")}
+        ),
+        restoring=checkpoint.architecture.restoring is not None,
         **{
             name: getattr(family, name)
             for name in ("layers", "query", "key", "value", "attention_output", "ffn_input", "ffn_output")
@@ -50,10 +56,15 @@ def plain_config(config: Any) -> Any:
     return plain
 
 
-def write_modelling(folder: Path, checkpoint: Checkpoint, shape: Shape) -> None:
-    """Write config.json and the modelling file that it names. Our own loader runs neither."""
+def write_modelling(folder: Path, checkpoint: Checkpoint, shape: Shape, width: int | None = None) -> None:
+    """Write config.json and the modelling file that it names. Our own loader runs neither.
+
+    Sizes of the configuration itself stay those of the dense model, and an embedding model's output has its hidden size.
+    """
     config = copy.deepcopy(checkpoint.config)
     config.subnet = {"head_size": checkpoint.architecture.head_size, "layers": describe_layers(shape)}
+    if width is not None:
+        config.subnet["hidden_size"] = width
     config.architectures = [type(checkpoint.model.backbone).__name__]
     config.auto_map = {auto_class(checkpoint.task): f"{MODULE}.Subnet"}
     config.save_pretrained(folder)

@@ -52,6 +52,7 @@ class GraphTemplate:
     """The dense graph without weights, the map from initialisers to parameters, and where each sub-block lies.
 
     `matrices` lists, where activations are quantised by fixed ranges, the matrices of the float graph that read each.
+    `restoring` is what only narrow networks keep (`Architecture.restoring`), where the template is for them too.
     """
 
     proto: onnx.ModelProto
@@ -59,6 +60,7 @@ class GraphTemplate:
     attention: tuple[Block, ...]
     ffn: tuple[Block, ...]
     matrices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    restoring: Block | None = None
 
     @property
     def opset(self) -> int:
@@ -71,16 +73,20 @@ class GraphTemplate:
         shape: Shape,
         ready: Mapping[str, Array] = MappingProxyType({}),
         ranges: Mapping[str, Array] = MappingProxyType({}),
+        *,
+        narrow: bool = False,
     ) -> Graph:
         """The graph of a sub-network from its sliced parameters; its weights stay outside the proto.
 
         `ready` holds initialisers that were made before (`initialisers`): those that no sub-network changes. `ranges` are
-        those of its activations (`compiler.export.static.observe`); left out, all channels count as alike.
+        those of its activations (`compiler.export.static.observe`); left out, all channels count as alike. `narrow` says
+        that it has fewer residual dimensions than the dense network.
         """
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
         set_heads(proto.graph, shape)
-        _bypass(proto.graph, self._dropped(shape))
+        whole = [self.restoring] if self.restoring and not narrow else []
+        _bypass(proto.graph, [*self._dropped(shape), *whole])
         _remove_dead(proto.graph)
         used = self._used(proto.graph)
         made = self.initialisers(parameters, [name for name in used if name not in ready], ranges)
@@ -230,7 +236,23 @@ def make_template(proto: onnx.ModelProto, parameters: Mapping[str, Array], archi
             raise VerificationError(f"weight of {lost[0]} is not in the dense export")
         attention.append(_block(proto.graph, initialiser_of, names.query, names.attention_norm))
         ffn.append(_block(proto.graph, initialiser_of, names.ffn_input, names.ffn_norm))
-    return GraphTemplate(proto=_without(proto, bindings), bindings=bindings, attention=tuple(attention), ffn=tuple(ffn))
+    return GraphTemplate(
+        proto=_without(proto, bindings),
+        bindings=bindings,
+        attention=tuple(attention),
+        ffn=tuple(ffn),
+        restoring=_restoring(proto.graph, initialiser_of, architecture),
+    )
+
+
+def _restoring(graph: onnx.GraphProto, of: Mapping[str, str], architecture: Architecture) -> Block | None:
+    """From the narrow stream to the value that has the dense network's size; None in a template for one width."""
+    module = architecture.restoring
+    if f"{module}.weight" not in of:
+        return None
+    matrix = of[f"{module}.weight"]
+    stream = next(name for name in _consumer(graph, matrix).input if name != matrix)
+    return Block(stream, _consumer(graph, of[f"{module}.bias"]).output[0])
 
 
 def _in_8_bits(bindings: Mapping[str, Binding], graph: onnx.GraphProto) -> dict[str, Binding]:
@@ -280,14 +302,17 @@ def narrow_template(
     if precision == STATIC:
         return _in_pairs(template)
     convert, rebind = _NARROWER[precision]
-    proto = convert(inline(template.fill(parameters, dimensions_of(architecture).dense)))
+    proto = convert(inline(template.fill(parameters, dimensions_of(architecture).dense, narrow=True)))
     bindings = rebind(template.bindings, proto.graph)
     inside = _before_casts(proto.graph)
-    attention, ffn = (
+    attention, ffn, restoring = (
         tuple(Block(*(inside.get(name, name) for name in block)) for block in blocks)
-        for blocks in (template.attention, template.ffn)
+        for blocks in (template.attention, template.ffn, [template.restoring] if template.restoring else [])
     )
-    return replace(template, proto=_without(proto, bindings), bindings=bindings, attention=attention, ffn=ffn)
+    return replace(
+        template, proto=_without(proto, bindings), bindings=bindings, attention=attention, ffn=ffn,
+        restoring=next(iter(restoring), None),
+    )  # fmt: skip
 
 
 def _before_casts(graph: onnx.GraphProto) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """The networks a profiler times: the template's own graphs at any sizes, filled with slices of the dense weights."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,10 +42,18 @@ class ModelWorkbench:
         self.templates = templates
         self.dimensions = dimensions_of(checkpoint.architecture)
         self.ordering = Ordering.by_index(checkpoint.architecture.whole.shape)
+        self.width: int | None = None
         self.dense = {n: p.detach() for n, p in checkpoint.whole.backbone.named_parameters()}
         self._stem = lru_cache(self._stem_initialisers)
         self._exempt = lru_cache(self._exempt_template)
         self.texts = texts
+
+    def narrowed(self, width: int) -> "ModelWorkbench":
+        """The workbench of the same model with so many residual dimensions: the first ones, costs know no other."""
+        narrow = ModelWorkbench(self.checkpoint, self.templates, self.texts)
+        narrow.width = width
+        narrow.dimensions = replace(self.dimensions, hidden_size=width)
+        return narrow
 
     @property
     def opset(self) -> int:
@@ -52,7 +62,8 @@ class ModelWorkbench:
 
     def __call__(self, stack: Stack) -> Program:
         """The network of these sizes."""
-        return self.program(f"stack {' '.join(f'{h}.{u}' for h, u in stack)}", Subnet.first(stack, self.ordering))
+        subnet = Subnet.first(stack, self.ordering, self.width)
+        return self.program(f"stack {' '.join(f'{h}.{u}' for h, u in stack)}", subnet)
 
     def program(
         self, name: str, subnet: Subnet, source: GraphSource | None = None, precision: str | None = None
@@ -61,7 +72,7 @@ class ModelWorkbench:
         return Program(
             name=name,
             stack=subnet.shape,
-            dimensions=self.dimensions,
+            dimensions=replace(self.dimensions, hidden_size=subnet.width or self.dimensions.hidden_size),
             graph=lambda precision: self._graph(subnet, precision) if source is None else source,
             module=lambda: self._module(subnet),
             inputs=self.inputs,
@@ -71,11 +82,12 @@ class ModelWorkbench:
     def _sliced(self, subnet: Subnet) -> dict[str, Tensor]:
         return slice_parameters(self.dense, self.checkpoint.architecture, subnet)
 
-    def _stem_initialisers(self, precision: str) -> Mapping[str, NDArray[Any]]:
-        """What no sub-network changes, made once: quantising an embedding table takes longer than a whole layer."""
+    def _stem_initialisers(self, precision: str, residual: tuple[int, ...] | None) -> Mapping[str, NDArray[Any]]:
+        """What no sub-network of a width changes, made once: quantising an embedding table takes longer than a whole layer."""
         template = self._template(precision)
         in_layers = self.checkpoint.architecture.in_layers
-        stem = {name: tensor.numpy() for name, tensor in self.dense.items() if not in_layers(name)}
+        sliced = self._sliced(replace(Subnet.first(self.dimensions.dense, self.ordering), residual=residual))
+        stem = {name: tensor.numpy() for name, tensor in sliced.items() if not in_layers(name)}
         return template.initialisers(stem, template.readers(stem))
 
     def _template(self, precision: str) -> GraphTemplate:
@@ -83,7 +95,8 @@ class ModelWorkbench:
         return self.templates.get(precision, self.templates["fp32"])
 
     def _graph(self, subnet: Subnet, precision: str) -> Graph:
-        return self._template(precision).fill(_arrays(self._sliced(subnet)), subnet.shape, self._stem(precision))
+        stem = self._stem(precision, subnet.residual)
+        return self._fill(self._template(precision), self._sliced(subnet), subnet, stem)
 
     def graph(
         self,
@@ -104,7 +117,7 @@ class ModelWorkbench:
 
         def graph(exceptions: tuple[SubBlock, ...]) -> Graph:
             template = self._exempt(precision, exceptions) if exceptions else self._template(precision)
-            filled = template.fill(_arrays(parameters), subnet.shape, made, ranges)
+            filled = self._fill(template, parameters, subnet, made, ranges)
             made.update(filled.weights)
             return filled
 
@@ -118,11 +131,21 @@ class ModelWorkbench:
         matrices = self._template(precision).matrices
         if not matrices or self.texts is None:
             return {}
-        exact = self._template("fp32").fill(_arrays(parameters), subnet.shape)
+        exact = self._fill(self._template("fp32"), parameters, subnet, {})
         return observe(exact, {activation: readers[0] for activation, readers in matrices.items()}, self.texts)
 
+    @staticmethod
+    def _fill(
+        template: GraphTemplate,
+        parameters: Mapping[str, Tensor],
+        subnet: Subnet,
+        ready: Mapping[str, NDArray[Any]],
+        ranges: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+    ) -> Graph:
+        return template.fill(_arrays(parameters), subnet.shape, ready, ranges, narrow=subnet.residual is not None)
+
     def _module(self, subnet: Subnet) -> Any:
-        skeleton = build_skeleton(self.checkpoint.whole, self.checkpoint.architecture, subnet.shape)
+        skeleton = build_skeleton(self.checkpoint.whole, self.checkpoint.architecture, subnet.shape, subnet.width)
         skeleton.backbone.load_state_dict(self._sliced(subnet), strict=False, assign=True)
         return skeleton
 

@@ -1,7 +1,8 @@
 """The sizes of a checkpoint and the names of its parameters, layer by layer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from compiler.families.table import Family, family_of
 from profilers import LayerSizes, Stack
@@ -32,13 +33,21 @@ class LayerNames:
         return (self.ffn_input, self.ffn_output, self.ffn_norm)
 
 
+class StemPart(NamedTuple):
+    """A parameter outside the encoder layers that has residual dimensions: along which axis, and what each of them takes."""
+
+    parameter: str
+    axis: int
+    values: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """What can be cut in a checkpoint: L layers of H heads (each of `head_size`) and U FFN units.
 
     Of a checkpoint that was cut before, `cut` has what is left of every layer, while L, H and U stay those of the model
     it was cut from: pieces, their costs and their graphs are of that model. `stem_parameters` counts everything outside
-    the encoder layers (embeddings, pooler, task head).
+    the encoder layers (embeddings, pooler, task head), of which `stem` has residual dimensions.
     """
 
     family: Family
@@ -52,6 +61,7 @@ class Architecture:
     vocabulary: int
     stem_parameters: int
     cut: Stack | None = None
+    stem: tuple[StemPart, ...] = ()
 
     @property
     def shape(self) -> Stack:
@@ -83,23 +93,67 @@ class Architecture:
             ffn_norm=f"{root}.{row.ffn_norm}",
         )
 
-    def attention_parameters(self, heads: int) -> int:
-        """Parameters of an attention sub-block with this many heads, its norm included; 0 heads is no sub-block."""
+    @property
+    def restoring(self) -> str | None:
+        """The module that gives a narrow network's token embeddings the dimensions of the dense model's again.
+
+        It stands after the last layer, in the list of layers; a task head reads the narrow stream and needs none.
+        """
+        return None if self.prefix else f"{self.family.layers}.{self.layers}"
+
+    def residual_axes(self) -> dict[str, int]:
+        """Along which axis of a parameter the residual dimensions lie, for every one of the dense model that has them."""
+        axes = {part.parameter: part.axis for part in self.stem}
+        for layer in range(self.layers):
+            root = f"{self.prefix}{self.family.layers}.{layer}"
+            for module, axis in self.family.residual_axes.items():
+                axes[f"{root}.{module}.weight"] = axis
+                if axis == 0:
+                    axes[f"{root}.{module}.bias"] = axis
+        return axes
+
+    def attention_parameters(self, heads: int, width: int | None = None) -> int:
+        """Parameters of an attention sub-block with this many heads, its norm included; 0 heads is no sub-block.
+
+        `width` is that of the residual stream, all of the model's where it is left out: in the next two as well.
+        """
         if heads == 0:
             return 0
-        width = heads * self.head_size
-        return 3 * (self.hidden_size + 1) * width + (width + 1) * self.hidden_size + 2 * self.hidden_size
+        stream, inner = width or self.hidden_size, heads * self.head_size
+        return 3 * (stream + 1) * inner + (inner + 1) * stream + 2 * stream
 
-    def ffn_parameters(self, units: int) -> int:
+    def ffn_parameters(self, units: int, width: int | None = None) -> int:
         """Parameters of an FFN sub-block with this many units, its norm included; 0 units is no sub-block."""
         if units == 0:
             return 0
-        return (self.hidden_size + 1) * units + (units + 1) * self.hidden_size + 2 * self.hidden_size
+        stream = width or self.hidden_size
+        return (stream + 1) * units + (units + 1) * stream + 2 * stream
 
-    def parameters(self, sizes: Iterable[tuple[int, int]]) -> int:
+    def outside_parameters(self, width: int | None = None) -> int:
+        """Parameters outside the sub-blocks: embeddings and head, and what gives a narrow network's output its size."""
+        if width is None or width == self.hidden_size:
+            return self.stem_parameters
+        saved = (self.hidden_size - width) * sum(part.values for part in self.stem)
+        restoring = (width + 1) * self.hidden_size if self.restoring else 0
+        return self.stem_parameters - saved + restoring
+
+    def parameters(self, sizes: Iterable[tuple[int, int]], width: int | None = None) -> int:
         """Parameters of a network whose layers have these (heads, FFN units): the closed form."""
-        blocks = sum(self.attention_parameters(h) + self.ffn_parameters(u) for h, u in sizes)
-        return self.stem_parameters + blocks
+        blocks = sum(self.attention_parameters(h, width) + self.ffn_parameters(u, width) for h, u in sizes)
+        return self.outside_parameters(width) + blocks
+
+
+def _stem(model: Any, family: Family, prefix: str) -> Iterator[StemPart]:
+    """What reads or writes the residual stream outside the layers, of what the model has."""
+    found = dict(model.named_parameters())
+    projection = f"{prefix}{family.embedding_projection}"
+    writers = {f"{prefix}{table}.weight": 1 for table in family.embedding_tables}
+    writers |= {f"{prefix}{family.embedding_norm}.{kind}": 0 for kind in ("weight", "bias")}
+    if f"{projection}.weight" in found:
+        writers = {f"{projection}.{kind}": 0 for kind in ("weight", "bias")}
+    for name, axis in {**writers, f"{family.head_input}.weight": 1}.items():
+        if name in found:
+            yield StemPart(name, axis, found[name].numel() // found[name].shape[axis])
 
 
 def architecture_of(model: object) -> Architecture:
@@ -125,4 +179,5 @@ def architecture_of(model: object) -> Architecture:
         max_tokens=config.max_position_embeddings - first_position,
         vocabulary=config.vocab_size,
         stem_parameters=stem,
+        stem=tuple(_stem(model, family, prefix)),
     )

@@ -16,7 +16,11 @@ StandIn = Literal["identity", "first", "second", "no_attention", "zero"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """One row: the names of a family's parts inside one encoder layer."""
+    """One row: the names of a family's parts inside one encoder layer, and of what reads or writes its stream outside.
+
+    Embeddings and their norm count from the encoder model, `head_input` from the model with a task head: the one matrix of
+    the head that reads the encoder's output. `embedding_projection` is there where embeddings have a size of their own.
+    """
 
     name: str
     model_types: tuple[str, ...]
@@ -32,10 +36,26 @@ class Family:
     ffn_units_attribute: str
     without_attention: Mapping[str, StandIn]
     without_ffn: Mapping[str, StandIn]
+    embedding_tables: tuple[str, ...]
+    embedding_norm: str
+    head_input: str
+    embedding_projection: str | None = None
     positions_after_padding: bool = False
 
+    @property
+    def residual_axes(self) -> dict[str, int]:
+        """By module of a layer, the axis of its weight that has residual dimensions: 1 where it reads them, else 0."""
+        return {getattr(self, part): axis for part, axis in _AXES.items()}
 
-def _bert_like(name: str, model_types: tuple[str, ...], *, positions_after_padding: bool = False) -> Family:
+
+def _bert_like(
+    name: str,
+    model_types: tuple[str, ...],
+    *,
+    head_input: str,
+    embedding_projection: str | None = None,
+    positions_after_padding: bool = False,
+) -> Family:
     return Family(
         name=name,
         model_types=model_types,
@@ -51,14 +71,35 @@ def _bert_like(name: str, model_types: tuple[str, ...], *, positions_after_paddi
         ffn_units_attribute="intermediate_size",
         without_attention={"attention": "first"},
         without_ffn={"intermediate": "identity", "output": "second"},
+        embedding_tables=tuple(f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type")),
+        embedding_norm="embeddings.LayerNorm",
+        head_input=head_input,
+        embedding_projection=embedding_projection,
         positions_after_padding=positions_after_padding,
     )
 
 
+# Along which axis of its weight a module of a layer has residual dimensions: 1 where it reads them, 0 where it writes them.
+_AXES = {
+    "query": 1,
+    "key": 1,
+    "value": 1,
+    "attention_output": 0,
+    "attention_norm": 0,
+    "ffn_input": 1,
+    "ffn_output": 0,
+    "ffn_norm": 0,
+}
+
 FAMILIES: tuple[Family, ...] = (
-    _bert_like("bert", ("bert",)),
-    _bert_like("roberta", ("roberta", "xlm-roberta", "camembert"), positions_after_padding=True),
-    _bert_like("electra", ("electra",)),
+    _bert_like("bert", ("bert",), head_input="bert.pooler.dense"),
+    _bert_like(
+        "roberta",
+        ("roberta", "xlm-roberta", "camembert"),
+        head_input="classifier.dense",
+        positions_after_padding=True,
+    ),
+    _bert_like("electra", ("electra",), head_input="classifier.dense", embedding_projection="embeddings_project"),
     Family(
         name="distilbert",
         model_types=("distilbert",),
@@ -74,6 +115,9 @@ FAMILIES: tuple[Family, ...] = (
         ffn_units_attribute="hidden_dim",
         without_attention={"attention": "no_attention", "sa_layer_norm": "identity"},
         without_ffn={"ffn": "zero", "output_layer_norm": "identity"},
+        embedding_tables=("embeddings.word_embeddings", "embeddings.position_embeddings"),
+        embedding_norm="embeddings.LayerNorm",
+        head_input="pre_classifier",
     ),
 )
 

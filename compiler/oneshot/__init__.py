@@ -5,7 +5,8 @@ from compiler.oneshot.calibration import Calibration, calibrate
 from compiler.oneshot.constrained import Allocation, Constraint, allocate_constrained
 from compiler.oneshot.gates import learn_sizes
 from compiler.oneshot.importance import SubBlock, rank_sub_blocks
-from compiler.oneshot.reconstruction import Reconstructor, reconstruct
+from compiler.oneshot.narrowing import residual_order
+from compiler.oneshot.reconstruction import Reconstructor, reconstruct, restore_output
 from compiler.oneshot.sensitivity import sensitivities
 
 __all__ = [
@@ -22,5 +23,7 @@ __all__ = [
     "learn_sizes",
     "rank_sub_blocks",
     "reconstruct",
+    "residual_order",
+    "restore_output",
     "sensitivities",
 ]

@@ -6,6 +6,7 @@ accumulated: for the networks that are kept.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +27,7 @@ from compiler.oneshot.calibration import (
     with_constant,
 )
 from compiler.oneshot.importance import damped
+from compiler.oneshot.narrowing import EMBEDDED, Narrowing, first_read
 from compiler.slicing import bf16_where_it_is, build_skeleton, slice_parameters
 from compiler.spaces import Subnet
 
@@ -93,10 +95,20 @@ def _fit(row: Tensor, length: int, pad: int) -> Tensor:
     return nn.functional.pad(row, (0, length - len(row)), value=pad) if len(row) < length else row[:length]
 
 
-def residual_sums(checkpoint: Checkpoint, batch: Mapping[str, Tensor]) -> dict[tuple[int, str], Tensor]:
-    """What the dense model feeds each norm, float32 [real tokens, hidden]: the targets of `reconstruct`."""
-    parts: dict[tuple[int, str], list[Tensor]] = {key: [] for key in sub_blocks(checkpoint.architecture)}
-    with residual_inputs(checkpoint, lambda read: read) as sums, torch.inference_mode():
+def residual_sums(
+    checkpoint: Checkpoint, batch: Mapping[str, Tensor], *, narrow: bool = False
+) -> dict[tuple[int, str], Tensor]:
+    """What the dense model feeds each norm, float32 [real tokens, hidden]: the targets of `reconstruct`.
+
+    For networks that are `narrow` as well, what its first layer reads is there under EMBEDDED.
+    """
+    keys = [*sub_blocks(checkpoint.architecture), *([EMBEDDED] if narrow else [])]
+    parts: dict[tuple[int, str], list[Tensor]] = {key: [] for key in keys}
+    with (
+        residual_inputs(checkpoint, lambda read: read) as sums,
+        first_read(checkpoint, sums) if narrow else nullcontext(),
+        torch.inference_mode(),
+    ):
         for rows in _in_parts(batch):
             checkpoint.model(**rows)
             mask = rows["attention_mask"].bool()
@@ -114,7 +126,7 @@ def _in_parts(batch: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         yield {name: values[rows, :length] for name, values in batch.items()}
 
 
-def _resolve(module: nn.Linear, features: Tensor, wanted: Tensor) -> None:
+def resolve(module: nn.Linear, features: Tensor, wanted: Tensor) -> None:
     """Least squares for weight and bias together, drawn towards the present weights by a small ridge."""
     inputs = with_constant(features)
     present = torch.cat([module.weight, module.bias[:, None]], dim=1)
@@ -147,8 +159,15 @@ class _Unpadded:
 class _InPass:
     """Re-solves each output projection at the moment the network reaches it, on all calibration tokens at once."""
 
-    def __init__(self, checkpoint: Checkpoint, mask: Tensor, sums: Mapping[tuple[int, str], Tensor]) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        mask: Tensor,
+        sums: Mapping[tuple[int, str], Tensor],
+        residual: tuple[int, ...] | None,
+    ) -> None:
         self.checkpoint, self.mask, self.sums = checkpoint, mask, sums
+        self.kept: slice | list[int] = slice(None) if residual is None else list(residual)
         self.stream = torch.empty(0)
 
     def enter_layer(self, _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -162,7 +181,7 @@ class _InPass:
             assert isinstance(module, nn.Linear)  # noqa: S101  every row of the families table names linear layers
             features = args[0] if key[1] == "ffn" else args[0][self.mask]
             with torch.autocast(features.device.type, enabled=False):
-                _resolve(module, features, self.sums[key] - self.stream[self.mask])
+                resolve(module, features, self.sums[key][:, self.kept] - self.stream[self.mask])
 
         return hook
 
@@ -177,14 +196,18 @@ def reconstruct(
     """Parameters of a sub-network, re-solved layer after layer on its own activations.
 
     `parameters` are its sliced weights, `batch` the calibration text as one batch, `sums` the dense model's residual
-    sums on it. Each projection is fitted to what the dense model had at that point, minus the network's own residual.
+    sums on it. Each projection is fitted to what the dense model had at that point, minus the network's own residual. In a
+    narrow network norms and whatever else reads the stream are fitted on the way, too (`compiler.oneshot.narrowing`).
     """
     a = checkpoint.architecture
-    model = build_skeleton(checkpoint.model, a, subnet.shape)
+    model = build_skeleton(checkpoint.model, a, subnet.shape, subnet.width)
     model.backbone.load_state_dict({n: t.clone() for n, t in parameters.items()}, strict=False, assign=True)
     mask = batch["attention_mask"].bool()
-    run, unpadded = _InPass(checkpoint, mask, sums), _Unpadded(mask)
-    find, handles = model.backbone.get_submodule, []
+    run, unpadded = _InPass(checkpoint, mask, sums, subnet.residual), _Unpadded(mask)
+    find, handles = model.backbone.get_submodule, list[Any]()
+    narrowing = None if subnet.residual is None else Narrowing(checkpoint, subnet, mask, sums, resolve)
+    if narrowing is not None:
+        handles += narrowing.before(model.backbone)
     for layer, sizes in enumerate(subnet.shape):
         handles.append(find(a.names(layer).layer).register_forward_pre_hook(run.enter_layer, with_kwargs=True))
         for piece, kept in zip(PIECES, sizes, strict=True):
@@ -196,6 +219,27 @@ def reconstruct(
             names = a.names(layer)
             handles.append(find(names.ffn_input).register_forward_pre_hook(unpadded.enter))
             handles.append(find(names.ffn_output).register_forward_hook(unpadded.leave))
+    if narrowing is not None:
+        handles += narrowing.readers(model.backbone)
     with hooked(*handles), torch.no_grad(), bf16_where_it_is():
+        model(**batch)
+    return {name: parameter.detach() for name, parameter in model.backbone.named_parameters()}
+
+
+def restore_output(
+    checkpoint: Checkpoint,
+    subnet: Subnet,
+    parameters: Mapping[str, Tensor],
+    batch: Mapping[str, Tensor],
+    sums: Mapping[tuple[int, str], Tensor],
+) -> dict[str, Tensor]:
+    """Parameters of a narrow embedding network, the map to the dense model's embeddings fitted and all else as it was.
+
+    Arguments are those of `reconstruct`.
+    """
+    model = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape, subnet.width)
+    model.backbone.load_state_dict({n: t.clone() for n, t in parameters.items()}, strict=False, assign=True)
+    narrowing = Narrowing(checkpoint, subnet, batch["attention_mask"].bool(), sums, resolve)
+    with hooked(*narrowing.end(model.backbone)), torch.no_grad(), bf16_where_it_is():
         model(**batch)
     return {name: parameter.detach() for name, parameter in model.backbone.named_parameters()}

@@ -1,7 +1,7 @@
 """The cost table of a run: measured here, read from a file or one that ships, or estimated where the user accepts that."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -15,7 +15,8 @@ from compiler.export.workbench import ModelWorkbench
 from compiler.families import Architecture
 from compiler.pipeline.demand import Demand
 from compiler.pipeline.options import Options
-from compiler.spaces import SPACES, Shape, make_space, sample_stratified
+from compiler.spaces import OF_FULL_WIDTH, Shape, make_space, sample_stratified
+from compiler.spaces.space import narrowest
 from compiler.store import Store, key_of
 from profilers import (
     CostTable,
@@ -90,12 +91,14 @@ class Device:
         """How the finished files are asked for sequences a second."""
         return replace(self.workload, batch=batch, lengths=self.demand.expected(batch) if self.demand else ())
 
-    def costs(self, table: CostTable) -> dict[str, CostModel]:
-        """The latency to search on, by precision."""
+    def costs(self, table: CostTable, narrower: Sequence[CostTable] = ()) -> dict[str, CostModel]:
+        """The latency to search on, by precision. `narrower` are tables of the same network at smaller widths."""
         precisions = dict.fromkeys(w.precision for w in self.workloads)
-        return {p: CostModel.of(table, replace(self.served, precision=p)) for p in precisions}
+        return {p: _at_widths(table, narrower, replace(self.served, precision=p)) for p in precisions}
 
-    def batch_model(self, table: CostTable, precision: str, ceiling_s: float | None) -> BatchModel:
+    def batch_model(
+        self, table: CostTable, precision: str, ceiling_s: float | None, narrower: Sequence[CostTable] = ()
+    ) -> BatchModel:
         """Sequences a second by batch; of batches at which the device's memory holds the whole model.
 
         Under traffic a batch is padded to its longest. The ceiling is held against the percentile that the run asked for.
@@ -103,9 +106,14 @@ class Device:
 
         def models(ask: Callable[[int], Workload]) -> dict[int, CostModel]:
             asked = {b: replace(ask(b), precision=precision) for b in sorted({self.workload.batch, *self.batches})}
-            return {b: CostModel.of(table, w) for b, w in asked.items() if table.holds(table.dimensions.dense, w)}
+            held = {b: w for b, w in asked.items() if table.holds(table.dimensions.dense, w)}
+            return {b: _at_widths(table, narrower, w) for b, w in held.items()}
 
         return BatchModel(batches=models(self.in_batches), calls=models(self.called), ceiling_s=ceiling_s)
+
+
+def _at_widths(table: CostTable, narrower: Sequence[CostTable], workload: Workload) -> CostModel:
+    return replace(CostModel.of(table, workload), narrower=tuple(CostModel.of(one, workload) for one in narrower))
 
 
 class StoreRecorder:
@@ -217,7 +225,7 @@ def find_here(options: Options) -> Device:
 
 
 def check_shapes(architecture: Architecture, unit_step: int, seed: int, count: int = CHECK_NETS) -> list[Shape]:
-    """Random sub-networks of all spaces, spread over the range of parameters: what a table's error is taken on.
+    """Random sub-networks of all spaces of one width, spread over the range of parameters: what a table's error is taken on.
 
     Those of the whole architecture, whatever was cut of it before: a table is of all its pieces.
     """
@@ -231,8 +239,8 @@ def fitted_shapes(architecture: Architecture, unit_step: int, seed: int) -> list
 
 def _random_shapes(architecture: Architecture, unit_step: int, rng: np.random.Generator, count: int) -> list[Shape]:
     shapes: list[Shape] = []
-    for turn, name in enumerate(SPACES):
-        space, share = make_space(name, architecture.whole, unit_step=unit_step), (count + turn) // len(SPACES)
+    for turn, name in enumerate(OF_FULL_WIDTH):
+        space, share = make_space(name, architecture.whole, unit_step=unit_step), (count + turn) // len(OF_FULL_WIDTH)
         genomes = sample_stratified(space, rng, share, lambda c: parameter_counts(architecture, c)) if share else ()
         shapes += [space.shape(genome) for genome in genomes]
     return list(dict.fromkeys(shapes))
@@ -398,17 +406,57 @@ def _made_for(name: str, table: CostTable) -> str:
 
 
 def _elsewhere(options: Options, device: Device, bench: ModelWorkbench) -> tuple[CostTable, Workload]:
-    """The first table that ships and fits, else the datasheet's where the user accepts that; TargetError without."""
-    tables = {file.name: CostTable.read(file) for file in shipped_files(device.target.name)}
+    """The first table that ships and fits, else the datasheet's where the user accepts that; TargetError without.
+
+    No table that ships has several widths.
+    """
+    shipped = () if options.space == "width" else shipped_files(device.target.name)
+    tables = {file.name: CostTable.read(file) for file in shipped}
     for name, table in tables.items():
         with contextlib.suppress(TargetError):
             fitting, workload = _fitting(table, name, options, device, bench)
             return _shipped(fitting, name), workload
     if options.accept_modelled:
-        modelled = [roofline_table(device.target, bench.dimensions, w, device.fingerprint) for w in device.workloads]
-        return CostTable.merge(modelled), device.workload
+        return _modelled(device, bench), device.workload
+    if options.space == "width":
+        raise _absent(device.target, ", and a table is of one hidden size, --space width of several")
     named = "; ".join(_made_for(name, table) for name, table in tables.items())
     raise _absent(device.target, f", and no table that ships fits: {named}")
+
+
+def _modelled(device: Device, bench: ModelWorkbench) -> CostTable:
+    """The datasheet's."""
+    tables = [roofline_table(device.target, bench.dimensions, w, device.fingerprint) for w in device.workloads]
+    return CostTable.merge(tables)
+
+
+def profiled_widths(hidden_size: int, step: int) -> list[int]:
+    """Widths of the residual stream to profile beside the hidden size itself, for the space WIDTH: its least, and one between."""
+    least, between = narrowest(hidden_size, step), round(3 * hidden_size / 4 / step) * step
+    return sorted({width for width in (least, between) if least <= width < hidden_size})
+
+
+def find_narrower_tables(
+    options: Options, device: Device, bench: ModelWorkbench, store: Store, progress: Callable[[float], None]
+) -> tuple[CostTable, ...]:
+    """Tables of the network at smaller widths, where the run searches those; no more is measured where it does not.
+
+    TargetError where the error of one is above the bound.
+    """
+    if options.space != "width":
+        return ()
+    tables: list[CostTable] = []
+    widths = profiled_widths(bench.dimensions.hidden_size, device.target.size_alignment)
+    for width in widths:
+        narrow = bench.narrowed(width)
+        if device.here:
+            table = _all_measured(
+                device, narrow, store, options.seed, lambda f: progress((len(tables) + f) / len(widths))
+            )
+        else:
+            table = _modelled(device, narrow)
+        tables.append(_accepted(table, options))
+    return tuple(tables)
 
 
 def find_table(
@@ -422,13 +470,18 @@ def find_table(
     else:
         table, workload = _elsewhere(options, device, bench)
     _check_held(table, device, workload)
+    return _accepted(table, options), workload
+
+
+def _accepted(table: CostTable, options: Options) -> CostTable:
+    """The table, with a warning where it is too far off and the user accepts that; TargetError where not."""
     doubt = too_noisy(table) or _unproven(table)
     if doubt and not (options.accept_noisy_table or options.demo):
         again = "run again with --fresh" if options.table is None else "profile again"
         raise TargetError(f"{doubt}\n{again} when the machine is quiet, or go on with --accept-noisy-table")
     if doubt:
         table = replace(table, how={**table.how, "warnings": [*table.how.get("warnings", ()), f"{doubt}; accepted"]})
-    return table, workload
+    return table
 
 
 def _unproven(table: CostTable) -> str:

@@ -17,7 +17,7 @@ from compiler.pipeline.subject import Subject
 from compiler.pipeline.winners import Verdict, Winner
 from compiler.report.card import read_base_card, write_cards
 from compiler.report.schema import SCHEMA_VERSION, Front, percentiles_ms, this_tool, write_front
-from compiler.spaces import Counts, Form, Shape
+from compiler.spaces import Form, Subnet
 from compiler.store.store import write_atomically
 from profilers import CostTable
 from profilers.interval import median_interval
@@ -46,8 +46,9 @@ class Outcome:
     training: Sequence[Mapping[str, Any]]
 
 
-def _shape(shape: Shape) -> dict[str, list[int]]:
-    return {"heads": [s.heads for s in shape], "ffn_units": [s.ffn_units for s in shape]}
+def _shape(subnet: Subnet) -> dict[str, Any]:
+    narrow = {} if subnet.width is None else {"hidden_size": subnet.width}
+    return {"heads": [s.heads for s in subnet.shape], "ffn_units": [s.ffn_units for s in subnet.shape], **narrow}
 
 
 def _metric(name: str, validation: Quality, test: Quality) -> dict[str, Any]:
@@ -82,7 +83,8 @@ def _measured(winner: Winner) -> dict[str, Any] | None:
 
 
 def _predicted(winner: Winner, outcome: Outcome) -> dict[str, Any]:
-    estimate, costs = outcome.costs_of(winner.found.form).estimate(winner.found.subnet.shape), winner.found.costs
+    subnet, costs = winner.found.subnet, winner.found.costs
+    estimate = outcome.costs_of(winner.found.form).estimate(subnet.shape, subnet.width)
     return {
         "latency_ms": estimate.value * 1e3,
         "source": estimate.source,
@@ -96,7 +98,7 @@ def _roofline_share(winner: Winner, outcome: Outcome) -> float | None:
     """The least time that the device's own peak allows for the encoder's arithmetic and weights, over the measured p50."""
     if outcome.peak is None or winner.series is None or winner.artifact is None:
         return None
-    counted = outcome.costs_of(winner.found.form).latency.operations(Counts.of([winner.found.subnet.shape]))
+    counted = outcome.costs_of(winner.found.form).latency.operations(winner.found.subnet.counts)
     moved = winner.artifact.size_bytes - _stem_bytes(winner, outcome)
     least_s = outcome.peak.seconds(float(counted[0]), max(moved, 0.0), winner.found.precision)
     return least_s / winner.series.pooled.median_s
@@ -104,7 +106,7 @@ def _roofline_share(winner: Winner, outcome: Outcome) -> float | None:
 
 def _stem_bytes(winner: Winner, outcome: Outcome) -> float:
     """Of a file; a call reads a few rows of an embedding table, never the whole."""
-    stem = outcome.subject.checkpoint.architecture.stem_parameters
+    stem = outcome.subject.checkpoint.architecture.outside_parameters(winner.found.subnet.width)
     return stem * winner.artifact.size_bytes / winner.found.parameters if winner.artifact else 0.0
 
 
@@ -133,7 +135,7 @@ def candidate(winner: Winner, outcome: Outcome) -> dict[str, Any]:
     verdict = outcome.verdicts[winner.id]
     return {
         "id": winner.id,
-        "shape": _shape(winner.found.subnet.shape),
+        "shape": _shape(winner.found.subnet),
         "error": winner.validation.error,
         "metric": _metric(outcome.subject.metric.name, winner.validation, winner.test),
         "same_as": _same_as(winner, outcome),
@@ -234,18 +236,19 @@ def _rows(outcome: Outcome) -> str:
     writer = csv.writer(text, lineterminator="\n")
     others = [name for name in ("memory", "energy", "throughput") if name in outcome.dense.found.costs]
     apart = any(found.trained < 1 for found in outcome.evaluated)
+    widths = ["hidden_size"] if outcome.options.space == "width" else []
     writer.writerow([
         "id", "error", "standard_error", "latency_ms", "latency_source", "precision", "in_fp32", "parameters", *map(_COLUMNS.get, others),
-        *(["trained_share"] if apart else []), "heads", "ffn_units", "on_front",
+        *(["trained_share"] if apart else []), "heads", "ffn_units", *widths, "on_front",
     ])  # fmt: skip
     for found in outcome.evaluated:
-        shape = _shape(found.subnet.shape)
+        shape = _shape(found.subnet)
         writer.writerow([
             found.id,
             f"{found.quality.error:.6f}",
             "" if found.quality.standard_error is None else f"{found.quality.standard_error:.6f}",
             f"{found.latency_s * 1e3:.6f}",
-            outcome.costs_of(found.form).estimate(found.subnet.shape).source,
+            outcome.costs_of(found.form).estimate(found.subnet.shape, found.subnet.width).source,
             found.precision,
             "; ".join(map(str, found.form.exceptions)),
             found.parameters,
@@ -253,6 +256,7 @@ def _rows(outcome: Outcome) -> str:
             *([f"{found.trained:.6g}"] if apart else []),
             " ".join(map(str, shape["heads"])),
             " ".join(map(str, shape["ffn_units"])),
+            *(str(shape.get(name, outcome.subject.checkpoint.architecture.hidden_size)) for name in widths),
             int(found.id in on_front),
         ])  # fmt: skip
     return text.getvalue()

@@ -12,6 +12,7 @@ from compiler.export.template import Binding, Block, GraphTemplate, make_templat
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import config_text
 from compiler.pipeline.subject import as_arrays
+from compiler.slicing import with_restoring
 from compiler.store import Store, key_of
 from profilers.runtimes.onnx_session import package
 from profilers.workload import DEFAULT_OPSET
@@ -39,6 +40,7 @@ def _to_json(template: GraphTemplate) -> dict[str, Any]:
         "attention": [list(block) for block in template.attention],
         "ffn": [list(block) for block in template.ffn],
         "matrices": {activation: list(readers) for activation, readers in template.matrices.items()},
+        "restoring": template.restoring and list(template.restoring),
     }
 
 
@@ -49,18 +51,26 @@ def _from_json(data: dict[str, Any]) -> GraphTemplate:
         attention=tuple(Block(*block) for block in data["attention"]),
         ffn=tuple(Block(*block) for block in data["ffn"]),
         matrices=data["matrices"],
+        restoring=Block(*data["restoring"]) if data.get("restoring") else None,
     )
 
 
 def find_templates(
-    checkpoint: Checkpoint, store: Store, precisions: Iterable[str], opset: int = DEFAULT_OPSET
+    checkpoint: Checkpoint,
+    store: Store,
+    precisions: Iterable[str],
+    opset: int = DEFAULT_OPSET,
+    *,
+    narrow: bool = False,
 ) -> dict[str, GraphTemplate]:
     """The templates of a checkpoint's architecture and task, by precision; its weights play no part.
 
-    fp32 is always among them: the others are made from it.
+    fp32 is always among them: the others are made from it. `narrow` says that networks of fewer residual dimensions will
+    fill them: of an embedding model they end in one matrix more.
     """
-    about = _about(checkpoint, opset)
-    full = _stored(store, about, lambda: _exported(checkpoint, opset))
+    restoring = narrow and checkpoint.architecture.restoring is not None
+    about = _about(checkpoint, opset) | ({"restoring": True} if restoring else {})
+    full = _stored(store, about, lambda: _exported(checkpoint, opset, restoring=restoring))
     templates = {"fp32": full}
     for precision in (p for p in ("fp16", "int8", STATIC) if p in precisions):
         narrower = {**about, "precision": precision, "onnxruntime": _converter_version()}
@@ -78,13 +88,16 @@ def _stored(store: Store, about: Mapping[str, Any], make: Callable[[], GraphTemp
     return template
 
 
-def _exported(checkpoint: Checkpoint, opset: int) -> GraphTemplate:
-    proto, twin = export_dense(checkpoint, opset)
+def _exported(checkpoint: Checkpoint, opset: int, *, restoring: bool) -> GraphTemplate:
+    proto, twin = export_dense(checkpoint, opset, restoring=restoring)
     return make_template(proto, as_arrays(dict(twin.backbone.named_parameters())), checkpoint.architecture)
 
 
 def _narrowed(checkpoint: Checkpoint, template: GraphTemplate, precision: str) -> GraphTemplate:
-    parameters = as_arrays(dict(checkpoint.whole.backbone.named_parameters()))
+    whole = checkpoint.whole
+    if template.restoring is not None:
+        whole = with_restoring(whole, checkpoint.architecture)
+    parameters = as_arrays(dict(whole.backbone.named_parameters()))
     return narrow_template(template, precision, parameters, checkpoint.architecture)
 
 

@@ -19,8 +19,8 @@ from compiler.pipeline.options import Options
 from compiler.pipeline.seeds import find_seeds
 from compiler.search import AROUND_SEEDS, is_nondominated, make_method
 from compiler.slicing import SubnetRunner, bf16_where_it_is, has_bf16
-from compiler.spaces import Counts, Form, MixedPrecision, Space, SubBlock, Subnet, sample_stratified, sample_uniform
-from compiler.spaces.space import Medium
+from compiler.spaces import Form, MixedPrecision, Space, SubBlock, Subnet, sample_stratified, sample_uniform
+from compiler.spaces.space import Medium, Width
 from compiler.spaces.subnet import IntArray
 from compiler.store import Store, key_of
 from targets import STATIC, usable_cpus
@@ -114,7 +114,7 @@ class Hunt:
 
     def costed(self, name: str, subnet: Subnet, form: Form, quality: Quality, trained: float = 1.0) -> Found:
         """A sub-network of known quality with its predicted costs."""
-        costs = self.costs_of(form).of(Counts.of([subnet.shape]))
+        costs = self.costs_of(form).of(subnet.counts)
         return Found(
             id=name,
             subnet=subnet,
@@ -128,7 +128,7 @@ class Hunt:
         """The batch of most sequences a second that is predicted, where the run asks for throughput."""
         throughput = self.costs_of(found.form).throughput
         assert throughput is not None  # noqa: S101  the caller asked
-        return int(throughput.best(Counts.of([found.subnet.shape]))[0][0])
+        return int(throughput.best(found.subnet.counts)[0][0])
 
     def quality(self, subnet: Subnet, form: Form, share: float = 1.0) -> Quality:
         """How good a sub-network is while searching, from the store where it was evaluated before, for whatever target."""
@@ -187,7 +187,7 @@ class Hunt:
         costs = np.empty((len(genomes), len(names)))
         for i in np.unique(which):
             mine = which == i
-            values = self.costs_of(self.forms[i]).of(Counts(counts.heads[mine], counts.units[mine]))
+            values = self.costs_of(self.forms[i]).of(counts.rows(mine))
             costs[mine] = np.stack([values[name] for name in names], axis=1)
         return costs
 
@@ -212,10 +212,11 @@ class Hunt:
     def _seeds(self, options: Options, total: int, limits: Mapping[str, float]) -> IntArray | None:
         """What gates learned where the search is named after them, allocations elsewhere; as many in every form.
 
-        Only MEDIUM can hold them; other spaces start without. So do allocations where heads and units are not ordered by
-        importance: their losses hold for that order alone.
+        MEDIUM can hold them, and WIDTH at its full width; other spaces start without. So do allocations where heads and units
+        are not ordered by importance: their losses hold for that order alone.
         """
-        shapes, learned = self.shapes, options.search == "gates"
+        shapes = self.shapes.medium if isinstance(self.shapes, Width) else self.shapes
+        learned = options.search == "gates"
         if not isinstance(shapes, Medium) or not (learned or options.order == "importance"):
             return None
         count = (total // 2 if options.search in AROUND_SEEDS else SEEDS) // len(self.forms)
@@ -228,8 +229,10 @@ class Hunt:
                 seeds = find_seeds(shapes, costs, self.learned.ranking, count, limits)
             if seeds.gap is not None:
                 self.gap = max(self.gap or 0.0, seeds.gap)
-            mixed = self.space is not shapes
-            genomes.append(np.pad(seeds.genomes, ((0, 0), (0, int(mixed))), constant_values=i))
+            rest = self.space.upper[len(shapes.upper) :].copy()
+            if self.space is not self.shapes:
+                rest[-1] = i
+            genomes.append(np.column_stack([seeds.genomes, np.tile(rest, (len(seeds.genomes), 1))]))
         return np.concatenate(genomes)
 
 

@@ -109,6 +109,8 @@ class Options:
             raise InputError(f"--objectives names none; known: {', '.join(OBJECTIVES)}")
 
     def _check_combinations(self) -> None:
+        if self.space == "width":
+            self._check_width()
         if self.search in AROUND_SEEDS and self.space != "medium":
             raise InputError(
                 f"--search {self.search} needs --space medium, got {self.space}\n"
@@ -118,6 +120,19 @@ class Options:
             raise InputError(
                 f"--search exact needs --order importance, got {self.order}\n"
                 "the losses that it adds up are those of the most important heads and units"
+            )
+
+    def _check_width(self) -> None:
+        if self.table is not None:
+            raise InputError(
+                "--space width needs costs at several hidden sizes, and a --table is of one\n"
+                "run on the device, or elsewhere with --accept-modelled; or take another --space"
+            )
+        unknown = sorted({"memory", "energy"} & set(self.costs))
+        if unknown:
+            raise InputError(
+                f"{unknown[0]} is modelled for networks of the model's own hidden size: it cannot be had with --space width\n"
+                "leave it out of --objectives and budgets, or take another --space"
             )
 
     def _check_numbers(self) -> None:

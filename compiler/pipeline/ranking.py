@@ -1,7 +1,7 @@
 """Which heads and units matter, by one look at calibration text; stored, since nothing of it depends on a device."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.evaluation import Batches, encode
-from compiler.oneshot import Calibration, SubBlock, calibrate, rank_sub_blocks, sensitivities
+from compiler.oneshot import Calibration, SubBlock, calibrate, rank_sub_blocks, residual_order, sensitivities
 from compiler.oneshot.calibration import Gram
+from compiler.oneshot.reconstruction import one_batch, residual_sums
+from compiler.oneshot.sensitivity import SENSITIVITY_TOKENS
 from compiler.pipeline.subject import Subject
 from compiler.pipeline.training import Trainer
 from compiler.spaces import Ordering
+from compiler.spaces.subnet import IntArray
 
 CALIBRATION_TEXTS = 1000
 CALIBRATION_TOKENS = 16_000
@@ -86,7 +89,22 @@ def rank(trainer: Trainer) -> Ranking:
         return _packed(calibration, blocks)
 
     packed = trainer.stored("ranking", ranking_about(trainer), ranked)
-    return _unpacked(packed, batches, subject.checkpoint.architecture.layers)
+    ranking = _unpacked(packed, batches, subject.checkpoint.architecture.layers)
+    if trainer.options.space != "width":
+        return ranking
+    return replace(ranking, ordering=replace(ranking.ordering, residual=_residual_order(trainer, batches)))
+
+
+def _residual_order(trainer: Trainer, batches: Batches) -> IntArray:
+    """Residual dimensions, the most important first; from the store where they were ordered before."""
+    checkpoint, seed = trainer.subject.checkpoint, trainer.options.seed
+
+    def ordered() -> dict[str, Tensor]:
+        sums = residual_sums(checkpoint, one_batch(batches, checkpoint, SENSITIVITY_TOKENS))
+        order = residual_order(sums, sensitivities(checkpoint, batches, seed=seed))
+        return {"order": torch.from_numpy(order)}
+
+    return trainer.stored("residual-order", {**ranking_about(trainer), "of": "dimensions"}, ordered)["order"].numpy()
 
 
 def _packed(calibration: Calibration, blocks: Mapping[Key, SubBlock]) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Memory, energy and throughput of a run: models to search on, measurements of the finished files."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,21 @@ class Resources:
     seed: int
 
     def costs(
-        self, table: CostTable, wanted: Iterable[str], ceiling_s: float | None, progress: Progress
+        self,
+        table: CostTable,
+        wanted: Iterable[str],
+        ceiling_s: float | None,
+        progress: Progress,
+        narrower: Sequence[CostTable] = (),
     ) -> dict[str, Costs]:
         """Costs by precision: latency from the table, and models of what else is wanted.
 
+        `narrower` are tables of the same network at smaller widths.
         TargetError where the device cannot tell its memory or its energy.
         """
         device, architecture = self.device, self.bench.checkpoint.architecture
-        latency = device.costs(table)
+        latency = device.costs(table, narrower)
+        batches = partial(device.batch_model, table, ceiling_s=ceiling_s, narrower=narrower)
         wanted, found = set(wanted), {}
         for i, (precision, model) in enumerate(latency.items()):
 
@@ -62,7 +70,7 @@ class Resources:
                 latency=model,
                 memory=self._memory(precision, share) if "memory" in wanted else None,
                 energy=self._energy(model, precision, share) if "energy" in wanted else None,
-                throughput=device.batch_model(table, precision, ceiling_s) if "throughput" in wanted else None,
+                throughput=batches(precision) if "throughput" in wanted else None,
             )
         return found
 

@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from compiler.costing import Costs
 from compiler.evaluation import Quality
 from compiler.export import ModelWorkbench, compare_with_fresh_export
 from compiler.pipeline import winners as kept
-from compiler.pipeline.costs import Device, find_device, find_table
+from compiler.pipeline.costs import Device, check_shapes, find_device, find_narrower_tables, find_table
 from compiler.pipeline.demand import find_demand
 from compiler.pipeline.exceptions import Exceptions, find_exceptions
 from compiler.pipeline.front import Outcome, write_run
@@ -55,7 +57,8 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
         texts = subject.range_texts(precisions)
     demand = find_demand(each[0], subject)
     with stages("export dense graph"):
-        templates = find_templates(subject.checkpoint, store, precisions, each[0].opset)
+        narrow = each[0].space == "width"
+        templates = find_templates(subject.checkpoint, store, precisions, each[0].opset, narrow=narrow)
         bench = ModelWorkbench(subject.checkpoint, templates, texts)
     runs = [
         Compilation(options, replace(device, demand=demand), bench, store, Stages(monitor, of=_of(options, each)))
@@ -104,6 +107,9 @@ class Compilation:
         with self.stages("profile"):
             self.table, workload = find_table(self.options, self.device, self.bench, self.store, self.monitor.progress)
             self.device = replace(self.device, workload=workload)
+            self.narrower = find_narrower_tables(
+                self.options, self.device, self.bench, self.store, self.monitor.progress
+            )
         self.resources = Resources(device=self.device, bench=self.bench, store=self.store, seed=self.options.seed)
         self.costs = self._costs()
         self.limits = self._limits(subject)
@@ -133,12 +139,16 @@ class Compilation:
         models = {"memory", "energy"} & set(options.costs)
         stage = self.stages(f"profile {' and '.join(sorted(models))}") if models else contextlib.nullcontext()
         with stage:
-            return self.resources.costs(self.table, options.costs, options.budgets.max_latency_s, self.monitor.progress)
+            return self.resources.costs(
+                self.table, options.costs, options.budgets.max_latency_s, self.monitor.progress, self.narrower
+            )
 
     def _limits(self, subject: Subject) -> dict[str, float]:
         """The budgets as ceilings of the predicted costs. BudgetError where nothing can meet them."""
         shape = subject.checkpoint.architecture.shape
         nothing, dense = Counts.of([(LayerSizes(0, 0),) * len(shape)]), Counts.of([shape])
+        if self.narrower:
+            nothing = nothing._replace(widths=np.array([min(t.dimensions.hidden_size for t in self.narrower)]))
         least = [self.costs[precision].of(nothing) for precision in self.device.precisions]
         floor = {name: min(float(cost[name][0]) for cost in least) for name in least[0]}
         limits = ceilings(self.options.budgets, float(self.costs["fp32"].of(dense)["latency"][0]))
@@ -192,7 +202,7 @@ class Compilation:
         """The dense network, then those that are kept, fastest first, all with final weights and their metrics."""
         hunt = self.hunt
         full = dense_subnet(hunt.shapes)
-        candidates = [f for f in front if f.subnet.shape != full.shape]
+        candidates = [f for f in front if (f.subnet.shape, f.subnet.width) != (full.shape, None)]
         if not candidates:
             raise InputError("the search found no sub-network beside the dense one\ngive it more --evaluations")
         chosen = kept.choose(candidates, self.limits, self.options.winners, along=self.options.objectives[0])
@@ -285,4 +295,17 @@ class Compilation:
         if table.how.get("too_large"):
             notes.append(f"{len(table.how['too_large'])} networks of the profile did not fit into the device's memory")
         said = [*table.how.get("warnings", ()), *(device.runtime.describe()["warnings"] if device.runtime else ())]
-        return list(dict.fromkeys([*notes, *said]))
+        return list(dict.fromkeys([*notes, *said, *self._notes_of_widths()]))
+
+    def _notes_of_widths(self) -> list[str]:
+        """Where costs of narrow networks are from, and how far the line between two tables is off at one between them."""
+        if not self.narrower:
+            return []
+        tables = sorted((self.table, *self.narrower), key=lambda table: table.dimensions.hidden_size)
+        *narrow, whole = (str(table.dimensions.hidden_size) for table in tables)
+        step = self.device.target.size_alignment
+        shapes = Counts.of(check_shapes(self.bench.checkpoint.architecture, step, self.options.seed))
+        off = [f"{bend:.1%}" for bend in self.costs["fp32"].latency.bends(shapes)]
+        told = f"; left out, the one in the middle is {off[0]} off the line between its neighbours" if off else ""
+        own = f"networks of {' and '.join(narrow)} residual dimensions (of {whole}) have a cost table of their own"
+        return [f"{own}, between them costs are interpolated{told}"]

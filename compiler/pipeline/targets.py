@@ -101,9 +101,9 @@ def misplaced(run: Compilation, other: Compilation) -> Misplaced:
     return {
         "on": run.device.target.name,
         "of": other.device.target.name,
-        "same_shape": subnet.shape == own_best.subnet.shape,
+        "same_shape": (subnet.shape, subnet.width) == (own_best.subnet.shape, own_best.subnet.width),
         "precision": form.precision,
-        "source": run.hunt.costs_of(form).estimate(subnet.shape).source,
+        "source": run.hunt.costs_of(form).estimate(subnet.shape, subnet.width).source,
         "stranger": _point(stranger),
         "own_best": _point(own_best),
         "as_good": _point(as_good),

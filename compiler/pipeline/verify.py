@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from compiler.export import check_attention, check_graph, compare, load_sliced, odd_inputs, sha256_of
+from compiler.export import check_attention, check_graph, compare, load_sliced, odd_inputs, read_origin, sha256_of
 from compiler.export.parity import TOLERANCES
 from compiler.export.tensorrt import require_coverage
 from compiler.pipeline.bench import RUNTIMES
@@ -125,7 +125,10 @@ def _covered(path: Path) -> str:
 def _parity(path: Path, net: CandidateInfo) -> str:
     """The file against the checkpoint beside it, rebuilt by our own code."""
     saved = load_sliced(path.parent)
-    if saved.architecture.shape != _shape(net):
+    if (saved.architecture.shape, read_origin(path.parent).subnet.width) != (
+        _shape(net),
+        net["shape"].get("hidden_size"),
+    ):
         raise VerificationError(f"{net['id']}/subnet.json describes another network than front.json")
     inputs = odd_inputs(saved.input_names, saved.architecture, saved.tokenizer.pad_token_id)
     worst = compare(path, lambda given: saved.model(**given), inputs, TOLERANCES[net["precision"]])

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from compiler.families.checkpoint import digest_of
-from compiler.oneshot import Reconstructor, reconstruct
-from compiler.oneshot.reconstruction import one_batch, residual_sums
+from compiler.oneshot import Reconstructor, reconstruct, restore_output
+from compiler.oneshot.reconstruction import RESOLVED_TOKENS, one_batch, residual_sums
 from compiler.pipeline.ranking import Ranking, ranking_about
 from compiler.pipeline.subject import as_arrays, as_tensors, detached
 from compiler.pipeline.training import Parameters, Trainer, supernet_about
@@ -21,6 +21,9 @@ from compiler.supernet import TrainingOptions, polish, together, train_alone
 
 PARAMETERS_AT_ONCE = 200_000_000
 """Polished in one job at most: each takes sixteen bytes, with its gradient and the optimiser's two moments."""
+
+NARROW_TOKENS = 4_000
+"""Calibration tokens that a narrow candidate is corrected on while searching: it has to run for that."""
 
 
 Kept = tuple[Subnet, float]
@@ -38,6 +41,7 @@ class Weights(ABC):
         self.trainer, self.ranking = trainer, ranking
         self.subject = trainer.subject
         self.dense = detached(dict(self.subject.checkpoint.model.backbone.named_parameters()))
+        self._targets: dict[int, Any] = {}
 
     @property
     @abstractmethod
@@ -61,6 +65,14 @@ class Weights(ABC):
 
     def log(self, subnet: Subnet, share: float, name: str) -> None:  # noqa: B027  most have none
         """Put the losses of a kept network's own training, where it had one, under its name into the log of the run."""
+
+    def _targets_on(self, tokens: int) -> Any:
+        """About so many tokens as one batch, and the dense model's residual sums on them."""
+        if tokens not in self._targets:
+            checkpoint, narrow = self.subject.checkpoint, self.ranking.ordering.residual is not None
+            batch = one_batch(self.ranking.batches, checkpoint, tokens)
+            self._targets[tokens] = batch, residual_sums(checkpoint, batch, narrow=narrow)
+        return self._targets[tokens]
 
     def polished(self, starts: Mapping[Subnet, Parameters]) -> dict[Subnet, Parameters]:
         """Weights to ship: sub-networks distilled from the dense one, as many in one job as memory allows.
@@ -112,7 +124,6 @@ class Resolved(Weights):
     def __init__(self, trainer: Trainer, ranking: Ranking) -> None:
         super().__init__(trainer, ranking)
         self._reconstructor = Reconstructor(self.subject.checkpoint, ranking.calibration)
-        self._targets: Any = None
 
     @property
     def about(self) -> str:
@@ -120,20 +131,22 @@ class Resolved(Weights):
         return key_of(["re-solved", ranking_about(self.trainer)])
 
     def searched(self, subnet: Subnet, share: float = 1.0) -> dict[str, Tensor]:  # noqa: ARG002  nothing is trained
-        """Each sub-block re-solved alone."""
-        return self._reconstructor.parameters(subnet)
+        """Each sub-block re-solved alone; a narrow network layer after layer, on a few tokens: it has to run for that."""
+        if subnet.residual is None:
+            return self._reconstructor.parameters(subnet)
+        sliced = slice_parameters(self.dense, self.subject.checkpoint.architecture, subnet)
+        return self._reconstructed(subnet, sliced, NARROW_TOKENS)
 
     def corrected(self, subnet: Subnet, share: float = 1.0) -> dict[str, Tensor]:
         """On the network's own activations, from the store where that was done before."""
         about = {"weights": self.about, "subnet": subnet.digest}
-        return self.trainer.stored("final", about, lambda: self._reconstructed(subnet, self.searched(subnet, share)))
+        return self.trainer.stored("final", about, lambda: self._corrected(subnet, share))
 
-    def _reconstructed(self, subnet: Subnet, parameters: Parameters) -> dict[str, Tensor]:
-        checkpoint = self.subject.checkpoint
-        if self._targets is None:
-            batch = one_batch(self.ranking.batches, checkpoint)
-            self._targets = batch, residual_sums(checkpoint, batch)
-        return reconstruct(checkpoint, subnet, parameters, *self._targets)
+    def _corrected(self, subnet: Subnet, share: float) -> dict[str, Tensor]:
+        return self._reconstructed(subnet, self.searched(subnet, share), RESOLVED_TOKENS)
+
+    def _reconstructed(self, subnet: Subnet, parameters: Parameters, tokens: int) -> dict[str, Tensor]:
+        return reconstruct(self.subject.checkpoint, subnet, parameters, *self._targets_on(tokens))
 
 
 class Shared(Weights):
@@ -149,8 +162,12 @@ class Shared(Weights):
         return key_of(["super-network", supernet_about(self.trainer, self.ranking.ordered(self.trainer.options.order))])
 
     def searched(self, subnet: Subnet, share: float = 1.0) -> dict[str, Tensor]:  # noqa: ARG002  it was trained with all others
-        """A slice."""
-        return slice_parameters(self.supernet, self.subject.checkpoint.architecture, subnet)
+        """A slice; a narrow one with its output fitted to the dense model's embeddings."""
+        checkpoint = self.subject.checkpoint
+        sliced = slice_parameters(self.supernet, checkpoint.architecture, subnet)
+        if subnet.residual is None or checkpoint.architecture.restoring is None:
+            return sliced
+        return restore_output(checkpoint, subnet, sliced, *self._targets_on(NARROW_TOKENS))
 
 
 class Apart(Weights):

@@ -140,6 +140,7 @@ def _metadata(winner: Winner, hunt: Hunt, budgets: Budgets) -> dict[str, str]:
     """What a file says of itself; `labels` and `budget` are JSON."""
     checkpoint, shape = hunt.subject.checkpoint, winner.found.subnet.shape
     made_with = ("paretoc", "torch", "transformers", "onnx", "onnxscript")
+    width = winner.found.subnet.width
     return {
         "producer": "paretoc",
         "made_with": ", ".join(f"{name} {version(name)}" for name in made_with),
@@ -148,6 +149,7 @@ def _metadata(winner: Winner, hunt: Hunt, budgets: Budgets) -> dict[str, str]:
         "base_model": checkpoint.name,
         "heads": " ".join(str(sizes.heads) for sizes in shape),
         "ffn_units": " ".join(str(sizes.ffn_units) for sizes in shape),
+        **({} if width is None else {"hidden_size": str(width)}),
         f"validation_{hunt.subject.metric.name}": f"{winner.validation.metric:.6f}",
         "budget": json.dumps(budgets.limits()),
     }

@@ -114,10 +114,14 @@ class TableInfo(TypedDict):
 
 
 class Shape(TypedDict):
-    """Kept heads and FFN units, one count per layer; 0 is a dropped sub-block."""
+    """Kept heads and FFN units, one count per layer; 0 is a dropped sub-block.
+
+    `hidden_size` is there where not all residual dimensions are kept: how many are.
+    """
 
     heads: list[int]
     ffn_units: list[int]
+    hidden_size: NotRequired[int]
 
 
 class Split(TypedDict):

@@ -1,7 +1,15 @@
 """The one slicer: parameters of a dense model and a sub-network to smaller parameters, and a skeleton that runs them."""
 
 from compiler.slicing.arithmetic import bf16_where_it_is, has_bf16
-from compiler.slicing.skeleton import SubnetRunner, build_skeleton
+from compiler.slicing.skeleton import Restoring, SubnetRunner, build_skeleton, with_restoring
 from compiler.slicing.slicer import slice_parameters
 
-__all__ = ["SubnetRunner", "bf16_where_it_is", "build_skeleton", "has_bf16", "slice_parameters"]
+__all__ = [
+    "Restoring",
+    "SubnetRunner",
+    "bf16_where_it_is",
+    "build_skeleton",
+    "has_bf16",
+    "slice_parameters",
+    "with_restoring",
+]

@@ -25,6 +25,14 @@ class _StandIn(nn.Module):
         return self.rule(*args)
 
 
+class Restoring(nn.Linear):
+    """Stands after the last layer of a narrow network: its stream to token embeddings of the dense model's size."""
+
+    def forward(self, stream: Tensor, *_: Any, **__: Any) -> Tensor:
+        """[batch, tokens, width] to [batch, tokens, hidden]; what a layer is given besides plays no part."""
+        return super().forward(stream)
+
+
 _RULES: dict[StandIn, Callable[..., Any]] = {
     "identity": lambda x, *_: x,
     "first": lambda x, *_: (x, None),
@@ -71,10 +79,51 @@ def _shrink_layer(backbone: nn.Module, architecture: Architecture, layer: int, h
         _resize(backbone, names.ffn_output, in_features=units)
 
 
-def build_skeleton(dense: TaskModel, architecture: Architecture, shape: Shape) -> TaskModel:
+def with_restoring(dense: TaskModel, architecture: Architecture) -> TaskModel:
+    """A copy that ends as narrow networks do, in a map onto its own dimensions: the identity. Not for a task head."""
+    assert architecture.restoring is not None  # noqa: S101  the caller knows that it gives token embeddings
+    twin, size = copy.deepcopy(dense), architecture.hidden_size
+    last = Restoring(size, size)
+    nn.init.eye_(last.weight)
+    nn.init.zeros_(last.bias)
+    _append(twin.backbone, architecture, last)
+    return twin
+
+
+def _append(backbone: nn.Module, architecture: Architecture, last: Restoring) -> None:
+    layers = backbone.get_submodule(architecture.family.layers)
+    assert isinstance(layers, nn.ModuleList)  # noqa: S101  every family keeps its layers in one
+    layers.append(last)
+
+
+def _narrowed(module: nn.Module, axis: int, width: int) -> nn.Module:
+    """The same module over fewer residual dimensions; `axis` is that along which its weight has them."""
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    like: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
+    if isinstance(module, nn.LayerNorm):
+        return nn.LayerNorm(width, eps=module.eps, **like)
+    if isinstance(module, nn.Embedding):
+        return nn.Embedding(module.num_embeddings, width, padding_idx=module.padding_idx, **like)
+    assert isinstance(module, nn.Linear)  # noqa: S101  every row of the families table names one of the three
+    read, written = (module.in_features, width) if axis == 0 else (width, module.out_features)
+    return nn.Linear(read, written, bias=module.bias is not None, **like)
+
+
+def _narrow(backbone: nn.Module, architecture: Architecture, width: int) -> None:
+    kept = {name for name, _ in backbone.named_parameters()}
+    for name, axis in architecture.residual_axes().items():
+        module, _, kind = name.rpartition(".")
+        if kind == "weight" and name in kept:
+            backbone.set_submodule(module, _narrowed(backbone.get_submodule(module), axis, width))
+    if architecture.restoring is not None:
+        _append(backbone, architecture, Restoring(width, architecture.hidden_size, device="meta"))
+
+
+def build_skeleton(dense: TaskModel, architecture: Architecture, shape: Shape, width: int | None = None) -> TaskModel:
     """A network of this shape on the meta device: modules and sizes, no weights, buffers as in the dense model.
 
     Dropped sub-blocks return their input. Names of what is kept are those of the dense model, layer numbers included.
+    `width` is that of its residual stream, the dense model's where it is left out.
     """
     memo: dict[int, Any] = {}
     for parameter in dense.parameters():
@@ -82,6 +131,8 @@ def build_skeleton(dense: TaskModel, architecture: Architecture, shape: Shape) -
     skeleton = copy.deepcopy(dense, memo)
     for layer, (heads, units) in enumerate(shape):
         _shrink_layer(skeleton.backbone, architecture, layer, heads, units)
+    if width is not None:
+        _narrow(skeleton.backbone, architecture, width)
     return skeleton
 
 
@@ -89,7 +140,7 @@ class SubnetRunner:
     """Runs sub-networks of a dense model as slices, with autograd if wanted.
 
     transformers' attention reads the number of heads off the weights, so one skeleton serves every sub-network that
-    drops the same sub-blocks; they are kept for the next call.
+    drops the same sub-blocks and is as wide; they are kept for the next call.
     """
 
     def __init__(self, dense: TaskModel, architecture: Architecture, *, cached: int = 64) -> None:
@@ -97,13 +148,13 @@ class SubnetRunner:
         self.architecture = architecture
         self._skeleton = lru_cache(cached)(self._build)
 
-    def _build(self, pattern: tuple[tuple[bool, bool], ...]) -> TaskModel:
+    def _build(self, pattern: tuple[tuple[bool, bool], ...], width: int | None) -> TaskModel:
         full = (self.architecture.heads, self.architecture.ffn_units)
         shape = Subnet.of(
             (range(full[0]) if heads else () for heads, _ in pattern),
             (range(full[1]) if units else () for _, units in pattern),
         ).shape
-        return build_skeleton(self.dense, self.architecture, shape)
+        return build_skeleton(self.dense, self.architecture, shape, width)
 
     def parameters(self, subnet: Subnet) -> dict[str, Tensor]:
         """The sliced parameters of a sub-network, under the backbone's names."""
@@ -117,7 +168,7 @@ class SubnetRunner:
         Dropout follows the dense model's training flag.
         """
         pattern = tuple((bool(h), bool(u)) for h, u in subnet.shape)
-        skeleton = self._skeleton(pattern)
+        skeleton = self._skeleton(pattern, subnet.width)
         skeleton.train(self.dense.training)
         weights = self.parameters(subnet) if parameters is None else parameters
         state = {f"backbone.{name}": tensor for name, tensor in weights.items()}

@@ -31,8 +31,10 @@ def slice_parameters(parameters: Mapping[str, Tensor], architecture: Architectur
     """Smaller parameters under the same names; those of dropped sub-blocks are absent.
 
     A kept head keeps its rows of the query, key and value projections and its columns of the output projection; a kept
-    FFN unit its row of the first matrix and its column of the second. Output biases and norms stay whole. Gradients
-    flow from the result into `parameters`.
+    FFN unit its row of the first matrix and its column of the second. A kept residual dimension keeps its place in all
+    that reads or writes the stream: embeddings, projections, norms, the head's input; a norm is then one over fewer
+    dimensions. Without a head the output has all dimensions again, 0 where one is gone. Gradients flow from the result
+    into `parameters`.
     """
     sliced = dict(parameters)
     for layer, (heads, units) in enumerate(zip(subnet.heads, subnet.units, strict=True)):
@@ -43,7 +45,21 @@ def slice_parameters(parameters: Mapping[str, Tensor], architecture: Architectur
         for module in (*(() if heads else names.attention), *(() if units else names.ffn)):
             sliced.pop(f"{module}.weight", None)
             sliced.pop(f"{module}.bias", None)
+    if subnet.residual is not None:
+        _narrow(sliced, architecture, subnet.residual)
     return sliced
+
+
+def _narrow(sliced: dict[str, Tensor], architecture: Architecture, residual: Sequence[int]) -> None:
+    for name, axis in architecture.residual_axes().items():
+        if name in sliced:
+            sliced[name] = _take(sliced[name], residual, axis)
+    if architecture.restoring is not None:
+        like, size = next(iter(sliced.values())), architecture.hidden_size
+        places = torch.zeros(size, len(residual), dtype=like.dtype, device=like.device)
+        places[residual, range(len(residual))] = 1
+        sliced[f"{architecture.restoring}.weight"] = places
+        sliced[f"{architecture.restoring}.bias"] = torch.zeros_like(places[:, 0])
 
 
 def _cut(sliced: dict[str, Tensor], rows: Sequence[int], *, inputs: Sequence[str], output: str) -> None:

@@ -1,11 +1,12 @@
-"""Sub-networks and the spaces they are searched in: SMALL, MEDIUM, LAYER and LARGE of the paper, and SUBLAYER."""
+"""Sub-networks and the spaces they are searched in: SMALL, MEDIUM, LAYER and LARGE of the paper, SUBLAYER and WIDTH."""
 
 from compiler.spaces.mixed import Form, MixedPrecision, SubBlock
 from compiler.spaces.sampling import sample_stratified, sample_uniform
-from compiler.spaces.space import SPACES, Space, make_space
+from compiler.spaces.space import OF_FULL_WIDTH, SPACES, Space, make_space
 from compiler.spaces.subnet import Counts, Ordering, Shape, Subnet
 
 __all__ = [
+    "OF_FULL_WIDTH",
     "SPACES",
     "Counts",
     "Form",

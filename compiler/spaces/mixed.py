@@ -50,8 +50,8 @@ class MixedPrecision(Space):
         if len(precisions) == 1:
             return shapes
         return cls(
-            full=shapes.full, ordering=shapes.ordering, unit_step=shapes.unit_step, shapes=shapes,
-            precisions=precisions,
+            full=shapes.full, ordering=shapes.ordering, unit_step=shapes.unit_step, hidden_size=shapes.hidden_size,
+            shapes=shapes, precisions=precisions,
         )  # fmt: skip
 
     def _bounds(self) -> tuple[list[int], list[int]]:

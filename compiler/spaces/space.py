@@ -21,12 +21,14 @@ class Space(ABC):
     """Genomes are int64 vectors between `lower` and `upper`, both included.
 
     `full` is the network that is cut: layers may have unequal sizes, or none left. `unit_step` coarsens FFN counts to
-    multiples of it (1 is the paper's space; a device's vector width is cheaper).
+    multiples of it (1 is the paper's space; a device's vector width is cheaper). `hidden_size` are the dimensions of the
+    residual stream, of which only WIDTH cuts any.
     """
 
     full: Shape
     ordering: Ordering
     unit_step: int = 1
+    hidden_size: int = 0
     lower: IntArray = field(init=False)
     upper: IntArray = field(init=False)
 
@@ -276,13 +278,66 @@ class Large(Space):
         return genome
 
 
+class Width(Space):
+    """Heads of every layer, units of every layer, and last the width of the residual stream, one for the whole network.
+
+    Beyond the paper; Wang et al., "HAT", arXiv 2005.14187, make the embedding dimension elastic. Widths are multiples of
+    `unit_step` from half of the hidden size up: costs between profiled widths are never extrapolated.
+    """
+
+    def _bounds(self) -> tuple[list[int], list[int]]:
+        least, most = (
+            -(-size // self.unit_step) for size in (narrowest(self.hidden_size, self.unit_step), self.hidden_size)
+        )
+        lower, upper = self.medium.lower.tolist(), self.medium.upper.tolist()
+        return [*lower, least], [*upper, most]
+
+    @property
+    def medium(self) -> Medium:
+        """The same without the width: a genome of it is the first part of one of this space."""
+        return Medium(full=self.full, ordering=self.ordering, unit_step=self.unit_step)
+
+    @property
+    def groups(self) -> Mapping[str, Sequence[IntArray]]:
+        """One variable a sub-block, and the width."""
+        return {**_one_a_sub_block(self.layers), "width": [np.array([2 * self.layers])]}
+
+    def counts(self, genomes: IntArray) -> Counts:
+        """Those of MEDIUM, and the width."""
+        widths = np.minimum(genomes[:, -1] * self.unit_step, self.hidden_size)
+        return self.medium.counts(genomes[:, :-1])._replace(widths=widths)
+
+    def subnet(self, genome: IntArray) -> Subnet:
+        """The most important dimensions, as many as the width says, for the whole network."""
+        width = int(min(genome[-1] * self.unit_step, self.hidden_size))
+        return Subnet.first(self.shape(genome), self.ordering, None if width == self.hidden_size else width)
+
+    @property
+    def smallest(self) -> IntArray:
+        """One head and one unit step in every layer that has any, at the least width."""
+        return np.maximum(self.lower, np.minimum(1, self.upper))
+
+
+NARROWEST = 1 / 2
+"""Of the hidden size: no network of the space is narrower."""
+
+
+def narrowest(hidden_size: int, step: int) -> int:
+    """The least width of WIDTH: the first multiple of the step that is no less than its share of the hidden size."""
+    return min(-(-int(hidden_size * NARROWEST) // step) * step, hidden_size)
+
+
 SPACES: dict[str, Callable[..., Space]] = {
     "small": Small,
     "medium": Medium,
     "layer": Layer,
     "sublayer": Sublayer,
     "large": Large,
+    "width": Width,
 }
+
+OF_FULL_WIDTH = ("small", "medium", "layer", "sublayer", "large")
+"""Spaces whose networks all have the dense model's residual stream."""
 
 
 def make_space(name: str, architecture: Architecture, *, ordering: Ordering | None = None, unit_step: int = 1) -> Space:
@@ -290,4 +345,9 @@ def make_space(name: str, architecture: Architecture, *, ordering: Ordering | No
     if name not in SPACES:
         raise InputError(f"unknown space {name!r}; known: {', '.join(SPACES)}")
     shape = architecture.shape
-    return SPACES[name](full=shape, ordering=ordering or Ordering.by_index(shape), unit_step=unit_step)
+    return SPACES[name](
+        full=shape,
+        ordering=ordering or Ordering.by_index(shape),
+        unit_step=unit_step,
+        hidden_size=architecture.hidden_size,
+    )

@@ -1,4 +1,4 @@
-"""A sub-network: which heads and FFN units every layer keeps."""
+"""A sub-network: which heads and FFN units every layer keeps, and which dimensions of the residual stream."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -19,10 +19,19 @@ Shape = tuple[LayerSizes, ...]
 
 
 class Counts(NamedTuple):
-    """Shapes of N sub-networks at once: `heads` and `units` are int64 [N, layers]."""
+    """Shapes of N sub-networks at once: `heads` and `units` are int64 [N, layers].
+
+    `widths` are their residual dimensions [N]; None where all have the dense model's.
+    """
 
     heads: IntArray
     units: IntArray
+    widths: IntArray | None = None
+
+    def rows(self, chosen: IntArray | NDArray[np.bool_]) -> "Counts":
+        """Those of some of them."""
+        widths = None if self.widths is None else self.widths[chosen]
+        return Counts(self.heads[chosen], self.units[chosen], widths)
 
     def shape(self, row: int) -> Shape:
         """The shape of one of them."""
@@ -37,10 +46,14 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ordering:
-    """Heads and FFN units of every layer by importance, the most important first: int64 [heads], [ffn_units]."""
+    """Heads and FFN units of every layer by importance, the most important first: int64 [heads], [ffn_units].
+
+    `residual` is the same of the residual dimensions [hidden]; None is index order.
+    """
 
     heads: tuple[IntArray, ...]
     units: tuple[IntArray, ...]
+    residual: IntArray | None = None
 
     @classmethod
     def by_index(cls, shape: Shape) -> "Ordering":
@@ -56,39 +69,57 @@ class Subnet:
     """Kept head indices and FFN unit indices per layer, ascending; empty means that sub-block is gone.
 
     They count in the network that is cut. Where that was cut from another one, `within` counts in the other.
+    `residual` are the kept dimensions of the residual stream, one choice for the whole network; None keeps all of them.
     """
 
     heads: tuple[tuple[int, ...], ...]
     units: tuple[tuple[int, ...], ...]
+    residual: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.heads) != len(self.units):
             raise ValueError(f"{len(self.heads)} layers of heads, {len(self.units)} layers of FFN units")
-        for kept in (*self.heads, *self.units):
+        if self.residual == ():
+            raise ValueError("a network needs a residual dimension")
+        for kept in (*self.heads, *self.units, self.residual or ()):
             if any(a >= b for a, b in pairwise(kept)):
                 raise ValueError("kept indices must be ascending and distinct")
 
     @classmethod
-    def of(cls, heads: Iterable[Iterable[int]], units: Iterable[Iterable[int]]) -> "Subnet":
+    def of(
+        cls, heads: Iterable[Iterable[int]], units: Iterable[Iterable[int]], residual: Iterable[int] | None = None
+    ) -> "Subnet":
         """Build from indices in any order."""
         return cls(
             heads=tuple(tuple(sorted(int(i) for i in layer)) for layer in heads),
             units=tuple(tuple(sorted(int(i) for i in layer)) for layer in units),
+            residual=None if residual is None else tuple(sorted(int(i) for i in residual)),
         )
 
     @classmethod
-    def first(cls, shape: Shape, ordering: Ordering) -> "Subnet":
-        """The sub-network of this shape that keeps the most important heads and units of every layer."""
+    def first(cls, shape: Shape, ordering: Ordering, width: int | None = None) -> "Subnet":
+        """The sub-network of this shape that keeps the most important heads and units of every layer.
+
+        `width` is how many residual dimensions it keeps, the most important as well; all where it is left out.
+        """
+        residual: Iterable[int] | None = None
+        if width is not None:
+            residual = range(width) if ordering.residual is None else ordering.residual[:width]
         return cls.of(
             (order[: sizes.heads] for order, sizes in zip(ordering.heads, shape, strict=True)),
             (order[: sizes.ffn_units] for order, sizes in zip(ordering.units, shape, strict=True)),
+            residual,
         )
 
     def within(self, parent: "Subnet") -> "Subnet":
-        """The same heads and units in the numbering of the network that `parent` was cut from."""
+        """The same heads, units and dimensions in the numbering of the network that `parent` was cut from."""
+        residual = self.residual
+        if parent.residual is not None:
+            residual = parent.residual if residual is None else tuple(parent.residual[i] for i in residual)
         return Subnet.of(
             ((kept[i] for i in own) for own, kept in zip(self.heads, parent.heads, strict=True)),
             ((kept[i] for i in own) for own, kept in zip(self.units, parent.units, strict=True)),
+            residual,
         )
 
     @cached_property
@@ -96,16 +127,32 @@ class Subnet:
         """Counts per layer."""
         return tuple(LayerSizes(len(h), len(u)) for h, u in zip(self.heads, self.units, strict=True))
 
+    @property
+    def width(self) -> int | None:
+        """How many residual dimensions it keeps; None for all."""
+        return None if self.residual is None else len(self.residual)
+
+    @property
+    def counts(self) -> Counts:
+        """Its sizes as those of one network."""
+        return Counts.of([self.shape])._replace(widths=None if self.width is None else np.array([self.width]))
+
     @cached_property
     def digest(self) -> str:
         """A short hash of the kept indices: equal exactly for equal sub-networks."""
-        return hashlib.sha256(repr((self.heads, self.units)).encode()).hexdigest()[:16]
+        kept = (self.heads, self.units) if self.residual is None else (self.heads, self.units, self.residual)
+        return hashlib.sha256(repr(kept).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, for `subnet.json`."""
-        return {"heads": [list(layer) for layer in self.heads], "ffn_units": [list(layer) for layer in self.units]}
+        """Plain lists, for `subnet.json`; residual dimensions where not all are kept."""
+        residual = {} if self.residual is None else {"residual": list(self.residual)}
+        return {
+            "heads": [list(layer) for layer in self.heads],
+            "ffn_units": [list(layer) for layer in self.units],
+            **residual,
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Subnet":
         """Inverse of `to_json`."""
-        return cls.of(data["heads"], data["ffn_units"])
+        return cls.of(data["heads"], data["ffn_units"], data.get("residual"))

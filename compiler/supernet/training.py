@@ -141,7 +141,7 @@ def train_alone(
     from compiler.supernet.trainer import Students
 
     _need_labels(checkpoint, labels)
-    network = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape)
+    network = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape, subnet.width)
     _assign(network, parameters)
     plan = (Turn(subnet=subnet, role="learn"),)
     run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
@@ -177,7 +177,7 @@ def polish(
 
     teacher = copy.deepcopy(checkpoint.model)
     _assign(teacher, teacher_parameters)
-    networks = [build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape) for subnet in subnets]
+    networks = [build_skeleton(checkpoint.model, checkpoint.architecture, s.shape, s.width) for s in subnets]
     for network, own in zip(networks, parameters, strict=True):
         _assign(network, own)
     plan = tuple(Turn(subnet=subnet, role="learn") for subnet in subnets)

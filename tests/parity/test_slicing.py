@@ -1,13 +1,20 @@
-"""Masked equals sliced: the oracle gates heads, units and whole sub-blocks inside the untouched dense model."""
+"""Masked equals sliced: the oracle gates heads, units and whole sub-blocks inside the untouched dense model.
+
+Of a narrow network it gates residual dimensions, too. A norm over fewer dimensions is not the limit of one over all, so
+the oracle's norms are written out: mean and variance of what is kept.
+"""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from compiler.costing import parameter_counts
 from compiler.families import Checkpoint
 from compiler.slicing import SubnetRunner, build_skeleton, slice_parameters
 from compiler.spaces import SPACES, Ordering, Subnet, make_space, sample_stratified, sample_uniform
-from tests.tiny import HEADS, LAYERS, MODEL_TYPES, UNITS, VOCABULARY, tiny_checkpoint
+from tests.tiny import HEADS, HIDDEN, LAYERS, MODEL_TYPES, UNITS, VOCABULARY, tiny_checkpoint
 
 
 @pytest.fixture(scope="module", params=MODEL_TYPES)
@@ -36,9 +43,32 @@ class Masked:
         self.checkpoint, self.subnet, self.handles = checkpoint, subnet, []
 
     def __enter__(self):
+        if self.subnet.residual is not None:
+            self._narrow()
         for layer in range(LAYERS):
             self._gate(layer)
         return self.checkpoint.model
+
+    def _narrow(self) -> None:
+        """Before the gates: hooks run in their order, and a dropped sub-block's norm must not count."""
+        kept = list(self.subnet.residual)
+
+        def norm(module, args, _):
+            x = args[0][..., kept]
+            mean, variance = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, unbiased=False)
+            scaled = (x - mean) / torch.sqrt(variance + module.eps) * module.weight[kept] + module.bias[kept]
+            return torch.zeros_like(args[0]).index_copy(-1, torch.tensor(kept), scaled)
+
+        def gate(_, __, output):
+            mask = torch.zeros(HIDDEN, dtype=torch.float64)
+            mask[kept] = 1
+            return output * mask
+
+        for name, module in self.checkpoint.model.backbone.named_modules():
+            if isinstance(module, torch.nn.LayerNorm) and module.normalized_shape == (HIDDEN,):
+                self.handles.append(module.register_forward_hook(norm))
+            if name.endswith("embeddings_project"):
+                self.handles.append(module.register_forward_hook(gate))
 
     def _gate(self, layer: int) -> None:
         architecture, find = self.checkpoint.architecture, self.checkpoint.model.backbone.get_submodule
@@ -102,6 +132,15 @@ CORNERS = [
 ]
 
 
+NARROW = [
+    replace(CORNERS[0], residual=(0, 3, 4, 7, 9, 20, 21, 31)),
+    replace(CORNERS[1], residual=tuple(range(24))),
+    replace(CORNERS[2], residual=tuple(range(0, 32, 2))),
+    replace(CORNERS[3], residual=(5, 6)),
+    Subnet.of([range(HEADS)] * LAYERS, [range(UNITS)] * LAYERS, range(1, HIDDEN)),
+]
+
+
 def compare(checkpoint: Checkpoint, subnet: Subnet) -> None:
     inputs = batch(checkpoint)
     with torch.no_grad():
@@ -118,8 +157,8 @@ def test_masked_equals_sliced_in_every_space(checkpoint, space_name):
         compare(checkpoint, subnet)
 
 
-@pytest.mark.parametrize("subnet", CORNERS)
-def test_masked_equals_sliced_where_blocks_and_layers_are_dropped(checkpoint, subnet):
+@pytest.mark.parametrize("subnet", [*CORNERS, *NARROW])
+def test_masked_equals_sliced_where_blocks_layers_and_dimensions_are_dropped(checkpoint, subnet):
     compare(checkpoint, subnet)
 
 
@@ -131,7 +170,24 @@ def test_the_oracle_can_fail(checkpoint):
     assert not torch.allclose(gated[-1], other[-1], rtol=1e-3)
 
 
-@pytest.mark.parametrize("subnet", CORNERS)
+def test_a_norm_over_fewer_dimensions_is_not_the_norm_over_all(checkpoint):
+    with torch.no_grad():
+        narrow = SubnetRunner(checkpoint.model, checkpoint.architecture)(NARROW[4], batch(checkpoint))
+        dense = checkpoint.model(**batch(checkpoint))
+    assert not torch.allclose(narrow[-1], dense[-1], rtol=1e-3)
+
+
+def test_token_embeddings_keep_their_size(checkpoint):
+    outputs = SubnetRunner(checkpoint.model, checkpoint.architecture)(NARROW[0], batch(checkpoint))
+    if checkpoint.task == "embedding":
+        gone = sorted(set(range(HIDDEN)) - set(NARROW[0].residual))
+        assert outputs[0].shape[-1] == outputs[1].shape[-1] == HIDDEN
+        assert outputs[0][..., gone].eq(0).all()
+    else:
+        assert len(outputs) == 1
+
+
+@pytest.mark.parametrize("subnet", [*CORNERS, *NARROW])
 def test_gradients_through_the_slicer_equal_gradients_through_the_mask(checkpoint, subnet):
     inputs = batch(checkpoint)
     weights = torch.randn(1000, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -151,15 +207,18 @@ def test_gradients_through_the_slicer_equal_gradients_through_the_mask(checkpoin
         torch.testing.assert_close(gradient, theirs[name], rtol=1e-8, atol=1e-9, msg=name)
 
 
-@pytest.mark.parametrize("subnet", CORNERS)
+@pytest.mark.parametrize("subnet", [*CORNERS, *NARROW])
 def test_parameter_count_equals_the_closed_form(checkpoint, subnet):
-    sliced = slice_parameters(dict(checkpoint.model.backbone.named_parameters()), checkpoint.architecture, subnet)
-    assert sum(tensor.numel() for tensor in sliced.values()) == checkpoint.architecture.parameters(subnet.shape)
+    a = checkpoint.architecture
+    sliced = slice_parameters(dict(checkpoint.model.backbone.named_parameters()), a, subnet)
+    total = sum(tensor.numel() for tensor in sliced.values())
+    assert total == a.parameters(subnet.shape, subnet.width)
+    assert [total] == parameter_counts(a, subnet.counts).tolist()
 
 
-@pytest.mark.parametrize("subnet", CORNERS)
+@pytest.mark.parametrize("subnet", [*CORNERS, *NARROW])
 def test_skeleton_has_exactly_the_sliced_parameters(checkpoint, subnet):
     sliced = slice_parameters(dict(checkpoint.model.backbone.named_parameters()), checkpoint.architecture, subnet)
-    skeleton = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape)
+    skeleton = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape, subnet.width)
     shapes = {name: tuple(p.shape) for name, p in skeleton.backbone.named_parameters()}
     assert shapes == {name: tuple(tensor.shape) for name, tensor in sliced.items()}

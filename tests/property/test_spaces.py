@@ -30,7 +30,7 @@ quick = settings(deadline=None, max_examples=20, derandomize=True)
 def architecture(layers: int, heads: int, units: int, head_size: int = 8) -> Architecture:
     return Architecture(
         family=family_of("bert"),
-        prefix="",
+        prefix="bert.",
         layers=layers,
         heads=heads,
         head_size=head_size,
@@ -97,6 +97,8 @@ def test_counts_shape_and_sub_network_agree(drawn):
     assert counts.heads.shape == counts.units.shape == (len(genomes), space.layers)
     for row, genome in enumerate(genomes):
         subnet = space.subnet(genome)
+        width = None if counts.widths is None else counts.widths[row]
+        assert (subnet.width or space.hidden_size) == (width or space.hidden_size)
         assert subnet.shape == counts.shape(row) == space.shape(genome)
         for heads, units, sizes in zip(subnet.heads, subnet.units, space.full, strict=True):
             assert set(heads) <= set(range(sizes.heads))
@@ -113,7 +115,7 @@ def test_a_sub_network_survives_json_and_knows_equal_ones(drawn):
         assert back == subnet
         assert back.digest == subnet.digest
     digests = {space.subnet(g).digest for g in genomes}
-    assert len(digests) == len({(s.heads, s.units) for s in map(space.subnet, genomes)})
+    assert len(digests) == len({(s.heads, s.units, s.residual) for s in map(space.subnet, genomes)})
 
 
 @quick
@@ -130,6 +132,7 @@ def test_counts_can_be_stacked_and_taken_apart(drawn):
 @given(spaces())
 def test_largest_is_everything_and_the_starts_are_inside(space):
     assert space.shape(space.largest) == space.full
+    assert space.subnet(space.largest).residual is None
     for genome in (space.largest, space.smallest, space.middle):
         assert genome.shape == space.lower.shape
         assert inside(space, genome)
@@ -178,7 +181,7 @@ def test_mutation_reaches_every_other_value_equally_often():
 
 
 @quick
-@given(with_genomes(("small", "medium", "layer")))
+@given(with_genomes(("small", "medium", "layer", "width")))
 def test_first_k_keeps_the_most_important(drawn):
     space, genomes, _ = drawn
     for genome in genomes:
@@ -222,7 +225,8 @@ def test_parameters_of_many_equal_the_closed_form_of_each(drawn):
     sizes = widest(space)
     counts = space.counts(genomes)
     many = parameter_counts(sizes, counts)
-    assert many.tolist() == [sizes.parameters(counts.shape(row)) for row in range(len(genomes))]
+    widths = [None] * len(genomes) if counts.widths is None else counts.widths
+    assert many.tolist() == [sizes.parameters(counts.shape(row), width) for row, width in enumerate(widths)]
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -248,6 +252,32 @@ def test_genomes_by_hand():
     assert len(large.lower) == 3 * (4 + 10)
     assert sum(sum(sizes) for sizes in large.shape(large.smallest)) == 2
     assert large.subnet(large.smallest).heads[0] == (int(order.heads[0][0]),)
+
+
+def test_widths_by_hand():
+    sizes = architecture(2, 4, 10, head_size=5)
+    order = replace(shuffled(sizes.shape, 0), residual=np.arange(20)[::-1])
+    space = make_space("width", sizes, ordering=order, unit_step=8)
+    assert space.lower.tolist() == [0, 0, 0, 0, 2]
+    assert space.upper.tolist() == [4, 4, 2, 2, 3]
+    narrow, whole = (space.subnet(np.array([1, 0, 2, 1, width])) for width in (2, 3))
+    assert narrow.shape == whole.shape == ((1, 10), (0, 8))
+    assert narrow.residual == tuple(range(4, 20))
+    assert narrow.counts.widths.tolist() == [16]
+    assert (whole.residual, whole.counts.widths) == (None, None)
+    assert space.counts(np.array([[1, 0, 2, 1, 2], [1, 0, 2, 1, 3]])).widths.tolist() == [16, 20]
+    assert space.smallest.tolist() == [1, 1, 1, 1, 2]
+    by_index = make_space("width", sizes, unit_step=8)
+    assert by_index.subnet(by_index.smallest).residual == tuple(range(16))
+    assert make_space("width", sizes, unit_step=64).subnet(np.array([1, 1, 1, 1, 1])).residual is None
+
+
+def test_dimensions_that_are_cut_twice_are_counted_in_the_first_network():
+    blocks = ([[0]], [[1]])
+    narrow, whole = Subnet.of(*blocks, residual=[9, 1, 4]), Subnet.of(*blocks)
+    assert Subnet.of([[0]], [[0]], residual=[0, 2]).within(narrow).residual == (1, 9)
+    assert Subnet.of([[0]], [[0]]).within(narrow).residual == (1, 4, 9)
+    assert Subnet.of([[0]], [[0]], residual=[0, 2]).within(replace(whole, units=((1,),))).residual == (0, 2)
 
 
 def test_genomes_of_a_network_that_was_cut_before_by_hand():
@@ -329,3 +359,5 @@ def test_a_sub_network_of_indices_that_do_not_ascend_is_refused(kept):
         Subnet(heads=(tuple(kept),), units=((),))
     with pytest.raises(ValueError, match="1 layers of heads, 2 layers of FFN units"):
         Subnet.of([[0]], [[0], [1]])
+    with pytest.raises(ValueError, match="needs a residual dimension"):
+        Subnet.of([[0]], [[0]], residual=[])

@@ -9,14 +9,23 @@ from compiler.costing import OBJECTIVES, BatchModel, CostModel, Costs
 from compiler.export import ModelWorkbench
 from compiler.pipeline import costs as costs_module
 from compiler.pipeline import resources as resources_module
-from compiler.pipeline.costs import find_device, find_table, too_noisy
+from compiler.pipeline.costs import find_device, find_narrower_tables, find_table, profiled_widths, too_noisy
 from compiler.pipeline.demand import Demand
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.options import Options
 from compiler.pipeline.resources import Resources, model_errors
 from compiler.spaces import Counts
 from compiler.store import Store
-from profilers import CostKey, CostTable, Dimensions, LayerSizes, TableError, Workload, roofline_table
+from profilers import (
+    CostKey,
+    CostTable,
+    Dimensions,
+    LayerSizes,
+    MissingCostError,
+    TableError,
+    Workload,
+    roofline_table,
+)
 from profilers.cost_table import network_row
 from profilers.energy_model import EnergyModel
 from profilers.memory_model import NetworkBytes, modelled_memory
@@ -33,16 +42,74 @@ SMALL, LARGE = (LayerSizes(1, 16), LayerSizes(0, 0)), (LayerSizes(2, 32),) * 2
 COUNTS = Counts.of([SMALL, LARGE])
 
 
-def model(batch, head_s, unit_s, base_s):
+def model(batch, head_s, unit_s, base_s, hidden_size=DIMS.hidden_size, source="measured"):
     asked = Workload(batch=batch, tokens=16)
     entries = {CostKey("base", 0, asked): base_s, CostKey("mask", 0, asked): 0.0}
     entries |= {CostKey("attention", n, asked): n * head_s for n in (1, 2)}
     entries |= {CostKey("ffn", n, asked): n * unit_s for n in (16, 32)}
-    table = CostTable(target="cpu", source="measured", fingerprint=HERE, dimensions=DIMS, entries=entries)
+    dims = replace(DIMS, hidden_size=hidden_size)
+    table = CostTable(target="cpu", source=source, fingerprint=HERE, dimensions=dims, entries=entries)
     return CostModel.of(table, asked)
 
 
 ONE, FOUR = model(1, 1e-3, 1e-4, 1e-3), model(4, 3e-3, 3e-4, 1e-3)
+
+
+def at_widths(source="measured"):
+    """Tables of 8, 12 and 16 residual dimensions."""
+    of = {8: (0.4e-3, 0.4e-4, 0.5e-3), 12: (0.9e-3, 0.9e-4, 0.9e-3), 16: (1e-3, 1e-4, 1e-3)}
+    eight, twelve, whole = (model(1, *seconds, hidden_size=width, source=source) for width, seconds in of.items())
+    return replace(whole, narrower=(twelve, eight))
+
+
+def widths(*asked):
+    return Counts.of([SMALL] * len(asked))._replace(widths=np.array(asked))
+
+
+def test_costs_between_two_widths_are_on_the_line_between_their_tables():
+    """One head and 16 units of one layer: 0.5 + 0.4 + 0.64, 0.9 + 0.9 + 1.44 and 1 + 1 + 1.6 ms."""
+    found = at_widths().latency_s(widths(8, 9, 12, 14, 16))
+    assert found.tolist() == pytest.approx([1.54e-3, 1.965e-3, 3.24e-3, 3.42e-3, 3.6e-3])
+    assert at_widths().latency_s(COUNTS).tolist() == ONE.latency_s(COUNTS).tolist()
+
+
+def test_a_cost_says_whether_its_width_was_measured():
+    model = at_widths()
+    assert [model.estimate(SMALL, width).source for width in (None, 8, 10, 12, 16)] == [
+        "measured", "measured", "interpolated", "measured", "measured",
+    ]  # fmt: skip
+    assert model.estimate(SMALL, 9).value == pytest.approx(1.965e-3)
+    assert at_widths("roofline").estimate(SMALL, 9).source == "roofline"
+
+
+def test_nothing_is_extrapolated_below_the_narrowest_table():
+    with pytest.raises(MissingCostError, match="no costs of networks narrower than 8, asked: 7"):
+        at_widths().latency_s(widths(12, 7))
+    with pytest.raises(MissingCostError, match="narrower than 16"):
+        ONE.latency_s(widths(12))
+
+
+def test_the_table_in_the_middle_tells_how_good_the_line_is():
+    """(1.54 + 3.6) / 2 for 3.24, of the large net (2.78 + 11.4) / 2 for 10.26."""
+    (off,) = at_widths().bends(COUNTS)
+    large = at_widths().latency_s(Counts.of([LARGE] * 3)._replace(widths=np.array([8, 12, 16])))
+    assert off == pytest.approx(np.mean([1 - 2.57 / 3.24, 1 - (large[0] + large[2]) / 2 / large[1]]))
+    assert ONE.bends(COUNTS) == []
+
+
+def test_operations_follow_the_width():
+    counts = Counts.of([LARGE, LARGE])._replace(widths=np.array([8, 16]))
+    narrow, whole = at_widths().operations(counts)
+    assert whole == operations(Workload(tokens=16), DIMS, LARGE)
+    assert narrow == operations(Workload(tokens=16), replace(DIMS, hidden_size=8), LARGE)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "step", "expected"),
+    [(384, 16, [192, 288]), (32, 8, [16, 24]), (32, 64, []), (20, 8, [16]), (312, 16, [160, 240])],
+)
+def test_widths_to_profile_reach_down_to_the_spaces_least(hidden, step, expected):
+    assert profiled_widths(hidden, step) == expected
 
 
 def test_throughput_is_that_of_the_best_batch():
@@ -136,8 +203,9 @@ def tiny_architecture():
     from types import SimpleNamespace
 
     return SimpleNamespace(
-        heads=2, ffn_units=32, stem_parameters=7, attention_parameters=lambda n: 10 * n, ffn_parameters=lambda n: 3 * n
-    )
+        heads=2, ffn_units=32, outside_parameters=lambda _: 7,
+        attention_parameters=lambda n, _: 10 * n, ffn_parameters=lambda n, _: 3 * n,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -246,3 +314,12 @@ def test_energy_is_not_available_where_nothing_counts_it(resources, monkeypatch,
     monkeypatch.setattr(resources_module, "open_meter", lambda target: energy.open_meter(target, powercap=tmp_path))
     with pytest.raises(TargetError, match="energy is not available: there is no processor package"):
         resources.costs(table_of(resources), ["energy"], None, lambda _: None)
+
+
+def test_narrow_networks_are_profiled_for_the_space_that_has_them_and_for_no_other(bench, tmp_path):
+    options = Options(model="", target="null", space="width", seq_len=16)
+    device, store = find_device(options), Store(tmp_path)
+    tables = find_narrower_tables(options, device, bench, store, lambda _: None)
+    assert [table.dimensions.hidden_size for table in tables] == [16, 24]
+    assert all(table.error is not None and table.error.mape < 0.01 for table in tables)
+    assert find_narrower_tables(replace(options, space="medium"), device, bench, store, lambda _: None) == ()

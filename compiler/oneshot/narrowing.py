@@ -1,0 +1,165 @@
+"""Networks of fewer residual dimensions: which dimensions matter, and what is left corrected for those that are gone.
+
+A narrow network's norms see fewer values, so their outputs have other means and scales than the dense model's: each kept
+dimension's scale and shift are fitted again. Whatever reads the stream (projections, a head, the map back to the dense
+model's embeddings) is solved by least squares to give from what is left what it gave from all.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compiler.families import Checkpoint
+from compiler.oneshot.calibration import PIECES, hooked, output_modules, sub_blocks
+from compiler.spaces import Subnet
+from compiler.spaces.subnet import IntArray
+
+Key = tuple[int, str]
+EMBEDDED: Key = (-1, "embedding")
+"""Beside the keys of sub-blocks: what the first layer reads."""
+
+
+def residual_order(sums: Mapping[Key, Tensor], sensitivity: Mapping[Key, Tensor]) -> IntArray:
+    """Residual dimensions by importance, the most important first: int64 [hidden].
+
+    A dimension that is gone is off by what it varies around its mean, which biases make up for. So it counts for its
+    variance times what an error there costs at the output (`sensitivities`), summed over all residual sums.
+    """
+    importance = sum(sensitivity[key].diagonal() * sums[key].double().var(dim=0) for key in sensitivity)
+    assert isinstance(importance, Tensor)  # noqa: S101  there is no network without a sub-block
+    return np.argsort(-importance.numpy(), kind="stable").astype(np.int64)
+
+
+@contextmanager
+def first_read(checkpoint: Checkpoint, found: dict[Key, Tensor]) -> Iterator[None]:
+    """Keeps under EMBEDDED what the dense model's first layer reads in its last pass."""
+
+    def keep(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        found[EMBEDDED] = args[0] if args else kwargs["hidden_states"]
+
+    layer = checkpoint.model.backbone.get_submodule(checkpoint.architecture.names(0).layer)
+    with hooked(layer.register_forward_pre_hook(keep, with_kwargs=True)):
+        yield
+
+
+def fit_norm(module: nn.LayerNorm, features: Tensor, wanted: Tensor) -> None:
+    """Scale and shift of each dimension by least squares: features and what they should become, [tokens, width] each."""
+    scaled = nn.functional.layer_norm(features.float(), module.normalized_shape, eps=module.eps)
+    mean, aim = scaled.mean(dim=0), wanted.mean(dim=0)
+    variance = scaled.var(dim=0, unbiased=False).clamp(min=1e-12)
+    slope = ((scaled - mean) * (wanted - aim)).mean(dim=0) / variance
+    module.weight.data, module.bias.data = slope, aim - slope * mean
+
+
+class Narrowing:
+    """Hooks that correct a narrow network while it runs on calibration text, where it reads its stream and in its norms.
+
+    `sums` are the dense model's residual sums on the same real tokens, and what its first layer reads. `resolve` fits a
+    linear module to features [tokens, in] and what they should become [tokens, out].
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        subnet: Subnet,
+        mask: Tensor,
+        sums: Mapping[Key, Tensor],
+        resolve: Callable[[nn.Linear, Tensor, Tensor], None],
+    ) -> None:
+        assert subnet.residual is not None  # noqa: S101  the caller knows that it is narrow
+        self.checkpoint, self.subnet, self.mask, self.sums, self.resolve = checkpoint, subnet, mask, sums, resolve
+        self.kept = list(subnet.residual)
+        blocks = list(sub_blocks(checkpoint.architecture))
+        self.previous = dict(zip(blocks, [EMBEDDED, *blocks], strict=False))
+        self.last = blocks[-1]
+
+    def _written(self, key: Key) -> Tensor:
+        """What the dense model has in its stream after a sub-block's norm: [real tokens, hidden]."""
+        if key == EMBEDDED:
+            return self.sums[key]
+        return self._dense(output_modules(self.checkpoint, key[0])[key[1]][1], self.sums[key])
+
+    def _dense(self, module: str, inputs: Tensor) -> Tensor:
+        """What one of the dense model's own modules makes of its inputs."""
+        made: Tensor = self.checkpoint.model.backbone.get_submodule(module)(inputs)
+        return made
+
+    def before(self, backbone: nn.Module) -> list[Any]:
+        """Hooks on norms, which run before what else reads a norm's output."""
+        a, handles = self.checkpoint.architecture, []
+        stem = f"{a.prefix}{a.family.embedding_norm}"
+        norms = {stem: EMBEDDED} if any(part.parameter == f"{stem}.weight" for part in a.stem) else {}
+        for layer, sizes in enumerate(self.subnet.shape):
+            modules = output_modules(self.checkpoint, layer)
+            norms |= {modules[piece][1]: (layer, piece) for piece, kept in zip(PIECES, sizes, strict=True) if kept}
+        for name, key in norms.items():
+            handles.append(backbone.get_submodule(name).register_forward_pre_hook(self._norm(key)))
+        return handles
+
+    def _norm(self, key: Key) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            assert isinstance(module, nn.LayerNorm)  # noqa: S101  every row of the families table names norms
+            with torch.autocast(args[0].device.type, enabled=False):
+                fit_norm(module, args[0][self.mask], self._written(key)[:, self.kept])
+
+        return hook
+
+    def readers(self, backbone: nn.Module) -> list[Any]:
+        """Hooks on what reads the stream; those of an FFN come after padding was taken out."""
+        a, find, handles = self.checkpoint.architecture, backbone.get_submodule, []
+        for layer, (heads, units) in enumerate(zip(self.subnet.heads, self.subnet.units, strict=True)):
+            names = a.names(layer)
+            if heads:
+                rows = [head * a.head_size + row for head in heads for row in range(a.head_size)]
+                same = {name: find(name) for name in (names.query, names.key, names.value)}
+                hook = self._reader(same, rows, self.previous[layer, "attention"], self.mask)
+                handles.append(find(names.query).register_forward_pre_hook(hook))
+            if units:
+                hook = self._reader({names.ffn_input: find(names.ffn_input)}, list(units), self.previous[layer, "ffn"])
+                handles.append(find(names.ffn_input).register_forward_pre_hook(hook))
+        return [*handles, *self.end(backbone)]
+
+    def end(self, backbone: nn.Module) -> list[Any]:
+        """Hooks on what reads the last layer's output: the head, or what gives it the dense model's size."""
+        a, find = self.checkpoint.architecture, backbone.get_submodule
+        if a.restoring is None:
+            lengths = self.mask.sum(dim=1)
+            first = lengths.cumsum(dim=0) - lengths
+            same = {a.family.head_input: find(a.family.head_input)}
+            hook = self._reader(same, None, self.last, None, first)
+            return [find(a.family.head_input).register_forward_pre_hook(hook)]
+
+        def restore(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            assert isinstance(module, nn.Linear)  # noqa: S101  it is a Restoring
+            with torch.autocast(args[0].device.type, enabled=False):
+                self.resolve(module, args[0][self.mask], self._written(self.last))
+
+        return [find(a.restoring).register_forward_pre_hook(restore)]
+
+    def _reader(
+        self,
+        modules: Mapping[str, nn.Module],
+        rows: list[int] | None,
+        key: Key,
+        mask: Tensor | None = None,
+        tokens: Tensor | None = None,
+    ) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        """Fits modules that read one stream, that after `key`, to the rows of the dense ones that are kept.
+
+        `mask` says which tokens of the input are real, where it has others; `tokens` which of the real ones are read.
+        """
+
+        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            with torch.autocast(args[0].device.type, enabled=False):
+                features = args[0] if mask is None else args[0][mask]
+                stream = self._written(key) if tokens is None else self._written(key)[tokens]
+                for name, module in modules.items():
+                    assert isinstance(module, nn.Linear)  # noqa: S101  every row of the families table names linear layers
+                    wanted = self._dense(name, stream)
+                    self.resolve(module, features, wanted if rows is None else wanted[:, rows])
+
+        return hook
