@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import onnx
 from onnx import helper
 
+from compiler.export.surgery import read_instead, remove_dead
 from compiler.spaces import Shape
 
 _HEADS = ("q_num_heads", "kv_num_heads")
@@ -21,7 +22,7 @@ Producers = Mapping[str, onnx.NodeProto]
 def join_heads(graph: onnx.GraphProto) -> None:
     """Have every Attention read its inputs before their heads are set apart, and give its result as the next product reads it.
 
-    Nodes that nothing reads any more stay. An Attention around which no transposes are found is left as it is.
+    An Attention around which no transposes are found is left as it is.
     """
     producers = {name: node for node in graph.node for name in node.output}
     planes = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
@@ -34,8 +35,9 @@ def join_heads(graph: onnx.GraphProto) -> None:
         if heads and result and all(inputs):
             for place, name in enumerate(inputs):
                 node.input[place] = name
-            _read_instead(graph, result, node.output[0])
+            read_instead(graph, result, node.output[0])
             node.attribute.extend(helper.make_attribute(name, heads) for name in _HEADS)
+    remove_dead(graph)
 
 
 def set_heads(graph: onnx.GraphProto, shape: Shape) -> None:
@@ -68,8 +70,3 @@ def _makes_planes(node: onnx.NodeProto) -> bool:
 def _only_reader(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
     readers = [node for node in graph.node if name in node.input]
     return readers[0] if len(readers) == 1 else None
-
-
-def _read_instead(graph: onnx.GraphProto, old: str, new: str) -> None:
-    for node in graph.node:
-        node.input[:] = [new if name == old else name for name in node.input]

@@ -16,6 +16,7 @@ from compiler.export.attention import set_heads
 from compiler.export.files import inline, opset_of
 from compiler.export.precision import Quantised, Scheme, halve_graph, quantise, quantise_graph
 from compiler.export.static import Smoothing, insert_pairs, smooth
+from compiler.export.surgery import remove_dead
 from compiler.families import Architecture
 from compiler.spaces import Shape
 from profilers import Graph
@@ -87,7 +88,7 @@ class GraphTemplate:
         set_heads(proto.graph, shape)
         whole = [self.restoring] if self.restoring and not narrow else []
         _bypass(proto.graph, [*self._dropped(shape), *whole])
-        _remove_dead(proto.graph)
+        remove_dead(proto.graph)
         used = self._used(proto.graph)
         made = self.initialisers(parameters, [name for name in used if name not in ready], ranges)
         weights = {name: ready[name] if name in ready else made[name] for name in used}
@@ -169,21 +170,6 @@ def _bypass(graph: onnx.GraphProto, blocks: list[Block]) -> None:
     for node in graph.node:
         node.input[:] = [renamed.get(resolve(name), resolve(name)) for name in node.input]
         node.output[:] = [f"{n}_dropped" if n in source else renamed.get(n, n) for n in node.output]
-
-
-def _remove_dead(graph: onnx.GraphProto) -> None:
-    """Remove nodes and constants from which no output is reached."""
-    needed = {value.name for value in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
-    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.initializer[:]
-    graph.initializer.extend(constants)
 
 
 def _content(array: Array) -> tuple[tuple[int, ...], bytes]:

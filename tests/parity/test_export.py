@@ -245,10 +245,14 @@ def test_the_comparison_can_fail(exported):
         compare(session, exported.runner, SUBNETS["no last layer"], inputs)
 
 
-@pytest.mark.parametrize("exported", [("distilbert", "classification")], indirect=True, ids=" ".join)
-def test_file_equals_a_fresh_export_of_the_same_sub_network(exported):
+@pytest.mark.parametrize(
+    ("exported", "name"),
+    [(("distilbert", "classification"), "no FFN, then no attention"), (("bert", "embedding"), "uneven")],
+    indirect=["exported"], ids=["distilbert", "bert"],
+)  # fmt: skip
+def test_file_equals_a_fresh_export_of_the_same_sub_network(exported, name):
     checkpoint, runner = exported.checkpoint, exported.runner
-    subnet = SUBNETS["no FFN, then no attention"]
+    subnet = SUBNETS[name]
     skeleton = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape)
     sliced = {n: t.detach().clone() for n, t in runner.parameters(subnet).items()}
     skeleton.backbone.load_state_dict(sliced, strict=False, assign=True)

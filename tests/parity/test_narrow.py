@@ -53,7 +53,7 @@ def bench_of(exported: Exported, **more) -> ModelWorkbench:
     return ModelWorkbench(
         checkpoint,
         {"fp32": exported.template, **more},
-        lambda: encode(checkpoint, [(text,) for text in texts(60)], max_tokens=40),
+        encode(checkpoint, [(text,) for text in texts(60)], max_tokens=40),
     )
 
 
