@@ -1,5 +1,6 @@
 """Tiny random checkpoints of every family: real transformers classes, real tokenizers, seconds to build."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 
+from compiler.evaluation import Batches, encode
 from compiler.families import Checkpoint, load_checkpoint
 
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
@@ -168,3 +170,9 @@ def tiny_checkpoint(folder: Path, model_type: str = "bert", *, task: str = "embe
     checkpoint = load_checkpoint(str(folder), task=task, label_names=names)
     randomise(checkpoint.model, seed=1)
     return checkpoint
+
+
+def some_batches(checkpoint: Checkpoint) -> Batches:
+    """Fifty random texts of 3 to 19 words."""
+    rng = random.Random(0)
+    return encode(checkpoint, [(" ".join(rng.choices(WORDS, k=rng.randint(3, 19))),) for _ in range(50)], max_tokens=32)

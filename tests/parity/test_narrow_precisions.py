@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import numpy_helper
 
-from compiler.evaluation import encode
 from compiler.export import ModelWorkbench, graph_run, make_template, narrow_template
 from compiler.export.dense import export_dense
 from compiler.export.files import inline
@@ -18,7 +17,7 @@ from compiler.slicing import SubnetRunner
 from compiler.spaces import SubBlock, Subnet
 from profilers import Graph
 from targets import STATIC
-from tests.tiny import HEADS, UNITS, WORDS, randomise, tiny_checkpoint
+from tests.tiny import HEADS, UNITS, randomise, some_batches, tiny_checkpoint
 
 NARROW = {np.dtype(np.float16), np.dtype(np.int8), np.dtype(np.uint8)}
 CONVERTERS = {"fp16": halve_graph, "int8": quantise_graph}
@@ -31,12 +30,6 @@ SUBNETS = {
 }
 
 
-def some_texts(checkpoint):
-    rng = np.random.default_rng(0)
-    texts = [(" ".join(rng.choice(WORDS, int(rng.integers(3, 20)))),) for _ in range(50)]
-    return encode(checkpoint, texts, max_tokens=32)
-
-
 @pytest.fixture(scope="module", params=("bert", "roberta", "distilbert"))  # with and without a head of its own
 def bench(request, tmp_path_factory) -> ModelWorkbench:
     task = "embedding" if request.param == "bert" else "classification"
@@ -46,7 +39,7 @@ def bench(request, tmp_path_factory) -> ModelWorkbench:
     parameters = {name: tensor.detach().numpy() for name, tensor in twin.backbone.named_parameters()}
     template = make_template(proto, parameters, checkpoint.architecture)
     narrow = {p: narrow_template(template, p, parameters, checkpoint.architecture) for p in (*CONVERTERS, STATIC)}
-    return ModelWorkbench(checkpoint, {"fp32": template, **narrow}, some_texts(checkpoint))
+    return ModelWorkbench(checkpoint, {"fp32": template, **narrow}, some_batches(checkpoint))
 
 
 @pytest.fixture(params=SUBNETS.values(), ids=SUBNETS)

@@ -19,7 +19,7 @@ from profilers.runtimes.onnx_runtime import open_session
 from targets import STATIC
 from targets.errors import VerificationError
 from tests.cli import call, write_texts
-from tests.tiny import save_tiny, tiny_checkpoint
+from tests.tiny import save_tiny, some_batches, tiny_checkpoint
 
 OPSETS = (17, 22)
 LARGEST_IR = {17: 8, 22: 10}
@@ -43,7 +43,7 @@ def bench(request, tmp_path_factory):
     template = make_template(proto, parameters, checkpoint.architecture)
     narrow = {p: narrow_template(template, p, parameters, checkpoint.architecture) for p in ("int8", "fp16", STATIC)}
     assert template.opset == opset
-    return ModelWorkbench(checkpoint, {"fp32": template, **narrow})
+    return ModelWorkbench(checkpoint, {"fp32": template, **narrow}, some_batches(checkpoint))
 
 
 def write(bench, subnet, path, precision="fp32"):
