@@ -28,9 +28,9 @@ class _StandIn(nn.Module):
 class Restoring(nn.Linear):
     """Stands after the last layer of a narrow network: its stream to token embeddings of the dense model's size."""
 
-    def forward(self, stream: Tensor, *_: Any, **__: Any) -> Tensor:
+    def forward(self, input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002  the name that torch gives it
         """[batch, tokens, width] to [batch, tokens, hidden]; what a layer is given besides plays no part."""
-        return super().forward(stream)
+        return super().forward(input)
 
 
 _RULES: dict[StandIn, Callable[..., Any]] = {
