@@ -9,6 +9,7 @@ import pytest
 
 from profilers import CostTable, Dimensions, LayerSizes, Plan, Program, Workload, make_runtime, measure_table
 from targets import Target, measure_fingerprint, shipped_tables
+from targets.errors import InputError
 
 FOLDER = Path(__file__).resolve().parents[2] / "targets" / "costs"
 DIMS = Dimensions(layers=3, heads=4, ffn_units=48, hidden_size=32, head_size=8, vocabulary=100)
@@ -17,7 +18,10 @@ NULL = Target.parse("null")
 
 def faults(path: Path) -> list[str]:
     """Why a table must not ship; none if it may."""
-    table = CostTable.read(path)
+    try:
+        table = CostTable.read(path)
+    except InputError as error:
+        return [str(error)]
     name, device = Target.parse(table.target).name, table.fingerprint
     found = [f"no workload of the null device: {w}" for w in table.workloads() if w.runtime == "null"]
     if path.stem != name and not path.name.startswith(f"{name}-"):
@@ -85,6 +89,7 @@ SPOILT = {
     "null device": (lambda data: data["fingerprint"].update(kind="null"), "it names no device"),
     "null runtime": (lambda data: data["entries"][0].update(runtime="null"), "no workload of the null device"),
     "no error": (lambda data: data["errors"].pop(), "no error with its control"),
+    "no control": (_worst(control_mape=float("nan")), "is control_mape nan"),
     "few checks": (_worst(check_nets=4), "no error with its control"),
     "empty": (lambda data: data.update(entries=[]), "no error with its control"),
     "other target": (lambda data: data.update(target="null:fp32"), "is not looked for in"),
