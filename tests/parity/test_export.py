@@ -191,6 +191,7 @@ def test_an_attention_whose_transposed_result_is_read_elsewhere_is_left_as_it_is
     graph = onnx.helper.make_graph(nodes, "one", [x], [y], value_info=[planes])
     read_twice = onnx.GraphProto.FromString(graph.SerializeToString())
     read_twice.node.append(onnx.helper.make_node("Relu", ["back"], ["elsewhere"]))
+    read_twice.output.append(onnx.helper.make_tensor_value_info("elsewhere", onnx.TensorProto.FLOAT, None))
     before = read_twice.SerializeToString()
     join_heads(read_twice)
     assert read_twice.SerializeToString() == before
