@@ -156,7 +156,7 @@ def _metadata(winner: Winner, hunt: Hunt, budgets: Budgets) -> dict[str, str]:
 
 
 TIMING = {
-    "fast": Plan(min_rounds=3, max_rounds=8, time_cap_s=20.0),
+    "fast": Plan(min_rounds=3, max_rounds=8, time_cap_s=10.0),
     "balanced": Plan(min_rounds=4, max_rounds=8, time_cap_s=45.0),
     "thorough": Plan(min_rounds=4, max_rounds=8, time_cap_s=45.0),
 }
