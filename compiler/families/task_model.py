@@ -38,8 +38,8 @@ class TaskModel(nn.Module):
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of what `forward` returns, in order."""
-        return ("logits",) if self.recipe is None else ("token_embeddings", "sentence_embedding")
+        """Names of what `forward` returns, in order: those under which Optimum's and sentence-transformers' loaders look."""
+        return ("logits",) if self.recipe is None else ("last_hidden_state", "sentence_embedding")
 
     def read(self, outputs: Any, attention_mask: Tensor) -> tuple[Tensor, ...]:
         """The task's outputs from the backbone's: ([batch, labels],) or ([batch, tokens, hidden], [batch, hidden])."""

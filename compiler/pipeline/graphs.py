@@ -27,6 +27,7 @@ def _about(checkpoint: Checkpoint, opset: int) -> dict[str, Any]:
         "config": config_text(checkpoint.config),
         "recipe": repr(checkpoint.model.recipe),
         "inputs": checkpoint.input_names,
+        "outputs": checkpoint.model.output_names,
         "opset": opset,
         "libraries": libraries,
         "form": [FORM, Binding._fields, Block._fields],
