@@ -37,6 +37,8 @@ Lesson = tuple[Mapping[str, Tensor], Callable[[Outputs], Tensor]]
 KNOTS = 12
 RATE = 0.02
 EVEN = 0.5
+"""Of the lessons a third go to all budgets alike, the others by how far gates must move (`_shared_out`)."""
+
 _BETAS, _TINY = (0.8, 0.95), 1e-12
 _HALVINGS = 40
 
@@ -261,7 +263,8 @@ def learn_sizes(
     """Genomes [budgets, variables] by rising budget; their encoders take no more seconds than that, mask included.
 
     The gates begin wide open and go through the budgets from the largest to the smallest, each for its part of the lessons. All
-    the while they take the budget and no less: what a second costs is not set but found in every step.
+    the while they take the budget and no less: what a second costs is not set but found in every step. Of a budget's steps the
+    mean is kept, since a step on a few sentences is noisy.
     """
     gates = gates_of(space)
     network, price = GatedNetwork(checkpoint, space, gates, weights), Price(gates, cost)
@@ -277,16 +280,15 @@ def learn_sizes(
         return float(cost.latency_s(space.counts(genome(openings)[None]))[0]) - cost.base_s
 
     found = []
-    done = 0
     for budget_s, part in _shared_out(sorted(budgets_s, reverse=True), price.seconds(openings), lessons):
-        openings = price.fit(openings, budget_s - cost.mask_s)
+        visited = [price.fit(openings, budget_s - cost.mask_s)]
         for lesson in part:
-            gradient = network.gradient(openings, lesson)
-            openings = descent.step(openings, gradient, price.slopes(openings))
-            openings = price.fit(openings, budget_s - cost.mask_s)
-            done += 1
-            progress(done / len(lessons))
-        found.append(genome(price.fit(openings, budget_s, taken)))
+            gradient = network.gradient(visited[-1], lesson)
+            stepped = descent.step(visited[-1], gradient, price.slopes(visited[-1]))
+            visited.append(price.fit(stepped, budget_s - cost.mask_s))
+            progress(descent.steps / len(lessons))
+        openings = visited[-1]
+        found.append(genome(price.fit(np.mean(visited, axis=0), budget_s, taken)))
     return np.array(found[::-1], dtype=np.int64).reshape(len(found), len(space.lower))
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from compiler.costing import Costs
 from compiler.oneshot import learn_sizes
-from compiler.oneshot.gates import KNOTS, RATE, Lesson
+from compiler.oneshot.gates import EVEN, KNOTS, RATE, Lesson
 from compiler.pipeline.seeds import Groups, Seeds, encoder_budgets_s
 from compiler.pipeline.subject import some_of
 from compiler.pipeline.weights import Weights
@@ -36,7 +36,7 @@ def learned_seeds(weights: Weights, space: Medium, costs: Costs, count: int, lim
     curves = [cost.attention_s.tolist(), cost.ffn_s.tolist(), cost.mask_s, cost.head_workspace_s, cost.unit_workspace_s]
     about = weights.subject.key(
         weights=weights.about, orders=key_of(orders), curves=key_of(curves), budgets_s=budgets_s.tolist(),
-        unit_step=space.unit_step, seed=trainer.options.seed, recipe=[LESSONS, TOKENS, KNOTS, RATE],
+        unit_step=space.unit_step, seed=trainer.options.seed, recipe=[LESSONS, TOKENS, KNOTS, RATE, EVEN],
     )  # fmt: skip
 
     def learn() -> dict[str, Tensor]:
