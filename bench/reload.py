@@ -43,14 +43,15 @@ SHOWN = (
 
 def save_classifier(folder: Path) -> Path:
     """all-MiniLM-L6-v2 with a head of three classes and a special token of its own, the weights of both random."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    import transformers
 
     torch.manual_seed(0)
     names = dict(enumerate(LABELS))
-    model = AutoModelForSequenceClassification.from_pretrained(
+    auto: Any = transformers.AutoModelForSequenceClassification
+    model = auto.from_pretrained(
         embedded_model(), num_labels=len(names), id2label=names, label2id={name: i for i, name in names.items()}
     )
-    tokenizer = AutoTokenizer.from_pretrained(embedded_model())
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(embedded_model())
     tokenizer.add_special_tokens({"additional_special_tokens": [ADDED]})
     model.resize_token_embeddings(len(tokenizer))
     model.save_pretrained(folder)
@@ -119,7 +120,7 @@ def tried(python: Path, route: Route, task: str, folder: Path) -> dict[str, Any]
 
 def trained(told: Mapping[str, Any]) -> bool:
     """Whether a step moved every parameter, and saving kept them. A softmax does not see its keys' biases: those may stay."""
-    return told["same_after_saving"] and all(name.endswith("key.bias") for name in told["unmoved"])
+    return bool(told["same_after_saving"]) and all(name.endswith("key.bias") for name in told["unmoved"])
 
 
 def record(name: str, folders: Mapping[str, Path], place: Path, pip: list[str]) -> dict[str, Any]:
