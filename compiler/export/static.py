@@ -25,8 +25,8 @@ from targets import usable_cpus
 Array = NDArray[Any]
 
 MIGRATION = 0.8
-"""How much of an activation's spread over channels the matrix takes over. On MiniLM (tables in fp32) and sentences of stsb/train the mean cosine to
-fp32 is 0.976 at 0.5, 0.9973 at 0.7, 0.9980 at 0.8, 0.994 at 1, and 0.985 without."""
+"""How much of an activation's spread over channels the matrix takes over. On MiniLM (tables in fp32) and sentences of
+stsb/train the mean cosine to fp32 is 0.976 at 0.5, 0.9973 at 0.7, 0.9980 at 0.8, 0.994 at 1, and 0.985 without."""
 
 _SMALLEST = 1e-5
 _LEVELS = 127
