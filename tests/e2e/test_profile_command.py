@@ -66,7 +66,10 @@ def test_every_combination_is_in_one_table_with_an_error_and_a_line_of_its_own(g
     assert set(table.workloads()) == set(table.errors) == wanted
     for workload, error in table.errors.items():
         (line,) = [line for line in said.splitlines() if line.startswith(f"{workload}: ")]
-        assert f"{len(table.under([workload]).entries)} entries in " in line
+        part = table.under([workload])
+        (measured,) = part.how["measured"]
+        placed = f"{part.at_bends} sizes placed where the curve bends, in "
+        assert f"{len(part.entries)} entries from {measured['networks']} networks, {placed}" in line
         assert f"on {error.check_nets} unseen networks off by {error.mape:.1%} on average" in line
         assert f"(linear fit on operations: {error.control_mape:.1%})" in line
     assert f"{path}: {len(table.entries)} entries" in said
