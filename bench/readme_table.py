@@ -85,6 +85,20 @@ def tables(record: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def dense_export(record: Mapping[str, Any]) -> str:
+    """The dense model's file and those of others: milliseconds of ours, times as long of theirs with an interval."""
+    ours, *others = record["files"]
+    lines = [f"| batch | tokens | threads | {ours} | {' | '.join(others)} |", "| --- " * (4 + len(others)) + "|"]
+    for cell in record["cells"]:
+        asked = " | ".join(str(cell[name]) for name in ASKED[:-1])
+        figures = [
+            f"{file['ratio']:.2f}x ({file['interval'][0]:.2f} to {file['interval'][1]:.2f})"
+            for file in map(cell["files"].get, others)
+        ]
+        lines.append(f"| {asked} | {cell['files'][ours]['latency_ms']:.1f} ms | {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
 def fill(text: str, name: str, content: str) -> str:
     """The text with a section between its markers."""
     section = f"<!-- {name} -->\n\n{content}\n\n<!-- /{name} -->"
@@ -95,7 +109,8 @@ def main() -> None:
     """Rewrite the README between the markers."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    for name, make in (("demo", demo), ("labelled", labelled), ("tables", tables)):
+    makers = {"demo": demo, "labelled": labelled, "tables": tables, "dense_export": dense_export}
+    for name, make in makers.items():
         record = json.loads((ROOT / f"bench/results/{name}.json").read_text(encoding="utf-8"))
         text = fill(text, f"{name}-table", make(record))
     readme.write_text(text, encoding="utf-8")
