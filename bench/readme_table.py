@@ -99,6 +99,22 @@ def dense_export(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def oneshot(record: Sequence[Mapping[str, Any]]) -> str:
+    """What is kept of the dense figure at each minimum speed-up, a column a seed."""
+    seeds = [f"seed {run['seed']}" for run in record]
+    lines = [f"| at least | {' | '.join(seeds)} |", "| --- " * (1 + len(seeds)) + "|"]
+    for least in record[0]["picks"]:
+        picks = [run["picks"][least] for run in record]
+        figures = ["none" if net is None else _kept(net) for net in picks]
+        lines.append(f"| {least} | {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
+def _kept(net: Mapping[str, Any]) -> str:
+    low, high = net["kept_interval"]
+    return f"{net['kept']:.1%} ({low:.1%} to {high:.1%}) at {net['speedup']:.2f}x"
+
+
 def fill(text: str, name: str, content: str) -> str:
     """The text with a section between its markers."""
     section = f"<!-- {name} -->\n\n{content}\n\n<!-- /{name} -->"
@@ -109,7 +125,7 @@ def main() -> None:
     """Rewrite the README between the markers."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    makers = {"demo": demo, "labelled": labelled, "tables": tables, "dense_export": dense_export}
+    makers = {"demo": demo, "labelled": labelled, "tables": tables, "dense_export": dense_export, "oneshot": oneshot}
     for name, make in makers.items():
         record = json.loads((ROOT / f"bench/results/{name}.json").read_text(encoding="utf-8"))
         text = fill(text, f"{name}-table", make(record))
