@@ -5,7 +5,7 @@ python bench/readme_table.py
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,13 @@ def main() -> None:
     """Rewrite the README between the markers."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    makers = {"demo": demo, "labelled": labelled, "tables": tables, "dense_export": dense_export, "oneshot": oneshot}
+    makers: dict[str, Callable[[Any], str]] = {
+        "demo": demo,
+        "labelled": labelled,
+        "tables": tables,
+        "dense_export": dense_export,
+        "oneshot": oneshot,
+    }
     for name, make in makers.items():
         record = json.loads((ROOT / f"bench/results/{name}.json").read_text(encoding="utf-8"))
         text = fill(text, f"{name}-table", make(record))
