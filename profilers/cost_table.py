@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profilers.document import check_document
+from profilers.interpolation import between
 from profilers.measurement import Estimate
 from profilers.program import Dimensions
 from profilers.sizes import Stack
-from profilers.traffic import between
 from profilers.workload import Workload
 from targets import Fingerprint
 from targets.errors import InputError, TargetError

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from profilers import roofline
 from profilers.cost_table import CostKey, CostTable, Piece, Source, TableError, is_uneven, network_row
 from profilers.interleave import Plan, Recorder, Series, interleave
+from profilers.interpolation import between
 from profilers.program import Dimensions, Program, Workbench
 from profilers.runtimes import Runtime
 from profilers.sizes import LayerSizes, Stack
@@ -110,7 +111,7 @@ def _hats(sizes: Sequence[int], size: int) -> Floats:
     """How the cost of a size mixes those of the sizes measured: float64 [sizes], the weights of linear interpolation."""
     if size == 0:
         return np.zeros(len(sizes))
-    return np.array([np.interp(size, sizes, row) for row in np.eye(len(sizes))])
+    return np.asarray(between(sizes, [size])[0])
 
 
 class Design(NamedTuple):

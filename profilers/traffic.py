@@ -99,8 +99,3 @@ def _count(value: Any) -> float:
     if type(value) not in {int, float}:
         raise ValueError(f"{json.dumps(value)} is no count")
     return float(value)
-
-
-def between(knots: Sequence[int], lengths: Sequence[int]) -> Floats:
-    """Weights of linear interpolation, float64 [lengths, knots]; a length beyond the knots is read at the last of them."""
-    return np.array([np.interp(lengths, knots, row) for row in np.eye(len(knots))]).T

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from compiler.families import Architecture
 from compiler.spaces import Counts, Shape, SubBlock
 from profilers import CostKey, CostTable, Dimensions, Estimate, MissingCostError, Stack, Workload
+from profilers.interpolation import between
 from profilers.roofline import operation_counts
 
 Floats = NDArray[np.float64]
@@ -133,7 +134,7 @@ class CostModel:
         asked = np.asarray(counts.widths)
         if len(asked) and asked.min() < widths[0]:
             raise MissingCostError(f"no costs of networks narrower than {widths[0]}, asked: {asked.min()}")
-        shares = np.array([np.interp(asked, widths, row) for row in np.eye(len(models))])
+        shares = between(widths, asked).T
         return np.asarray((shares * [model.latency_s(alike) for model in models]).sum(axis=0))
 
     def bends(self, counts: Counts) -> list[float]:

@@ -5,7 +5,7 @@
 accumulated: for the networks that are kept.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compiler.evaluation import Batches
-from compiler.families import Checkpoint
+from compiler.families import Checkpoint, TaskModel
 from compiler.oneshot.calibration import (
     PIECES,
     Calibration,
@@ -199,10 +199,7 @@ def reconstruct(
     sums on it. Each projection is fitted to what the dense model had at that point, minus the network's own residual. In a
     narrow network norms and whatever else reads the stream are fitted on the way, too (`compiler.oneshot.narrowing`).
     """
-    a = checkpoint.architecture
-    model = build_skeleton(checkpoint.model, a, subnet.shape, subnet.width)
-    model.backbone.load_state_dict({n: t.clone() for n, t in parameters.items()}, strict=False, assign=True)
-    mask = batch["attention_mask"].bool()
+    a, model, mask = checkpoint.architecture, _filled(checkpoint, subnet, parameters), batch["attention_mask"].bool()
     run, unpadded = _InPass(checkpoint, mask, sums, subnet.residual), _Unpadded(mask)
     find, handles = model.backbone.get_submodule, list[Any]()
     narrowing = None if subnet.residual is None else Narrowing(checkpoint, subnet, mask, sums, resolve)
@@ -221,6 +218,18 @@ def reconstruct(
             handles.append(find(names.ffn_output).register_forward_hook(unpadded.leave))
     if narrowing is not None:
         handles += narrowing.readers(model.backbone)
+    return _fitted(model, batch, handles)
+
+
+def _filled(checkpoint: Checkpoint, subnet: Subnet, parameters: Mapping[str, Tensor]) -> TaskModel:
+    """A network of its own with copies of these parameters: they will change."""
+    model = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape, subnet.width)
+    model.backbone.load_state_dict({n: t.clone() for n, t in parameters.items()}, strict=False, assign=True)
+    return model
+
+
+def _fitted(model: TaskModel, batch: Mapping[str, Tensor], handles: Sequence[Any]) -> dict[str, Tensor]:
+    """Its parameters after one pass in which the hooks have fitted them."""
     with hooked(*handles), torch.no_grad(), bf16_where_it_is():
         model(**batch)
     return {name: parameter.detach() for name, parameter in model.backbone.named_parameters()}
@@ -237,9 +246,6 @@ def restore_output(
 
     Arguments are those of `reconstruct`.
     """
-    model = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape, subnet.width)
-    model.backbone.load_state_dict({n: t.clone() for n, t in parameters.items()}, strict=False, assign=True)
+    model = _filled(checkpoint, subnet, parameters)
     narrowing = Narrowing(checkpoint, subnet, batch["attention_mask"].bool(), sums, resolve)
-    with hooked(*narrowing.end(model.backbone)), torch.no_grad(), bf16_where_it_is():
-        model(**batch)
-    return {name: parameter.detach() for name, parameter in model.backbone.named_parameters()}
+    return _fitted(model, batch, narrowing.end(model.backbone))

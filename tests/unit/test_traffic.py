@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profilers.traffic import Traffic, between
+from profilers.interpolation import between
+from profilers.traffic import Traffic
 from targets.errors import InputError
 
 LENGTHS = st.lists(st.integers(1, 512), min_size=1, max_size=40)
