@@ -83,7 +83,7 @@ class Trainer:
         folder = self.store.folder(name, key)
         yield folder
         rows = training_log(folder)
-        if rows:
+        if rows and rows != self.store.get(f"{name}-log", key):  # or it was killed before the folder was gone
             self.store.put(f"{name}-log", key, rows)
         shutil.rmtree(folder, ignore_errors=True)
 
