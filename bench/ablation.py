@@ -30,7 +30,6 @@ from compiler.families import Checkpoint, load_checkpoint
 from compiler.families.embedded import embedded_model
 from compiler.oneshot import (
     Reconstructor,
-    allocate,
     calibrate,
     exact_front,
     rank_sub_blocks,
@@ -39,7 +38,7 @@ from compiler.oneshot import (
 )
 from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.pipeline.ranking import Ranking
-from compiler.pipeline.seeds import LOCAL_SHARES, Groups
+from compiler.pipeline.seeds import LOCAL_SHARES, Groups, allocated
 from compiler.slicing import SubnetRunner, slice_parameters
 from compiler.spaces import Counts, Subnet, make_space, sample_stratified
 from compiler.spaces.space import Medium
@@ -112,10 +111,8 @@ class OneShot:
     def allocated(self, cost: CostModel, budget_s: float, share: float) -> Subnet:
         """The sizes that lose least within a latency, by one loss model."""
         groups = Groups.of(self.space)
-        losses, costs = groups.losses(self.ranking.losses(share)), groups.seconds(cost)
-        budgets = [budget_s - cost.base_s - self.widest(cost)]
-        genome = allocate(losses, costs, budgets, charge=cost.mask_s, charged=self.space.layers)[0]
-        return self.space.subnet(genome)
+        budgets_s = np.array([budget_s - cost.base_s - self.widest(cost)])
+        return self.space.subnet(allocated(groups.losses(self.ranking.losses(share)), cost, groups, budgets_s)[0])
 
     def widest(self, cost: CostModel) -> float:
         """The most that scratch space takes."""

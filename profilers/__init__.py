@@ -1,6 +1,6 @@
 """What a piece of a network costs on a device, measured in the runtime that will serve it."""
 
-from profilers.cost_table import CostKey, CostTable, MissingCostError, TableError
+from profilers.cost_table import CostKey, CostTable, MissingCostError, Overflow, TableError
 from profilers.graph import Graph, GraphSource
 from profilers.interleave import Plan, Recorder, Series, interleave
 from profilers.measurement import Estimate, Measurement
@@ -22,6 +22,7 @@ __all__ = [
     "Measurement",
     "MissingCostError",
     "OutOfMemoryError",
+    "Overflow",
     "Plan",
     "Program",
     "Recorder",

@@ -1,9 +1,10 @@
 """What every piece of a network costs on a device, and how wrong the table is.
 
 A network's latency is a sum: base (stem, read-out, call) + mask (once, if any attention is kept) + its attention and
-FFN sub-blocks + the working memory of the widest of each, which a call touches anew and its other blocks find warm.
-Sizes between measured ones are interpolated, and say so; a workspace is in proportion to its width. FFN units that do
-not fill whole multiples of the device's alignment take a remainder more.
+FFN sub-blocks + the working memory of the widest of each, which a call touches anew and its other blocks find warm
++ what weights beyond those that stay in the cache from call to call take to be read.
+Sizes between measured ones are interpolated, and say so; a workspace is in proportion to its width, and so are weights
+beyond the cache to their number. FFN units that do not fill whole multiples of the device's alignment take a remainder more.
 """
 
 import json
@@ -25,8 +26,8 @@ from profilers.workload import Workload
 from targets import Fingerprint
 from targets.errors import InputError, TargetError
 
-SCHEMA = 3
-Piece = Literal["base", "mask", "attention", "ffn", "ffn_remainder", "attention_workspace", "ffn_workspace"]
+SCHEMA = 4
+Piece = Literal["base", "mask", "attention", "ffn", "ffn_remainder", "attention_workspace", "ffn_workspace", "uncached"]
 Source = Literal["measured", "transferred", "roofline", "null"]
 Floats = NDArray[np.float64]
 
@@ -43,11 +44,25 @@ _NAMING = ("measured", "too_large")
 
 
 class CostKey(NamedTuple):
-    """A piece of a network at one size under one workload; base and mask have size 0, a workspace the dense model's."""
+    """A piece of a network at one size under one workload; base and mask have size 0, a workspace the dense model's.
+
+    The size of `uncached` is how many weights of sub-blocks stay in the cache; its seconds are what as many more take.
+    """
 
     piece: Piece
     size: int
     workload: Workload
+
+
+class Overflow(NamedTuple):
+    """Weights of sub-blocks that stay in the cache from call to call, and what each one more takes."""
+
+    fits: int
+    a_weight_s: float
+
+    def seconds(self, weights: Floats) -> Floats:
+        """What networks of so many weights [N] take more, in seconds [N]."""
+        return np.asarray(self.a_weight_s * np.maximum(weights - self.fits, 0.0))
 
 
 def is_uneven(units: NDArray[np.int64], alignment: int, all_units: int) -> NDArray[np.bool_]:
@@ -223,6 +238,13 @@ class CostTable:
         """Seconds a head or a unit of the widest sub-block; nothing where the table has no such entry."""
         return next((s / k.size for k, s in self.entries.items() if (k.piece, k.workload) == (piece, workload)), 0.0)
 
+    def overflows(self, workload: Workload) -> list[Overflow]:
+        """What weights beyond the cache take: one, or none where none was seen."""
+        found = [
+            (key.size, s) for key, s in self.entries.items() if (key.piece, key.workload) == ("uncached", workload)
+        ]
+        return [Overflow(size, s / size) for size, s in found]
+
     def predict(self, stack: Stack, workload: Workload) -> Estimate:
         """Latency of a network, in seconds."""
         attention = self.curve("attention", max(sizes.heads for sizes in stack), workload)
@@ -233,6 +255,8 @@ class CostTable:
         total += sum(attention[sizes.heads] + ffn[sizes.ffn_units] for sizes in stack)
         total += self.workspace("attention_workspace", workload) * max(sizes.heads for sizes in stack)
         total += self.workspace("ffn_workspace", workload) * max(sizes.ffn_units for sizes in stack)
+        weights = np.array(self.dimensions.weights(stack))
+        total += sum(float(overflow.seconds(weights)) for overflow in self.overflows(workload))
         return Estimate(value=float(total), source=self._source_of(stack, workload))
 
     def _source_of(self, stack: Stack, workload: Workload) -> str:
@@ -356,8 +380,10 @@ def _entry(row: Mapping[str, Any]) -> tuple[CostKey, float]:
     seconds = float(values.pop("seconds"))
     if not np.isfinite(seconds) or seconds < 0:
         raise ValueError(f"{row['piece']} at {row['size']} has the time {row['seconds']!r}")
-    piece = _one_of(values.pop("piece"), get_args(Piece))
-    return CostKey(piece, int(values.pop("size")), Workload.from_json(values)), seconds
+    piece, size = _one_of(values.pop("piece"), get_args(Piece)), int(values.pop("size"))
+    if piece == "uncached" and size < 1:
+        raise ValueError(f"{size} weights that stay in the cache")
+    return CostKey(piece, size, Workload.from_json(values)), seconds
 
 
 def _workload(row: Mapping[str, Any]) -> Workload:

@@ -2,7 +2,8 @@
 
 Every block of a stack has its own weights. A sub-block's cost is the slope between stacks of different depth, so that
 stem, head and call cancel; base and mask are the intercepts all networks share. Networks of many sizes are among those
-fitted. One weighted least-squares fit finds all pieces together. Sizes are placed coarsely first; where a curve bends, its neighbours are measured too: matrices whose
+fitted. One weighted least-squares fit finds all pieces together; where a call is short and the weights of a large network
+do not stay in the cache, also how many do. Sizes are placed coarsely first; where a curve bends, its neighbours are measured too: matrices whose
 rows are a power of two apart fall into the same cache sets and take up to a fifth longer, alone among their neighbours.
 """
 
@@ -37,6 +38,12 @@ _BEND = 0.04
 
 _SESSIONS = 0.015
 """Relative standard deviation of sessions of one network: one block is not trusted further than that."""
+
+_CACHED_SHARES, _CACHED_TRIED = (1 / 48, 3 / 4), 30
+"""Of the largest network's weights: how many the cache may hold, and how many numbers between are tried."""
+
+_NOTHING = 1e-4
+"""A mean square misfit, in what a network's time is worth, that explains itself."""
 
 CHECK_ROUNDS = 2
 """Blocks of each check network at least: their own noise counts as the table's error."""
@@ -159,13 +166,41 @@ def _taken(sizes: Sequence[int], asked: Sequence[int]) -> Floats:
 
 def fit_pieces(timed: Timed, design: Design) -> dict[CostKey, float]:
     """Non-negative least squares on relative errors, each network by what its own error is worth; no time below zero."""
+    placed = design.keys(timed.stacks)
+    keys = [key for sizes in placed.values() for key in sizes]
+    matrix = np.array([design.row(stack, placed) for stack in timed.stacks])
+    found = _solve(matrix, timed)
+    weights = np.array([design.dimensions.weights(stack) for stack in timed.stacks])
+    beyond = [
+        (fits, _solve(np.column_stack([matrix, np.maximum(weights - fits, 0.0) / fits]), timed))
+        for fits in map(int, np.geomspace(*_CACHED_SHARES, _CACHED_TRIED) * weights.max())
+    ]
+    fits, best = min(beyond, key=lambda tried: tried[1].misfit)
+    if _tells(found.misfit, best.misfit, len(weights)):
+        keys, found = [*keys, CostKey("uncached", fits, design.workload)], best
+    return dict(zip(keys, map(float, found.seconds), strict=True))
+
+
+class _Solution(NamedTuple):
+    """Seconds of every piece, and the sum of the squares of what they leave, each in what its network is worth."""
+
+    seconds: Floats
+    misfit: float
+
+
+def _solve(matrix: Floats, timed: Timed) -> _Solution:
+    """Pieces of networks [N, pieces] that add up to what the networks take."""
     from scipy.optimize import nnls
 
-    keys = design.keys(timed.stacks)
-    matrix = np.array([design.row(stack, keys) for stack in timed.stacks])
-    weights = 1 / np.hypot(timed.errors, _SESSIONS)
-    solution, _ = nnls(matrix * (weights / timed.seconds)[:, None], weights)
-    return dict(zip((key for found in keys.values() for key in found), map(float, solution), strict=True))
+    worth = 1 / np.hypot(timed.errors, _SESSIONS)
+    solution, left = nnls(matrix * (worth / timed.seconds)[:, None], worth)
+    return _Solution(solution, left**2)
+
+
+def _tells(misfit: float, with_two_more: float, count: int) -> bool:
+    """Whether two more parameters explain more than they cost (Schwarz, Annals of Statistics 6, 1978), beyond rounding."""
+    floor = _NOTHING * count
+    return count * float(np.log((misfit + floor) / (with_two_more + floor))) > 2 * float(np.log(count))
 
 
 def bends(entries: Mapping[CostKey, float], piece: Piece) -> list[int]:

@@ -29,6 +29,20 @@ class Dimensions:
 
         return (LayerSizes(self.heads, self.ffn_units),) * self.layers
 
+    @property
+    def weights_a_head(self) -> int:
+        """Weights of a head's four matrices."""
+        return 4 * self.hidden_size * self.head_size
+
+    @property
+    def weights_a_unit(self) -> int:
+        """Weights of an FFN unit's two rows."""
+        return 2 * self.hidden_size
+
+    def weights(self, stack: Stack) -> int:
+        """Weights of all sub-blocks' matrices."""
+        return sum(self.weights_a_head * sizes.heads + self.weights_a_unit * sizes.ffn_units for sizes in stack)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:

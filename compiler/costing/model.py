@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from compiler.families import Architecture
 from compiler.spaces import Counts, Shape, SubBlock
-from profilers import CostKey, CostTable, Dimensions, Estimate, MissingCostError, Stack, Workload
+from profilers import CostKey, CostTable, Dimensions, Estimate, MissingCostError, Overflow, Stack, Workload
 from profilers.interpolation import between
 from profilers.roofline import operation_counts
 
@@ -51,7 +51,8 @@ class CostModel:
     """A cost table laid out for look-up: seconds by size, under one workload or a weighted sum of several (traffic).
 
     Each layer has its own curves [layers, sizes]: a sub-block may run in another precision than the rest. `exact` are the
-    workloads of those. A table is of one width of the residual stream. `narrower` are the models of other tables, of the same
+    workloads of those. `overflows` are what weights beyond the cache take, under each workload read. A table is of one width
+    of the residual stream. `narrower` are the models of other tables, of the same
     network at smaller widths; between two of them every piece is on the line, and so is their sum.
     """
 
@@ -63,6 +64,7 @@ class CostModel:
     ffn_s: Floats
     head_workspace_s: float
     unit_workspace_s: float
+    overflows: tuple[Overflow, ...] = ()
     exact: tuple[Workload, ...] = ()
     narrower: tuple["CostModel", ...] = ()
 
@@ -100,6 +102,11 @@ class CostModel:
             table=table, weights=weights, base_s=float(base), mask_s=float(mask),
             attention_s=np.tile(attention, (dims.layers, 1)), ffn_s=np.tile(ffn, (dims.layers, 1)),
             head_workspace_s=float(head), unit_workspace_s=float(unit),
+            overflows=tuple(
+                overflow._replace(a_weight_s=weight * overflow.a_weight_s)
+                for read, weight in weights.items()
+                for overflow in table.overflows(read)
+            ),
         )  # fmt: skip
 
     def with_exceptions(self, exact: "CostModel", exceptions: Collection[SubBlock]) -> "CostModel":
@@ -126,7 +133,30 @@ class CostModel:
         layers = np.arange(counts.heads.shape[1])
         blocks = self.attention_s[layers, counts.heads].sum(axis=1) + self.ffn_s[layers, counts.units].sum(axis=1)
         widest = self.head_workspace_s * counts.heads.max(axis=1) + self.unit_workspace_s * counts.units.max(axis=1)
-        return np.asarray(self.base_s + blocks + widest + np.where(counts.heads.any(axis=1), self.mask_s, 0.0))
+        once = self.base_s + np.where(counts.heads.any(axis=1), self.mask_s, 0.0)
+        dims = self.table.dimensions
+        weights = dims.weights_a_head * counts.heads.sum(axis=1) + dims.weights_a_unit * counts.units.sum(axis=1)
+        return np.asarray(once + blocks + widest + sum(overflow.seconds(weights) for overflow in self.overflows))
+
+    @property
+    def sums(self) -> "list[CostModel]":
+        """Models without overflows; the latency of any network is the largest of theirs.
+
+        Overflows are convex in the weights: the more there are of them, the more set in, in the order of what fits.
+        """
+        dims, found = self.table.dimensions, [replace(self, overflows=())]
+        heads, units = (np.arange(curves.shape[1]) for curves in (self.attention_s, self.ffn_s))
+        for overflow in sorted(self.overflows):
+            last = found[-1]
+            found.append(
+                replace(
+                    last,
+                    base_s=last.base_s - overflow.a_weight_s * overflow.fits,
+                    attention_s=last.attention_s + overflow.a_weight_s * dims.weights_a_head * heads,
+                    ffn_s=last.ffn_s + overflow.a_weight_s * dims.weights_a_unit * units,
+                )
+            )
+        return found
 
     def _between_tables(self, counts: Counts) -> Floats:
         models, alike = self.at_widths, counts._replace(widths=None)

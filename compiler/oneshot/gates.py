@@ -96,30 +96,40 @@ class Price:
         curves = {"attention": cost.attention_s, "ffn": cost.ffn_s}
         self.curves = [curves[gate.piece][gate.layer, gate.sizes[gate.knots]] for gate in gates]
         self.scratch_s = {"attention": cost.head_workspace_s, "ffn": cost.unit_workspace_s}
+        dims, self.overflows = cost.table.dimensions, cost.overflows
+        weights = {"attention": dims.weights_a_head, "ffn": dims.weights_a_unit}
+        self.weights = np.array([weights[gate.piece] for gate in gates])
+
+    def _widths(self, openings: Floats) -> Floats:
+        """Heads or units that each gate leaves [gates], not rounded."""
+        return np.array([_at(gate.sizes[gate.knots], o) for gate, o in zip(self.gates, openings, strict=True)])
 
     def _widest(self, openings: Floats) -> dict[str, int]:
         """The gate of each kind that is open widest."""
-        widths = [_at(gate.sizes[gate.knots], opening) for gate, opening in zip(self.gates, openings, strict=True)]
+        widths = self._widths(openings)
         rows = {piece: [i for i, gate in enumerate(self.gates) if gate.piece == piece] for piece in PIECES}
         return {piece: max(some, key=lambda i: widths[i]) for piece, some in rows.items() if some}
 
     def seconds(self, openings: Floats) -> float:
-        """What the sub-blocks take, and the scratch space of the widest."""
+        """What the sub-blocks take, the scratch space of the widest, and weights beyond the cache."""
         blocks = sum(_at(curve, opening) for curve, opening in zip(self.curves, openings, strict=True))
-        widths = {
-            p: _at(self.gates[i].sizes[self.gates[i].knots], openings[i]) for p, i in self._widest(openings).items()
-        }
-        return float(blocks) + sum(self.scratch_s[piece] * width for piece, width in widths.items())
+        widths = self._widths(openings)
+        scratch = sum(self.scratch_s[piece] * widths[row] for piece, row in self._widest(openings).items())
+        read = sum(float(overflow.seconds(self.weights @ widths)) for overflow in self.overflows)
+        return float(blocks + scratch) + read
 
     def slopes(self, openings: Floats) -> Floats:
         """Seconds that an opening gate costs [gates]."""
         segments = [gate.segment(opening) for gate, opening in zip(self.gates, openings, strict=True)]
         slopes = np.array([(c[i + 1] - c[i]) * (len(c) - 1) for c, i in zip(self.curves, segments, strict=True)])
+        rises = np.array(
+            [np.diff(g.sizes[g.knots])[i] * (len(g.knots) - 1) for g, i in zip(self.gates, segments, strict=True)]
+        )
         for piece, row in self._widest(openings).items():
-            gate, i = self.gates[row], segments[row]
-            rise = np.diff(gate.sizes[gate.knots])[i] * (len(gate.knots) - 1)
-            slopes[row] += self.scratch_s[piece] * rise
-        return slopes
+            slopes[row] += self.scratch_s[piece] * rises[row]
+        weights = float(self.weights @ self._widths(openings))
+        a_weight_s = sum(overflow.a_weight_s for overflow in self.overflows if weights > overflow.fits)
+        return np.asarray(slopes + a_weight_s * self.weights * rises)
 
     def fit(self, openings: Floats, budget_s: float, taken: Callable[[Floats], float] | None = None) -> Floats:
         """The openings moved along their prices until they take a budget; with `taken`, until that is within it."""

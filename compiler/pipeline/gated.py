@@ -33,7 +33,8 @@ def learned_seeds(weights: Weights, space: Medium, costs: Costs, count: int, lim
     cost, trainer = costs.latency, weights.trainer
     budgets_s = encoder_budgets_s(cost, Groups.of(space), count, limits.get("latency"))
     orders = [order.tolist() for order in (*space.ordering.heads, *space.ordering.units)]
-    curves = [cost.attention_s.tolist(), cost.ffn_s.tolist(), cost.mask_s, cost.head_workspace_s, cost.unit_workspace_s]
+    once = [cost.mask_s, cost.head_workspace_s, cost.unit_workspace_s]
+    curves = [cost.attention_s.tolist(), cost.ffn_s.tolist(), *once, *map(list, cost.overflows)]
     about = weights.subject.key(
         weights=weights.about, orders=key_of(orders), curves=key_of(curves), budgets_s=budgets_s.tolist(),
         unit_step=space.unit_step, seed=trainer.options.seed, recipe=[LESSONS, TOKENS, KNOTS, RATE, EVEN],

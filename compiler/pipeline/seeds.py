@@ -22,6 +22,7 @@ LOCAL_SHARES = (0.0, 0.2)
 
 _SHARES_OF_FULL = (0.08, 0.95)
 _SOLVER_S = 2.0
+_ROUNDING = 1e-9
 
 
 class Seeds(NamedTuple):
@@ -59,9 +60,20 @@ class Groups(NamedTuple):
         return [modelled[layer, piece][sizes] for piece in kept for layer, sizes in enumerate(kept[piece])]
 
 
+def encoder_s(cost: CostModel, groups: Groups, options: IntArray) -> Floats:
+    """What the encoders [n] of some options [n, groups] take, the scratch space of the widest sub-blocks aside."""
+    attends = options[:, : len(groups.heads)].any(axis=1)
+    each = [
+        sum(seconds[taken] for seconds, taken in zip(groups.seconds(part), options.T, strict=True)) + part.base_s
+        for part in cost.sums
+    ]
+    return np.asarray(np.max(each, axis=0) - cost.base_s + np.where(attends, cost.mask_s, 0.0))
+
+
 def encoder_budgets_s(cost: CostModel, groups: Groups, count: int, limit_s: float | None) -> Floats:
     """What the encoder may take [count], rising in even ratios, or below a limit and more of them just below it."""
-    full = cost.mask_s + sum(float(seconds[-1]) for seconds in groups.seconds(cost))
+    whole = np.array([[len(sizes) - 1 for sizes in (*groups.heads, *groups.units)]])
+    full = float(encoder_s(cost, groups, whole)[0])
     least, most = (share * full for share in _SHARES_OF_FULL)
     if limit_s is None or limit_s * MARGIN - cost.base_s >= most:
         return np.geomspace(least, most, count)
@@ -70,18 +82,19 @@ def encoder_budgets_s(cost: CostModel, groups: Groups, count: int, limit_s: floa
     return np.concatenate([np.linspace(least, 0.8 * most, far), np.linspace(0.85 * most, most, count - far)])
 
 
-def _latency(cost: CostModel, groups: Groups, limit_s: float) -> Constraint:
-    """The encoder's latency: look-ups, and what grows with the widest sub-block."""
+def _latency(cost: CostModel, groups: Groups, limit_s: float) -> Iterator[Constraint]:
+    """The encoder's latency: look-ups, and what grows with the widest sub-block; one for each sum that it is the largest of."""
     heads, units = (np.arange(curves.shape[1], dtype=np.float64) for curves in (cost.attention_s, cost.ffn_s))
-    return Constraint(
-        name="latency_s",
-        costs=groups.seconds(cost),
-        limit=limit_s - cost.mask_s,
-        peaks=(
-            groups.each(cost.head_workspace_s * heads, np.zeros_like(units)),
-            groups.each(np.zeros_like(heads), cost.unit_workspace_s * units),
-        ),
-    )
+    for part in cost.sums:
+        yield Constraint(
+            name="latency_s",
+            costs=groups.seconds(part),
+            limit=limit_s + cost.base_s - part.base_s - cost.mask_s,
+            peaks=(
+                groups.each(cost.head_workspace_s * heads, np.zeros_like(units)),
+                groups.each(np.zeros_like(heads), cost.unit_workspace_s * units),
+            ),
+        )
 
 
 def _memory(model: MemoryModel, groups: Groups, limit_bytes: float) -> Iterator[Constraint]:
@@ -111,11 +124,31 @@ def _constrained(
     for budget in budgets:
         try:
             found.append(
-                allocate_constrained(losses, [_latency(cost, groups, budget), *memory], time_limit_s=_SOLVER_S)
+                allocate_constrained(losses, [*_latency(cost, groups, budget), *memory], time_limit_s=_SOLVER_S)
             )
         except BudgetError:
             continue
     return [one.options for one in found], max((one.gap for one in found), default=0.0)
+
+
+def allocated(losses: Sequence[Floats], cost: CostModel, groups: Groups, budgets_s: Floats) -> IntArray:
+    """The options [budgets, groups] that lose least while the encoder takes no more than each budget.
+
+    Exact where all weights stay in the cache, or where the network found has so many that some do not: the latency is the
+    largest of several sums, and each has its front. Of what they give for a budget, the one that exceeds it least is taken,
+    and of several that do not the one that loses least.
+    """
+    charged = len(groups.heads)
+    tried = [
+        allocate(
+            losses, groups.seconds(part), (budgets_s + cost.base_s - part.base_s).tolist(), charge=cost.mask_s, charged=charged
+        )
+        for part in cost.sums
+    ]  # fmt: skip
+    over_s = np.array([np.maximum(encoder_s(cost, groups, options) / budgets_s - 1, _ROUNDING) for options in tried])
+    lost = [sum(loss[taken] for loss, taken in zip(losses, options.T, strict=True)) for options in tried]
+    best = np.lexsort((lost, over_s), axis=0)[0]
+    return np.asarray(np.stack(tried)[best, np.arange(len(budgets_s))])
 
 
 def find_seeds(space: Medium, costs: Costs, ranking: Ranking, count: int, limits: Mapping[str, float]) -> Seeds:
@@ -136,7 +169,7 @@ def find_seeds(space: Medium, costs: Costs, ranking: Ranking, count: int, limits
             found, gap = _constrained(losses, cost, memory, groups, own)
             gaps.append(gap)
         else:
-            found = list(allocate(losses, groups.seconds(cost), own.tolist(), charge=cost.mask_s, charged=space.layers))
+            found = list(allocated(losses, cost, groups, own))
         genomes += found
     rows = np.array(genomes, dtype=np.int64).reshape(len(genomes), 2 * space.layers)
     seconds_s = cost.latency_s(space.counts(rows)) if len(rows) else np.zeros(0)

@@ -62,6 +62,32 @@ def at_widths(source="measured"):
     return replace(whole, narrower=(twelve, eight))
 
 
+def overflowing(**fits):
+    """The model of one call with weights beyond the cache; a head has 512 of them and a unit 32."""
+    entries = {CostKey("uncached", size, Workload(batch=1, tokens=16)): 1e-3 for size in fits.values()}
+    table = replace(ONE.table, entries={**ONE.table.entries, **entries})
+    return CostModel.of(table, Workload(batch=1, tokens=16))
+
+
+def test_weights_beyond_the_cache_cost_what_the_table_says():
+    """The small net has 1024 weights, the large one 4096."""
+    cost = overflowing(fits=2048)
+    assert (cost.latency_s(COUNTS) - ONE.latency_s(COUNTS)).tolist() == pytest.approx([0.0, 1e-3])
+    assert cost.latency_s(COUNTS).tolist() == pytest.approx(
+        [cost.table.predict(stack, Workload(batch=1, tokens=16)).value for stack in (SMALL, LARGE)]
+    )
+
+
+def test_a_latency_is_the_largest_of_sums_of_look_ups():
+    rng = np.random.default_rng(0)
+    counts = Counts(heads=rng.integers(0, 3, (50, 2)), units=rng.integers(0, 33, (50, 2)))
+    cost = overflowing(one=700, two=2500)
+    sums = cost.sums
+    assert [part.overflows for part in sums] == [()] * 3
+    assert np.max([part.latency_s(counts) for part in sums], axis=0) == pytest.approx(cost.latency_s(counts))
+    assert ONE.sums == [ONE]
+
+
 def widths(*asked):
     return Counts.of([SMALL] * len(asked))._replace(widths=np.array(asked))
 

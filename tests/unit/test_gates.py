@@ -1,5 +1,6 @@
 """Gates against slices, finite differences and a network of which it is known what can go."""
 
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from compiler.oneshot.calibration import output_modules
 from compiler.oneshot.gates import GatedNetwork, Price, gates_of, unpaid
 from compiler.slicing import SubnetRunner, slice_parameters
 from compiler.spaces import Counts, Ordering, Subnet, make_space
-from profilers import Dimensions, LayerSizes, Workload, roofline_table
+from profilers import CostKey, Dimensions, LayerSizes, Workload, roofline_table
 from targets import Target, measure_fingerprint
 from tests.cli import texts
 from tests.tiny import HEADS, HIDDEN, LAYERS, MODEL_TYPES, UNITS, VOCABULARY, tiny_checkpoint
@@ -24,7 +25,11 @@ STEP = 8
 DIMS = Dimensions(layers=LAYERS, heads=HEADS, ffn_units=UNITS, hidden_size=HIDDEN, head_size=8, vocabulary=VOCABULARY)
 ASKED = Workload(tokens=32, runtime="null")
 NULL = Target.parse("null")
-COST = CostModel.of(roofline_table(NULL, DIMS, ASKED, measure_fingerprint(NULL)), ASKED)
+TABLE = roofline_table(NULL, DIMS, ASKED, measure_fingerprint(NULL))
+COST = CostModel.of(TABLE, ASKED)
+UNCACHED = {CostKey("uncached", DIMS.weights(DIMS.dense) // 3, ASKED): 2 * COST.base_s}
+SPILLING = CostModel.of(replace(TABLE, entries={**TABLE.entries, **UNCACHED}), ASKED)
+"""Of which a third of the weights stays in the cache."""
 SHUFFLED = Ordering(
     heads=tuple(np.random.default_rng(i).permutation(HEADS) for i in range(LAYERS)),
     units=tuple(np.random.default_rng(9 + i).permutation(UNITS) for i in range(LAYERS)),
@@ -159,16 +164,21 @@ def test_what_is_shut_can_be_opened_again(embedder):
 # the price
 
 
+@pytest.fixture(params=[COST, SPILLING], ids=["cached", "spilling"])
+def cost(request):
+    return request.param
+
+
 @pytest.fixture
-def price(embedder):
-    return Price(gates_of(space_of(embedder)), COST)
+def price(embedder, cost):
+    return Price(gates_of(space_of(embedder)), cost)
 
 
-def test_a_price_is_what_the_table_says_at_the_knots(embedder, price):
+def test_a_price_is_what_the_table_says_at_the_knots(embedder, price, cost):
     network = gated(embedder)
     for genome in GENOMES[:-1]:
         counts = network.space.counts(np.array([genome]))
-        expected = float(COST.latency_s(counts)[0]) - COST.base_s - COST.mask_s
+        expected = float(cost.latency_s(counts)[0]) - cost.base_s - cost.mask_s
         assert price.seconds(openings_of(network, genome)) == pytest.approx(expected)
 
 

@@ -134,6 +134,34 @@ def test_networks_of_many_sizes_are_fitted_too_but_neither_those_to_check_nor_th
     assert table.error.check_nets == len(CHECKS)
 
 
+def timed_by(table, stacks, noise=0.0):
+    """What the networks take by a table, and a little more or less."""
+    off = np.random.default_rng(0).normal(1, noise, len(stacks)) if noise else np.ones(len(stacks))
+    seconds = np.array([table.predict(stack, ASKED).value for stack in stacks])
+    return Timed(stacks=stacks, seconds=seconds * off, errors=np.full(len(stacks), 0.005))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.015])
+def test_weights_that_do_not_stay_in_the_cache_are_fitted_where_they_tell(table, noise):
+    """Half of the dense network's, and what is beyond takes half as long again as the whole network does."""
+    weights = DIMS.weights(DIMS.dense)
+    assert weights == 4 * (6 * 4 * 96 * 16 + 192 * 2 * 96)
+    key = CostKey("uncached", weights // 2, ASKED)
+    slow = replace(table, entries={**table.entries, key: table.predict(DIMS.dense, ASKED).value / 2})
+    assert slow.predict(DIMS.dense, ASKED).value == pytest.approx(1.5 * table.predict(DIMS.dense, ASKED).value)
+    small = (LayerSizes(3, 96),) * 4
+    assert slow.predict(small, ASKED).value == table.predict(small, ASKED).value
+    design = Design(DIMS, NULL.size_alignment, ASKED)
+    stacks = [*plan_stacks(DIMS, NULL.size_alignment), *random_stacks([40, 128], 30)]
+    assert not [k for k in fit_pieces(timed_by(table, stacks, noise), design) if k.piece == "uncached"]
+    (found,) = replace(slow, entries=fit_pieces(timed_by(slow, stacks, noise), design)).overflows(ASKED)
+    assert found.fits == pytest.approx(key.size, rel=0.15)
+    unseen = timed_by(slow, CHECKS)
+    fitted = replace(table, entries=fit_pieces(timed_by(slow, stacks, noise), design))
+    off = timed_by(fitted, CHECKS).seconds / unseen.seconds - 1
+    assert np.abs(off).mean() < 0.012
+
+
 def test_no_checks_no_error():
     assert measure(checks=[]).error is None
 
@@ -331,6 +359,10 @@ BROKEN = {
     "unknown piece": (_set("entries", 2, "piece", "conv"), "'conv' is none of"),
     "unknown source": (_set("source", "guessed"), "'guessed' is none of"),
     "entry without size": (_drop("entries", 2, "size"), "KeyError: 'size'"),
+    "a cache of nothing": (
+        _set("entries", 2, {"piece": "uncached", "size": 0, **ASKED.to_json(), "seconds": 1}),
+        "damaged",
+    ),
     "entry with more": (_set("entries", 2, "gpu", 1), "damaged"),
     "dimensions with less": (_drop("dimensions", "heads"), "damaged"),
     "fingerprint with less": (_drop("fingerprint", "isa"), "not a fingerprint"),

@@ -1,6 +1,7 @@
 """Where a search starts: allocations spread over the range, and within the limits of a run."""
 
 from dataclasses import replace
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +12,9 @@ from compiler.oneshot.importance import SubBlock
 from compiler.pipeline.limits import MARGIN, ceilings, check_floor
 from compiler.pipeline.options import Budgets
 from compiler.pipeline.ranking import Ranking
-from compiler.pipeline.seeds import find_seeds
+from compiler.pipeline.seeds import Groups, allocated, encoder_s, find_seeds
 from compiler.spaces import Ordering, make_space
-from profilers import Dimensions, LayerSizes, Workload, roofline_table
+from profilers import CostKey, Dimensions, LayerSizes, Workload, roofline_table
 from profilers.memory_model import NetworkBytes, Phase, modelled_memory
 from targets import Target, measure_fingerprint
 from targets.errors import BudgetError
@@ -137,3 +138,45 @@ def test_ceilings_and_floor():
         check_floor(limits, {"latency": 2.1, "memory": 6.0})
     with pytest.raises(BudgetError, match="serves stem and head alone"):
         check_floor(limits, {"latency": 1.9, "memory": 8.0})
+
+
+def overflowing(share):
+    """The latency with weights of which a share stays in the cache, and twice the seconds for all others."""
+    fits = int(DIMS.weights(DIMS.dense) * share)
+    more = {CostKey("uncached", fits, ASKED): 2 * DENSE_S * share}
+    return CostModel.of(replace(LATENCY.table, entries={**LATENCY.table.entries, **more}), ASKED)
+
+
+def test_with_weights_beyond_the_cache_no_network_within_a_budget_loses_less():
+    """Held against all there are, where the network found has more or fewer weights than fit by far."""
+    space = make_space("medium", ARCHITECTURE, unit_step=16)
+    groups, cost = Groups.of(space), overflowing(0.4)
+    losses = groups.losses(ranking().losses(0.0))
+    every = np.array(list(product(*(range(len(loss)) for loss in losses))))
+    seconds, lost = (
+        encoder_s(cost, groups, every),
+        sum(loss[taken] for loss, taken in zip(losses, every.T, strict=True)),
+    )
+    counts = space.counts(every)
+    assert seconds + cost.base_s == pytest.approx(cost.latency_s(counts))
+    budgets = np.geomspace(np.quantile(seconds, 0.02), seconds.max(), 12)
+    found = allocated(losses, cost, groups, budgets)
+    taken_s = encoder_s(cost, groups, found)
+    least = np.array([lost[seconds <= budget].min() for budget in budgets])
+    reached = sum(loss[taken] for loss, taken in zip(losses, found.T, strict=True))
+    within = taken_s <= budgets * (1 + 1e-6)
+    assert within.sum() >= 10
+    assert reached[within] == pytest.approx(least[within], abs=5e-3)
+    assert np.isclose(reached[within], least[within], atol=1e-4).sum() >= 10
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_with_weights_beyond_the_cache_seeds_keep_a_latency_too(memory):
+    costs = replace(COSTS, latency=overflowing(0.3))
+    most = float(costs.latency.latency_s(SPACE.counts(SPACE.largest[None]))[0])
+    limit = costs.latency.base_s + 0.5 * (most - costs.latency.base_s)
+    limits = {"latency": limit, **({"memory": 1e9} if memory else {})}
+    found = find_seeds(SPACE, costs, ranking(), 8, limits)
+    taken = costs.latency.latency_s(SPACE.counts(found.genomes))
+    assert (taken <= limit * MARGIN * (1 + 1e-6)).all()
+    assert taken.max() > 0.9 * limit * MARGIN
