@@ -1,9 +1,10 @@
 """Fine-tuned classifiers without training: MiniLM fine-tuned on each task, then compiled at `--effort fast` or `balanced`.
 
     python bench/finetuned.py mrpc rte cola sst2 trec banking77 --effort fast --seeds 0 1 2 --json bench/results/finetuned.json
+    python bench/finetuned.py mrpc rte cola sst2 trec banking77 --effort balanced --precision fp32,int8
 
 The dense model is fine-tuned once a task in the ordinary way and saved; every seed compiles that checkpoint. For each
-minimum speed-up the network with the least validation error among those measured at least as fast is picked. `loss` is what
+minimum speed-up over dense fp32 the network with the least validation error among those measured at least as fast is picked. `loss` is what
 it loses of the dense metric on test, relative, with a paired bootstrap over the test examples. Results are written after
 every run; runs that the JSON holds are not made again.
 """
@@ -32,6 +33,8 @@ from compiler.pipeline.training import Trainer, fine_tuned
 from compiler.store import Store
 from targets import usable_cpus
 
+SPEEDUPS = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0)
+
 
 def fine_tuned_model(task: str, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> Path:
     """The folder of MiniLM fine-tuned on a task; made where it is not there."""
@@ -55,10 +58,11 @@ def fine_tuned_model(task: str, arguments: argparse.Namespace, monitor: ConsoleM
 def run(task: str, seed: int, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> dict[str, Any]:
     """One compilation of one fine-tuned model."""
     folder = fine_tuned_model(task, arguments, monitor)
-    out: Path = arguments.out / f"{task}-{arguments.effort}-{seed}"
+    out: Path = arguments.out / f"{task}-{arguments.effort}-{arguments.precision}-{seed}"
     options = Options(
         model=str(folder), data=data_folder(task), effort=arguments.effort, metric=METRICS.get(task), seed=seed, out=out,
         winners=arguments.winners, cache=arguments.cache, accept_noisy_table=True,
+        precisions=tuple(arguments.precision.split(",")),
     )  # fmt: skip
     start = time.monotonic()
     front = compile_model(options, monitor)
@@ -70,11 +74,11 @@ def run(task: str, seed: int, arguments: argparse.Namespace, monitor: ConsoleMon
         return test.outputs(graph_run(out / net["artifact"]["path"], usable_cpus()))
 
     dense, nets = outputs(front["dense"]), {net["id"]: net for net in front["candidates"]}
-    chosen = picks(front)
+    chosen = picks(front, SPEEDUPS)
     for pick in filter(None, chosen.values()):
         pick.update(loss(test, dense, outputs(nets[pick["id"]])))
     return {
-        "task": task, "effort": arguments.effort, "seed": seed, "metric": front["metric"]["name"],
+        "task": task, "effort": arguments.effort, "precision": arguments.precision, "seed": seed, "metric": front["metric"]["name"],
         "dense": front["dense"]["metric"], "picks": chosen, "seconds": round(seconds, 1),
         "timings_s": front["timings_s"], "fingerprint": front["target"]["fingerprint"],
     }  # fmt: skip
@@ -85,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tasks", nargs="+")
     parser.add_argument("--effort", default="fast", choices=["fast", "balanced"])
+    parser.add_argument("--precision", default="fp32", help="searched together: fp32,int8")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=float, default=3, help="of the dense model's fine-tuning")
     parser.add_argument("--winners", type=int, default=10)
@@ -96,7 +101,7 @@ def main() -> None:
     results = json.loads(arguments.json.read_text(encoding="utf-8")) if arguments.json.is_file() else {}
     for task in arguments.tasks:
         for seed in arguments.seeds:
-            name = f"{task} {arguments.effort} {seed}"
+            name = f"{task} {arguments.effort} {arguments.precision} {seed}"
             if name in results:
                 continue
             with ConsoleMonitor(Console(stderr=True)) as monitor:

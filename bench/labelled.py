@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,17 @@ SPEEDUPS = (1.5, 2.0, 3.0)
 METRICS = {"mrpc": "f1"}
 
 
-def picks(front: Mapping[str, Any]) -> dict[str, Any]:
+def picks(front: Mapping[str, Any], speedups: Sequence[float] = SPEEDUPS) -> dict[str, Any]:
     """For each minimum speed-up, the candidate with the least validation error among those measured at least as fast."""
     chosen: dict[str, Any] = {}
-    for least in SPEEDUPS:
+    for least in speedups:
         fast = [c for c in front["candidates"] if c["speedup"] is not None and c["speedup"] >= least]
         best = min(fast, key=lambda c: c["error"], default=None)
         chosen[f"{least}x"] = None if best is None else {
             "id": best["id"],
             "speedup": best["speedup"],
             "speedup_interval": best["speedup_interval"],
+            "precision": best["precision"],
             "validation": best["metric"]["validation"],
             "test": best["metric"]["test"],
             "others": best["metric"]["others"],

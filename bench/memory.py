@@ -23,8 +23,8 @@ from compiler.export.files import inline
 from compiler.export.workbench import ModelWorkbench
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
-from compiler.pipeline.costs import check_shapes
 from compiler.pipeline.graphs import find_templates
+from compiler.pipeline.measuring import check_shapes
 from compiler.store import Store, default_root
 from profilers import Graph, Stack, Workload
 from profilers.memory import measure_peak_memory

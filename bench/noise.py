@@ -24,8 +24,10 @@ from output import write_json
 from compiler.export import ModelWorkbench
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
-from compiler.pipeline.costs import find_here, find_table, too_noisy
+from compiler.pipeline.costs import find_table
+from compiler.pipeline.device import find_here
 from compiler.pipeline.graphs import find_templates
+from compiler.pipeline.measuring import too_noisy
 from compiler.pipeline.options import Options
 from compiler.store import Store, default_root
 from targets import usable_cpus

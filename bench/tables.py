@@ -24,8 +24,9 @@ from output import write_json
 from compiler.export import ModelWorkbench
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
-from compiler.pipeline.costs import Device, StoreRecorder, about_samples, find_here, measure_here
+from compiler.pipeline.device import Device, find_here
 from compiler.pipeline.graphs import find_templates
+from compiler.pipeline.measuring import StoreRecorder, about_samples, measure_here
 from compiler.pipeline.options import Options
 from compiler.store import Store, default_root, key_of
 from profilers import CostTable, Plan, Program, Runtime, Session, Workload
@@ -34,7 +35,14 @@ from profilers.runtimes import OutOfMemoryError
 RANDOM = {
     "bert-base": ("bert", {}),
     "roberta-base": ("roberta", {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}),
-}
+    "roberta-large": (
+        "roberta",
+        {
+            "vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1, "hidden_size": 1024,
+            "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
+        },
+    ),
+}  # fmt: skip
 """Shapes of published models by transformers' own defaults; their weights are random."""
 
 

@@ -22,8 +22,9 @@ from scipy.stats import spearmanr
 from compiler.export import ModelWorkbench
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
-from compiler.pipeline.costs import Device, check_shapes, find_here, measure_here
+from compiler.pipeline.device import Device, find_here
 from compiler.pipeline.graphs import find_templates
+from compiler.pipeline.measuring import check_shapes, measure_here
 from compiler.pipeline.options import Options
 from compiler.store import Store, default_root
 from profilers import CostTable, LayerSizes, Plan, Workload, roofline_table

@@ -3,8 +3,9 @@
 Every block of a stack has its own weights. A sub-block's cost is the slope between stacks of different depth, so that
 stem, head and call cancel; base and mask are the intercepts all networks share. Networks of many sizes are among those
 fitted. One weighted least-squares fit finds all pieces together; where a call is short and the weights of a large network
-do not stay in the cache, also how many do. Sizes are placed coarsely first; where a curve bends, its neighbours are measured too: matrices whose
-rows are a power of two apart fall into the same cache sets and take up to a fifth longer, alone among their neighbours.
+do not stay in the cache, also how many do. Sizes are placed coarsely first; where a curve bends, more are: matrices whose
+rows are a power of two apart fall into the same cache sets and take up to a fifth longer, alone among their neighbours, and
+a kink is closed in on by halving.
 """
 
 import time
@@ -33,8 +34,8 @@ _UNEVEN_SHARES = (1 / 24, 1 / 6, 1 / 2)
 """Of all units, and a few more: what a remainder takes is measured at these sizes."""
 
 _WHOLE_SHARES = (1 / 16, 1 / 4, 1 / 2, 1)
-_BEND = 0.04
-"""A size whose cost is this far from the line between its neighbours gets neighbours of its own."""
+_BEND, _HALVINGS = 0.04, 4
+"""A curve bends at a size whose cost is this far from the line between its neighbours; so often is it looked at again."""
 
 _SESSIONS = 0.015
 """Relative standard deviation of sessions of one network: one block is not trusted further than that."""
@@ -203,20 +204,40 @@ def _tells(misfit: float, with_two_more: float, count: int) -> bool:
     return count * float(np.log((misfit + floor) / (with_two_more + floor))) > 2 * float(np.log(count))
 
 
-def bends(entries: Mapping[CostKey, float], piece: Piece) -> list[int]:
-    """Inner sizes whose cost is off the line between their neighbours by more than a bend."""
-    curve = sorted((key.size, seconds) for key, seconds in entries.items() if key.piece == piece)
-    found = []
-    for (low, before), (size, here), (high, after) in zip(curve, curve[1:], curve[2:], strict=False):
-        line = np.interp(size, [low, high], [before, after])
-        if abs(here - line) > _BEND * here:
-            found.append(size)
-    return found
+def refined(curve: Mapping[int, float], alignment: int) -> list[int]:
+    """Sizes to measure next where a curve bends: beside a size that stands out, and half-way to those on either side of a kink.
+
+    A size bends where it is off the line between the nearest sizes that do not lie right beside it. Where those right
+    beside it are on that line, it stands out alone: nothing more is asked. The worst come first: what is held against a
+    size that bends waits until more is known of that.
+    """
+    ends = {size: _apart(size, curve, alignment) for size in curve}
+    off = {size: _off_line(size, curve, between) for size, between in ends.items() if between}
+    found: set[int] = set()
+    bent: set[int] = set()
+    for size in sorted(off, key=lambda size: -off[size]):
+        if off[size] <= _BEND or bent & {*ends[size]}:
+            continue
+        beside = {size - alignment, size + alignment}
+        if not beside <= curve.keys():
+            bent.add(size)
+            found |= beside
+        elif any(_off_line(near, curve, ends[size]) > _BEND for near in beside):
+            bent.add(size)
+            found |= {round((size + end) / 2 / alignment) * alignment for end in ends[size]}
+    return sorted(found - curve.keys())
 
 
-def _neighbours(sizes: Sequence[int], alignment: int, largest: int, known: Sequence[int]) -> list[int]:
-    near = {size + step for size in sizes for step in (-alignment, alignment)}
-    return sorted(size for size in near if 0 < size < largest and size not in known)
+def _apart(size: int, curve: Mapping[int, float], alignment: int) -> tuple[int, ...]:
+    """The nearest sizes below and above that do not lie right beside one; nothing where one of them is missing."""
+    low = max((other for other in curve if other < size - alignment), default=None)
+    high = min((other for other in curve if other > size + alignment), default=None)
+    return () if low is None or high is None else (low, high)
+
+
+def _off_line(size: int, curve: Mapping[int, float], ends: tuple[int, ...]) -> float:
+    """How far the cost of a size is from the line between two others, as a share of it."""
+    return abs(float(np.interp(size, ends, [curve[end] for end in ends])) / curve[size] - 1)
 
 
 def control_seconds(
@@ -276,7 +297,7 @@ def measure_table(
     several = 2 if workload.threads > 1 else 1  # their sessions differ about twice as much
     plan = replace(plan, min_rounds=several * plan.min_rounds)
 
-    def timed(stacks: Sequence[Stack], share: Callable[[float], float]) -> dict[Stack, Series]:
+    def timed(stacks: Sequence[Stack], begin: float, share: float) -> dict[Stack, Series]:
         programs = {stack: workbench(stack) for stack in dict.fromkeys(stacks)}
         series = interleave(
             list(programs.values()),
@@ -288,20 +309,24 @@ def measure_table(
             rounds={programs[stack].name: several * check_rounds for stack in checks if stack in programs},
             recorder=recorder,
             skip_too_large=True,
-            progress=lambda f: progress(share(f)),
+            progress=lambda f: progress(begin + share * f),
         )
         return {stack: series[program.name] for stack, program in programs.items() if program.name in series}
 
     design = Design(dimensions, target.size_alignment, workload)
-    series = timed([*wanted, *checks], lambda f: 0.95 * f)
+    series = timed([*wanted, *checks], 0.0, 0.95)
     fitting = _within([net for net in wanted if net in series], series)
     stacks, unseen = ([net for net in nets if net in fitting] for nets in (wanted, checks))
     level_s = next(iter(series.values())).reference_s
     entries = fit_pieces(_seconds(series, stacks, level_s), design)
-    more = _bent(entries, dimensions, target.size_alignment)
-    if more:
-        series |= timed(more, lambda f: 0.95 + 0.05 * f)
-        stacks = [net for net in dict.fromkeys([*stacks, *more]) if net in series]
+    more: list[Stack] = []
+    for step in range(_HALVINGS):
+        bent = [net for net in _bent(entries, dimensions, target.size_alignment) if net not in more]
+        if not bent:
+            break
+        more += bent
+        series |= timed(bent, 0.95 + 0.05 * step / _HALVINGS, 0.05 / _HALVINGS)
+        stacks = [net for net in dict.fromkeys([*stacks, *bent]) if net in series]
         entries = fit_pieces(_seconds(series, stacks, level_s), design)
     table = CostTable(
         target=str(target),
@@ -340,10 +365,9 @@ def _measured_row(workload: Workload, series: Collection[Stack], more: Sequence[
 
 
 def _bent(entries: Mapping[CostKey, float], dims: Dimensions, alignment: int) -> list[Stack]:
-    """Networks of the sizes beside those where the FFN's curve bends; of heads nearly all are measured anyway."""
-    known = [key.size for key in entries if key.piece == "ffn"]
-    sizes = _neighbours(bends(entries, "ffn"), alignment, dims.ffn_units, known)
-    return [_stack(dims, 0, size, dims.layers) for size in sizes]
+    """Networks of the sizes to measure next where the FFN's curve bends; of heads nearly all are measured anyway."""
+    curve = {key.size: seconds for key, seconds in entries.items() if key.piece == "ffn"}
+    return [_stack(dims, 0, size, dims.layers) for size in refined(curve, alignment)]
 
 
 def roofline_table(target: Target, dimensions: Dimensions, workload: Workload, fingerprint: Fingerprint) -> CostTable:

@@ -1,11 +1,32 @@
-"""The catalogue as tables for the terminal."""
+"""The catalogue as tables for the terminal, and as JSON values."""
 
+from dataclasses import asdict
 from statistics import median
+from typing import Any
 
 from rich.table import Table
 
 from profilers import CostTable
 from targets import Target, present, shipped_files, survey
+
+
+def facts(target: Target) -> dict[str, Any]:
+    """One target: whether it is here, its facts (bytes, bytes a second, operations a second) with their sources, its tables."""
+    presence = present(target)
+    tables = {file.name: CostTable.read(file) for file in shipped_files(target.name)}
+    return {
+        "name": target.name, "kind": target.kind, "here": bool(presence), "why": presence.reason,
+        "memory_bytes": target.memory_bytes, "bandwidth_bytes_per_s": target.bandwidth_bytes_per_s,
+        "peak_flops_per_s": dict(target.peak_flops_per_s),
+        "sources": {fact: asdict(source) for fact, source in target.sources.items()},
+        "tables": [
+            {
+                "file": name, "dimensions": asdict(table.dimensions), "device": table.fingerprint.device_name,
+                "errors": [{**workload.to_json(), **asdict(error)} for workload, error in table.errors.items()],
+            }
+            for name, table in tables.items()
+        ],
+    }  # fmt: skip
 
 
 def overview() -> Table:

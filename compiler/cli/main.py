@@ -261,7 +261,7 @@ def _error_line(part: Any) -> str:
 
 def _warnings(table: Any) -> list[str]:
     """What there is to know before a table is used."""
-    from compiler.pipeline.costs import too_noisy
+    from compiler.pipeline.measuring import too_noisy
 
     found = list(table.how.get("warnings", ()))
     if too_large := table.how.get("too_large"):
@@ -273,12 +273,19 @@ def _warnings(table: Any) -> list[str]:
 
 
 @app.command("targets")
-def targets_command(name: Annotated[str | None, typer.Argument(help="one target in full")] = None) -> None:
+def targets_command(
+    name: Annotated[str | None, typer.Argument(help="one target in full")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
+) -> None:
     """List the catalogue: what is on this machine, which measured tables ship."""
-    from compiler.cli.catalogue import describe, overview, tables_of
+    from compiler.cli.catalogue import describe, facts, overview, tables_of
     from compiler.cli.console import answer_console
-    from targets import Target
+    from targets import Target, survey
 
+    if as_json:
+        shown = [row.target for row in survey()] if name is None else [Target.parse(name)]
+        print(json.dumps({"targets": [facts(target) for target in shown]}))  # noqa: T201
+        return
     console = answer_console()
     if name is None:
         console.print(overview())
@@ -293,6 +300,7 @@ def targets_command(name: Annotated[str | None, typer.Argument(help="one target 
 def cache_command(
     cache: Annotated[Path | None, typer.Option(help="cache folder")] = None,
     prune: Annotated[str | None, typer.Option(help="delete what is older, like 30d")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """List what is stored, or prune it."""
     from compiler.cli.quantities import age_seconds
@@ -301,25 +309,33 @@ def cache_command(
     store = Store(cache or default_root())
     if prune is not None:
         freed = store.prune(age_seconds(prune, "--prune"))
-        print(f"freed {freed / 1e6:.1f} MB")  # noqa: T201
+        print(json.dumps({"freed_bytes": freed}) if as_json else f"freed {freed / 1e6:.1f} MB")  # noqa: T201
         return
     sizes: dict[str, tuple[int, int]] = {}
     for entry in store.entries():
         count, size = sizes.get(entry.stage, (0, 0))
         sizes[entry.stage] = (count + 1, size + entry.size_bytes)
+    if as_json:
+        stages = {stage: {"entries": count, "bytes": size} for stage, (count, size) in sorted(sizes.items())}
+        print(json.dumps({"cache": str(store.root), "stages": stages}))  # noqa: T201
+        return
     for stage, (count, size) in sorted(sizes.items()):
         print(f"{stage:<14} {count:>6} entries {size / 1e6:>10.1f} MB")  # noqa: T201
     print(f"{store.root}: {sum(size for _, size in sizes.values()) / 1e6:.1f} MB")  # noqa: T201
 
 
 @app.command("report")
-def report_command(folder: Annotated[Path, typer.Argument(help="run directory")]) -> None:
+def report_command(
+    folder: Annotated[Path, typer.Argument(help="run directory")],
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
+) -> None:
     """Rebuild report.html from a run's data; of several targets, the page that compares them."""
     from compiler.report.comparison import FILE, rewrite_comparison
     from compiler.report.html import write_report
 
     rebuild = rewrite_comparison if (folder / FILE).is_file() else write_report
-    print(rebuild(folder))  # noqa: T201
+    report = rebuild(folder)
+    print(json.dumps({"report": str(report)}) if as_json else report)  # noqa: T201
 
 
 app.command("bench")(bench_command)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from compiler.costing import Costs
 from compiler.evaluation import Quality
-from compiler.pipeline.costs import Device
+from compiler.pipeline.device import Device
 from compiler.pipeline.hunt import Found
 from compiler.pipeline.options import Options
 from compiler.pipeline.subject import Subject

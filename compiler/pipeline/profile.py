@@ -10,8 +10,9 @@ from compiler.export import ModelWorkbench, is_compiled, load_model, read_origin
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
-from compiler.pipeline.costs import CHECK_NETS, BlockRecorder, Device, check_shapes, find_here, measure_steadily
+from compiler.pipeline.device import Device, find_here
 from compiler.pipeline.graphs import find_templates
+from compiler.pipeline.measuring import CHECK_NETS, BlockRecorder, check_shapes, measure_steadily
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
 from compiler.pipeline.subject import check_length

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from compiler.costing import CostModel, Costs
 from compiler.export import ModelWorkbench
 from compiler.export.files import inline
-from compiler.pipeline.costs import Device, check_shapes
+from compiler.pipeline.device import Device
+from compiler.pipeline.measuring import check_shapes
 from compiler.store import Store, key_of
 from profilers import CostTable, Program, Stack, Workload
 from profilers.energy import open_meter

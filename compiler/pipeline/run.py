@@ -11,14 +11,16 @@ from compiler.costing import Costs
 from compiler.evaluation import Quality
 from compiler.export import ModelWorkbench, compare_with_fresh_export
 from compiler.pipeline import winners as kept
-from compiler.pipeline.costs import Device, check_shapes, find_device, find_narrower_tables, find_table
+from compiler.pipeline.costs import find_narrower_tables, find_table
 from compiler.pipeline.demand import find_demand
+from compiler.pipeline.device import Device, find_device
 from compiler.pipeline.exceptions import Exceptions, find_exceptions
 from compiler.pipeline.front import Outcome, write_run
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.hunt import AS_SERVED, Found, Hunt, dense_subnet
 from compiler.pipeline.learned import Learned, learn
 from compiler.pipeline.limits import ceilings, check_floor
+from compiler.pipeline.measuring import check_shapes
 from compiler.pipeline.monitor import Monitor, SilentMonitor, Stages
 from compiler.pipeline.options import Options
 from compiler.pipeline.resources import Resources, model_errors

@@ -17,9 +17,10 @@ from compiler.export.serving import Accelerator, write_bundles
 from compiler.export.tensorrt import shape_profile, write_recipe
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import digest_of
-from compiler.pipeline.costs import Device, StoreRecorder
+from compiler.pipeline.device import Device
 from compiler.pipeline.hunt import Found, Hunt, judged_in
 from compiler.pipeline.limits import MARGIN
+from compiler.pipeline.measuring import StoreRecorder
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Budgets, Options
 from compiler.pipeline.resources import Resources

@@ -125,7 +125,7 @@ def test_what_it_wrote_holds(child):
 def test_the_first_model_s_graph_and_table_serve_again(place, quick, monkeypatch):
     """Pieces are the dense model's: nothing is exported or profiled a second time."""
     monkeypatch.setattr("compiler.pipeline.graphs.export_dense", lambda *_: pytest.fail("exported again"))
-    monkeypatch.setattr("compiler.pipeline.costs.measure_here", lambda *_, **__: pytest.fail("profiled again"))
+    monkeypatch.setattr("compiler.pipeline.measuring.measure_here", lambda *_, **__: pytest.fail("profiled again"))
     out = place.run(place.root / "encoder" / "dense", "--task", "embedding")
     again = place.run(out / read(out)["candidates"][0]["id"])
     assert read(again)["table"]["error"] == read(quick)["table"]["error"]

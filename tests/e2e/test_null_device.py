@@ -145,7 +145,9 @@ def test_a_saved_checkpoint_gives_what_its_graph_gives(first):
 
 def test_the_report_can_be_rebuilt(first):
     before = (first / "report.html").read_bytes()
-    assert call("report", first).code == 0
+    answer = call("report", first, "--json")
+    assert answer.code == 0
+    assert json.loads(answer.out) == {"report": str(first / "report.html")}
     assert (first / "report.html").read_bytes() == before
 
 

@@ -90,7 +90,7 @@ def test_what_is_wrong_with_a_table_is_said(place, monkeypatch):
     monkeypatch.setattr(
         "profilers.runtimes.null.NullRuntime.describe", lambda _: {"mode": "", "warnings": ["it was hot"]}
     )
-    monkeypatch.setattr("compiler.pipeline.costs.MAX_MAPE", -0.5)
+    monkeypatch.setattr("compiler.pipeline.measuring.MAX_MAPE", -0.5)
     path = place.root / "hot.json"
     done = place.profile("null", path, "--seq-len", 32, "--check-nets", 12, "--json")
     assert done.code == 0, done.err

@@ -7,11 +7,13 @@ import pytest
 
 from compiler.costing import OBJECTIVES, BatchModel, CostModel, Costs
 from compiler.export import ModelWorkbench
-from compiler.pipeline import costs as costs_module
+from compiler.pipeline import measuring as measuring_module
 from compiler.pipeline import resources as resources_module
-from compiler.pipeline.costs import find_device, find_narrower_tables, find_table, profiled_widths, too_noisy
+from compiler.pipeline.costs import find_narrower_tables, find_table, profiled_widths
 from compiler.pipeline.demand import Demand
+from compiler.pipeline.device import find_device
 from compiler.pipeline.graphs import find_templates
+from compiler.pipeline.measuring import too_noisy
 from compiler.pipeline.options import Options
 from compiler.pipeline.resources import Resources, model_errors
 from compiler.spaces import Counts
@@ -175,7 +177,7 @@ def test_a_model_that_the_devices_memory_does_not_hold_is_refused(resources, tmp
     large = replace(
         table, how={"too_large": [network_row(resources.bench.dimensions.dense, resources.device.workload)]}
     )
-    monkeypatch.setattr(costs_module, "measure_here", lambda *_, **__: large)
+    monkeypatch.setattr(measuring_module, "measure_here", lambda *_, **__: large)
     with pytest.raises(TargetError, match="the whole model does not fit into the memory of cpu at batch 1") as caught:
         find_table(Options(model="", seq_len=16), resources.device, resources.bench, Store(tmp_path), lambda _: None)
     assert str(caught.value).count("\n") == 1
@@ -290,7 +292,7 @@ def test_a_table_that_is_too_far_off_is_measured_once_more_and_then_refused(
         rounds.append(check_rounds)
         return tables[len(rounds) - 1]
 
-    monkeypatch.setattr(costs_module, "measure_here", measure_here)
+    monkeypatch.setattr(measuring_module, "measure_here", measure_here)
 
     def find(folder, **flags):
         options = Options(model="", seq_len=16, **flags)

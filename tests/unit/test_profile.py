@@ -27,7 +27,7 @@ from profilers import (
     roofline_table,
 )
 from profilers.interleave import Block
-from profilers.profile import Design, Timed, ffn_sizes, fit_pieces, head_sizes, plan_stacks, uneven_sizes
+from profilers.profile import Design, Timed, ffn_sizes, fit_pieces, head_sizes, plan_stacks, refined, uneven_sizes
 from profilers.roofline import attention_seconds, base_seconds, ffn_seconds, stack_seconds
 from profilers.runtimes import OutOfMemoryError
 from targets import Fingerprint, Target
@@ -94,7 +94,7 @@ def test_table_recovers_the_roofline_piece_by_piece(table):
     for units in uneven_sizes(DIMS, NULL.size_alignment):
         line = np.interp(units, placed, [ffn_seconds(NULL, ASKED, DIMS, size) for size in placed])
         expected[CostKey("ffn_remainder", units, ASKED)] = ffn_seconds(NULL, ASKED, DIMS, units) - line
-    bent = [56, 72]  # beside 64, where the roofline turns from bandwidth to arithmetic
+    bent = [56, 72, 80]  # around 64, where the roofline turns from bandwidth to arithmetic
     for units in (*placed, *bent):
         expected[CostKey("ffn", units, ASKED)] = ffn_seconds(NULL, ASKED, DIMS, units)
     assert table.entries.keys() == expected.keys()
@@ -221,6 +221,35 @@ def test_a_size_that_stands_out_is_isolated_by_its_neighbours():
         assert table.predict(stack, ASKED).value == pytest.approx(seconds(stack), rel=0.01)
 
 
+GRID = (16, 64, 128, 256, 384, 512, 768, 1024, 1280, 1536)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "most"),
+    [
+        (lambda units: 5 + units, 0),
+        (lambda units: (5 + units) * (1.17 if units == 1024 else 1), 2),
+        (lambda units: 300 + max(0, 3 * (units - 640)), 12),
+        (lambda units: 10 + units + (400 if units > 608 else 0), 12),
+    ],
+    ids=["line", "spike", "kink", "step"],
+)
+def test_a_curve_is_halved_where_it_bends_and_only_there(seconds, most):
+    """Four looks: a lone size gets its neighbours, a kink and a step are closed in on."""
+    known = {size: float(seconds(size)) for size in GRID}
+    for _ in range(4):
+        known |= {size: float(seconds(size)) for size in refined(known, 16)}
+    assert len(known) - len(GRID) <= most
+    assert refined(known, 16) == [] or most == 12
+    units = np.arange(16, 1537, 16)
+    wrong = np.abs(
+        np.interp(units, sorted(known), [known[size] for size in sorted(known)]) / [seconds(u) for u in units] - 1
+    )
+    assert np.sum(wrong > 0.04) <= 2
+    if most == 2:
+        assert known.keys() - set(GRID) == {1008, 1040}
+
+
 def test_what_fills_no_whole_multiples_has_a_remainder():
     """A device on which units that are no multiple of its alignment take a third longer."""
 
@@ -279,7 +308,7 @@ def test_table_error_by_hand():
 
 
 def test_missing_cost_names_the_nearest_sizes(table):
-    with pytest.raises(MissingCostError, match=r"ffn at 90 .*nearest sizes: \[96, 72\]"):
+    with pytest.raises(MissingCostError, match=r"ffn at 90 .*nearest sizes: \[96, 80\]"):
         table.lookup(CostKey("ffn", 90, ASKED))
     with pytest.raises(MissingCostError, match="nearest sizes: none"):
         table.lookup(CostKey("ffn", 96, replace(ASKED, batch=64)))
