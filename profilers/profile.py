@@ -21,7 +21,7 @@ from profilers.cost_table import CostKey, CostTable, Piece, Source, TableError, 
 from profilers.interleave import Plan, Recorder, Series, interleave
 from profilers.interpolation import between
 from profilers.program import Dimensions, Program, Workbench
-from profilers.runtimes import Runtime
+from profilers.runtimes import OutOfMemoryError, Runtime
 from profilers.sizes import LayerSizes, Stack
 from profilers.workload import Workload
 from targets import Fingerprint, Target
@@ -325,7 +325,10 @@ def measure_table(
         if not bent:
             break
         more += bent
-        series |= timed(bent, 0.95 + 0.05 * step / _HALVINGS, 0.05 / _HALVINGS)
+        try:
+            series |= timed(bent, 0.95 + 0.05 * step / _HALVINGS, 0.05 / _HALVINGS)
+        except OutOfMemoryError:  # not one of them was held: the curve stays as coarse as it is
+            break
         stacks = [net for net in dict.fromkeys([*stacks, *bent]) if net in series]
         entries = fit_pieces(_seconds(series, stacks, level_s), design)
     table = CostTable(
