@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profilers.cost_table import CostKey, CostTable, Source, TableError, network_row
+from profilers.fitting import control_seconds
 from profilers.interleave import Plan, Recorder, interleave
-from profilers.profile import control_seconds, reference_program
+from profilers.profile import reference_program
 from profilers.program import Dimensions, Workbench
 from profilers.runtimes import OutOfMemoryError, Runtime
 from profilers.sizes import LayerSizes, Stack, random_stack

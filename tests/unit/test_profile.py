@@ -26,8 +26,9 @@ from profilers import (
     measure_table,
     roofline_table,
 )
+from profilers.fitting import Design, Timed, fit_pieces
 from profilers.interleave import Block
-from profilers.profile import Design, Timed, ffn_sizes, fit_pieces, head_sizes, plan_stacks, refined, uneven_sizes
+from profilers.placing import ffn_sizes, head_sizes, plan_stacks, refined, uneven_sizes
 from profilers.roofline import attention_seconds, base_seconds, ffn_seconds, stack_seconds
 from profilers.runtimes import OutOfMemoryError
 from targets import Fingerprint, Target
