@@ -13,7 +13,9 @@ ROOT = Path(__file__).parent.parent
 
 
 ASKED = ("batch", "tokens", "threads", "precision")
-NAMES = {"trec": "TREC", "mrpc": "MRPC", "stsb": "STS-B", "banking77": "Banking77"}
+NAMES = {
+    "trec": "TREC", "mrpc": "MRPC", "stsb": "STS-B", "banking77": "Banking77", "rte": "RTE", "cola": "CoLA", "sst2": "SST-2",
+}  # fmt: skip
 
 
 def row(candidate: Mapping[str, Any], best: str) -> str:
@@ -113,6 +115,53 @@ def oneshot(record: Sequence[Mapping[str, Any]]) -> str:
 def _kept(net: Mapping[str, Any]) -> str:
     low, high = net["kept_interval"]
     return f"{net['kept']:.1%} ({low:.1%} to {high:.1%}) at {net['speedup']:.2f}x"
+
+
+def joint(record: Sequence[Mapping[str, Any]]) -> str:
+    """The front of a run that searched precisions together, a line a network, and what each keeps of the dense figure."""
+    lines = ["| network | precision | speed-up | kept |", "| --- " * 4 + "|"]
+    for net in sorted(record[0]["candidates"], key=lambda net: net["speedup"]):
+        low, high = net["kept_interval"]
+        lines.append(
+            f"| {net['id']} | {net['precision']} | {net['speedup']:.2f}x | {net['kept']:.1%} ({low:.1%} to {high:.1%}) |"
+        )
+    return "\n".join(lines)
+
+
+STEPS = {"importance": "importance", "reconstruction": "+ reconstruction", "allocation": "+ exact allocation"}
+
+
+def ablation(record: Sequence[Mapping[str, Any]]) -> str:
+    """What each step keeps of the dense figure at equal predicted latency: mean, least and most of the seeds."""
+    lines = [f"| predicted | {' | '.join(STEPS.values())} |", "| --- " * (1 + len(STEPS)) + "|"]
+    for speedup in record[0]["speedups"]:
+        each = [[run["speedups"][speedup][step]["spearman"] / run["dense"] for run in record] for step in STEPS]
+        figures = [f"{sum(kept) / len(kept):.1%} ({min(kept):.1%} to {max(kept):.1%})" for kept in each]
+        lines.append(f"| {speedup} | {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
+SHOWN = ("1.5x", "2.0x", "3.0x", "4.0x")
+
+
+def finetuned(record: Mapping[str, Mapping[str, Any]]) -> str:
+    """What classifiers lose of the dense test figure at each minimum speed-up, a line a task and effort, seeds one after another."""
+    lines = [f"| data | dense | effort | {' | '.join(SHOWN)} |", "| --- " * (3 + len(SHOWN)) + "|"]
+    runs: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for run in record.values():
+        runs.setdefault((run["task"], run["effort"], run["precision"]), []).append(run)
+    for (task, effort, precision), seeds in runs.items():
+        figures = ["; ".join(_lost(run["picks"].get(least)) for run in seeds) for least in SHOWN]
+        dense = f"{seeds[0]['metric']} {100 * seeds[0]['dense']['test']:.1f}"
+        lines.append(f"| {NAMES.get(task, task)} | {dense} | {effort}, {precision} | {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
+def _lost(net: Mapping[str, Any] | None) -> str:
+    if net is None:
+        return "none"
+    low, high = net["interval"]
+    return f"{net['loss']:.1%} ({low:.1%} to {high:.1%}) at {net['speedup']:.2f}x"
 
 
 def fill(text: str, name: str, content: str) -> str:
