@@ -3,7 +3,9 @@
 Only the leader measures, searches and writes. What the others need of a training they are sent: its arguments.
 """
 
+import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -34,14 +36,26 @@ def leading() -> Iterator[None]:
     finally:
         if distributed.is_initialized():
             _share(None)
-            distributed.destroy_process_group()
+            _leave()
 
 
 def follow() -> None:
-    """Take part in every training of the run until it ends."""
+    """Take part in every training of the run until it ends, and end this process with it.
+
+    At once: gloo's threads do not always survive the interpreter's own way of ending, and abort.
+    """
     distributed.init_process_group(timeout=_PATIENCE)
     while (training := _share(None)) is not None:
         training(progress=lambda *_: None)
+    _leave()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _leave() -> None:
+    """End the group. What wrapped the models of finished trainings lies in cycles and holds it, and its threads: they go first."""
+    gc.collect()
     distributed.destroy_process_group()
 
 
