@@ -23,7 +23,7 @@ from compiler.families.embedded import embedded_model
 from compiler.pipeline import Options, compile_model
 
 SPEEDUPS = (1.5, 2.0, 3.0)
-METRICS = {"mrpc": "f1"}
+METRICS = {"mrpc": "f1", "cola": "matthews"}
 
 
 def picks(front: Mapping[str, Any], speedups: Sequence[float] = SPEEDUPS) -> dict[str, Any]:
