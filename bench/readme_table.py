@@ -180,6 +180,7 @@ def main() -> None:
         "tables": tables,
         "dense_export": dense_export,
         "oneshot": oneshot,
+        "finetuned": finetuned,
     }
     for name, make in makers.items():
         record = json.loads((ROOT / f"bench/results/{name}.json").read_text(encoding="utf-8"))
