@@ -180,6 +180,7 @@ def main() -> None:
         "tables": tables,
         "dense_export": dense_export,
         "oneshot": oneshot,
+        "oneshot_balanced": oneshot,
         "finetuned": finetuned,
     }
     for name, make in makers.items():
