@@ -180,6 +180,7 @@ def main() -> None:
         "tables": tables,
         "dense_export": dense_export,
         "oneshot": oneshot,
+        "ablation": ablation,
         "oneshot_balanced": oneshot,
         "finetuned": finetuned,
     }
