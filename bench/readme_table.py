@@ -183,6 +183,7 @@ def main() -> None:
         "ablation": ablation,
         "oneshot_balanced": oneshot,
         "finetuned": finetuned,
+        "joint": joint,
     }
     for name, make in makers.items():
         record = json.loads((ROOT / f"bench/results/{name}.json").read_text(encoding="utf-8"))
