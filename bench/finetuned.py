@@ -4,9 +4,9 @@
     python bench/finetuned.py mrpc rte cola sst2 trec banking77 --effort balanced --precision fp32,int8
 
 The dense model is fine-tuned once a task in the ordinary way and saved; every seed compiles that checkpoint. For each
-minimum speed-up over dense fp32 the network with the least validation error among those measured at least as fast is picked. `loss` is what
-it loses of the dense metric on test, relative, with a paired bootstrap over the test examples. Results are written after
-every run; runs that the JSON holds are not made again.
+minimum speed-up over dense fp32 the network with the least validation error among those measured at least as fast is picked.
+`loss` is what it loses of the dense metric on test, relative, with a paired bootstrap over the test examples. Results are
+written after every run; runs that the JSON holds are not made again.
 """
 
 import argparse

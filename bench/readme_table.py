@@ -113,18 +113,19 @@ def oneshot(record: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _kept(net: Mapping[str, Any]) -> str:
-    low, high = net["kept_interval"]
-    return f"{net['kept']:.1%} ({low:.1%} to {high:.1%}) at {net['speedup']:.2f}x"
+    return f"{_share(net['kept'], *net['kept_interval'])} at {net['speedup']:.2f}x"
+
+
+def _share(value: float, low: float, high: float) -> str:
+    return f"{value:.1%} ({low:.1%} to {high:.1%})"
 
 
 def joint(record: Sequence[Mapping[str, Any]]) -> str:
     """The front of a run that searched precisions together, a line a network, and what each keeps of the dense figure."""
     lines = ["| network | precision | speed-up | kept |", "| --- " * 4 + "|"]
     for net in sorted(record[0]["candidates"], key=lambda net: net["speedup"]):
-        low, high = net["kept_interval"]
-        lines.append(
-            f"| {net['id']} | {net['precision']} | {net['speedup']:.2f}x | {net['kept']:.1%} ({low:.1%} to {high:.1%}) |"
-        )
+        kept = _share(net["kept"], *net["kept_interval"])
+        lines.append(f"| {net['id']} | {net['precision']} | {net['speedup']:.2f}x | {kept} |")
     return "\n".join(lines)
 
 
@@ -132,11 +133,11 @@ STEPS = {"importance": "importance", "reconstruction": "+ reconstruction", "allo
 
 
 def ablation(record: Sequence[Mapping[str, Any]]) -> str:
-    """What each step keeps of the dense figure at equal predicted latency: mean, least and most of the seeds."""
+    """What each step keeps of the dense figure within one predicted latency: mean, least and most of the seeds."""
     lines = [f"| predicted | {' | '.join(STEPS.values())} |", "| --- " * (1 + len(STEPS)) + "|"]
     for speedup in record[0]["speedups"]:
         each = [[run["speedups"][speedup][step]["spearman"] / run["dense"] for run in record] for step in STEPS]
-        figures = [f"{sum(kept) / len(kept):.1%} ({min(kept):.1%} to {max(kept):.1%})" for kept in each]
+        figures = [_share(sum(kept) / len(kept), min(kept), max(kept)) for kept in each]
         lines.append(f"| {speedup} | {' | '.join(figures)} |")
     return "\n".join(lines)
 
@@ -158,10 +159,7 @@ def finetuned(record: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _lost(net: Mapping[str, Any] | None) -> str:
-    if net is None:
-        return "none"
-    low, high = net["interval"]
-    return f"{net['loss']:.1%} ({low:.1%} to {high:.1%}) at {net['speedup']:.2f}x"
+    return "none" if net is None else f"{_share(net['loss'], *net['interval'])} at {net['speedup']:.2f}x"
 
 
 def fill(text: str, name: str, content: str) -> str:

@@ -9,8 +9,9 @@ a kink is closed in on by halving.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,12 +99,18 @@ def measure_table(
         )
         return {stack: series[program.name] for stack, program in programs.items() if program.name in series}
 
-    series = timed([*wanted, *checks], lambda f: progress(_FIRST_SHARE * f))
+    series = timed([*wanted, *checks], _part(progress, 0.0, _FIRST_SHARE))
     fitting = within([net for net in wanted if net in series], series)
     stacks, unseen = ([net for net in nets if net in fitting] for nets in (wanted, checks))
     fit = _Fit(design, series, stacks)
-    while bent := fit.bent():
-        fit.add(bent, timed, lambda f: progress(_FIRST_SHARE + (1 - _FIRST_SHARE) * (fit.looks - 1 + f) / _LOOKS))
+    for told in _parts(progress, _FIRST_SHARE, _LOOKS):
+        bent = fit.bent()
+        if not bent:
+            break
+        found: dict[Stack, Series] = {}
+        with suppress(OutOfMemoryError):  # where not one of them is held, the curve stays as coarse as it is
+            found = timed(bent, told)
+        fit.add(bent, found)
     table = CostTable(
         target=str(target),
         source="null" if runtime.source == "null" else "measured",
@@ -121,18 +128,24 @@ def measure_table(
     return _with_error(table, fit.timed, fit.seconds(unseen), workload) if unseen else table
 
 
-@dataclass
+def _part(progress: Callable[[float], None], begin: float, share: float) -> Callable[[float], None]:
+    """Tells the progress of a part of the whole."""
+    return lambda fraction: progress(begin + share * fraction)
+
+
+def _parts(progress: Callable[[float], None], begin: float, count: int) -> list[Callable[[float], None]]:
+    """The same of what is left from `begin` on, in equal parts."""
+    share = (1 - begin) / count
+    return [_part(progress, begin + i * share, share) for i in range(count)]
+
+
 class _Fit:
     """The pieces that explain what networks took so far; `more` are those of sizes asked for because the curve bends."""
 
-    design: Design
-    series: dict[Stack, Series]
-    stacks: Sequence[Stack]
-    more: list[Stack] = field(default_factory=list)
-    looks: int = 0
-
-    def __post_init__(self) -> None:
-        self.level_s = next(iter(self.series.values())).reference_s
+    def __init__(self, design: Design, series: dict[Stack, Series], stacks: Sequence[Stack]) -> None:
+        self.design, self.series, self.stacks = design, series, stacks
+        self.more: list[Stack] = []
+        self.level_s = next(iter(series.values())).reference_s
         self._solve()
 
     def _solve(self) -> None:
@@ -147,26 +160,16 @@ class _Fit:
 
     def bent(self) -> list[Stack]:
         """Networks of the sizes to measure next where the FFN's curve bends; of heads nearly all are measured anyway."""
-        if self.looks == _LOOKS:
-            return []
         curve = {key.size: seconds for key, seconds in self.entries.items() if key.piece == "ffn"}
         dims = self.design.dimensions
         sizes = refined(curve, self.design.alignment)
         return [net for size in sizes if (net := equal_blocks(dims, 0, size, dims.layers)) not in self.more]
 
-    def add(
-        self,
-        bent: Sequence[Stack],
-        timed: Callable[[Sequence[Stack], Callable[[float], None]], dict[Stack, Series]],
-        told: Callable[[float], None],
-    ) -> None:
-        """Time them and fit again; where not one of them is held in memory, the curve stays as coarse as it is."""
-        self.looks, self.more = self.looks + 1, [*self.more, *bent]
-        try:
-            self.series |= timed(bent, told)
-        except OutOfMemoryError:
-            return
-        self.stacks = [net for net in dict.fromkeys([*self.stacks, *bent]) if net in self.series]
+    def add(self, bent: Sequence[Stack], timed: Mapping[Stack, Series]) -> None:
+        """Fit again, with those of the networks asked for that were timed."""
+        self.more = [*self.more, *bent]
+        self.series = {**self.series, **timed}
+        self.stacks = [*self.stacks, *(net for net in bent if net in timed)]
         self._solve()
 
 

@@ -7,12 +7,11 @@ from typing import Any
 from rich.table import Table
 
 from profilers import CostTable
-from targets import Target, present, shipped_files, survey
+from targets import Presence, Target, present, shipped_files, survey
 
 
-def facts(target: Target) -> dict[str, Any]:
+def facts(target: Target, presence: Presence) -> dict[str, Any]:
     """One target: whether it is here, its facts (bytes, bytes a second, operations a second) with their sources, its tables."""
-    presence = present(target)
     tables = {file.name: CostTable.read(file) for file in shipped_files(target.name)}
     return {
         "name": target.name, "kind": target.kind, "here": bool(presence), "why": presence.reason,

@@ -280,17 +280,17 @@ def targets_command(
     """List the catalogue: what is on this machine, which measured tables ship."""
     from compiler.cli.catalogue import describe, facts, overview, tables_of
     from compiler.cli.console import answer_console
-    from targets import Target, survey
+    from targets import Target, present, survey
 
+    target = None if name is None else Target.parse(name)
     if as_json:
-        shown = [row.target for row in survey()] if name is None else [Target.parse(name)]
-        print(json.dumps({"targets": [facts(target) for target in shown]}))  # noqa: T201
+        rows = [(row.target, row.presence) for row in survey()] if target is None else [(target, present(target))]
+        print(json.dumps({"targets": [facts(*row) for row in rows]}))  # noqa: T201
         return
     console = answer_console()
-    if name is None:
+    if target is None:
         console.print(overview())
         return
-    target = Target.parse(name)
     console.print(describe(target))
     if (tables := tables_of(target)).row_count:
         console.print(tables)

@@ -88,6 +88,11 @@ def _at(curve: NDArray[Any], opening: float) -> float:
     return float(np.interp(opening * (len(curve) - 1), np.arange(len(curve)), curve))
 
 
+def _rises(curves: Sequence[NDArray[Any]], segments: Sequence[int]) -> Floats:
+    """How much each curve [knots] rises an opening, in its segment."""
+    return np.array([(c[i + 1] - c[i]) * (len(c) - 1) for c, i in zip(curves, segments, strict=True)], dtype=np.float64)
+
+
 class Price:
     """Expected seconds of openings [gates], linear between the knots of every gate."""
 
@@ -121,10 +126,8 @@ class Price:
     def slopes(self, openings: Floats) -> Floats:
         """Seconds that an opening gate costs [gates]."""
         segments = [gate.segment(opening) for gate, opening in zip(self.gates, openings, strict=True)]
-        slopes = np.array([(c[i + 1] - c[i]) * (len(c) - 1) for c, i in zip(self.curves, segments, strict=True)])
-        rises = np.array(
-            [np.diff(g.sizes[g.knots])[i] * (len(g.knots) - 1) for g, i in zip(self.gates, segments, strict=True)]
-        )
+        slopes = _rises(self.curves, segments)
+        rises = _rises([gate.sizes[gate.knots] for gate in self.gates], segments)
         for piece, row in self._widest(openings).items():
             slopes[row] += self.scratch_s[piece] * rises[row]
         weights = float(self.weights @ self._widths(openings))
