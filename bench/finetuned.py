@@ -78,7 +78,8 @@ def run(task: str, seed: int, arguments: argparse.Namespace, monitor: ConsoleMon
     for pick in filter(None, chosen.values()):
         pick.update(loss(test, dense, outputs(nets[pick["id"]])))
     return {
-        "task": task, "effort": arguments.effort, "precision": arguments.precision, "seed": seed, "metric": front["metric"]["name"],
+        "task": task, "effort": arguments.effort, "precision": arguments.precision, "seed": seed,
+        "winners": arguments.winners, "metric": front["metric"]["name"],
         "dense": front["dense"]["metric"], "picks": chosen, "seconds": round(seconds, 1),
         "timings_s": front["timings_s"], "fingerprint": front["target"]["fingerprint"],
     }  # fmt: skip

@@ -77,10 +77,10 @@ def labelled(record: Mapping[str, Any]) -> str:
 def tables(record: Sequence[Mapping[str, Any]]) -> str:
     """How far off cost tables are: a line a model and way of asking, the precisions beside each other."""
     cells = {(row["model"], *(row["workload"][name] for name in ASKED)): row["error"] for row in record}
-    precisions = list(dict.fromkeys(key[-1] for key in cells))
+    models, precisions = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, -1))
     head = [f"{precision}: mean, p95 (straight line)" for precision in precisions]
     lines = ["| model | batch | tokens | threads | " + " | ".join(head) + " |", "| --- " * (4 + len(head)) + "|"]
-    for key in dict.fromkeys(key[:-1] for key in cells):
+    for key in sorted({key[:-1] for key in cells}, key=lambda key: (models.index(key[0]), *key[1:])):
         errors = [cells.get((*key, precision)) for precision in precisions]
         figures = ["" if e is None else f"{e['mape']:.1%}, {e['p95']:.1%} ({e['control_mape']:.1%})" for e in errors]
         lines.append(f"| {' | '.join(map(str, (*key, *figures)))} |")

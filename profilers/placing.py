@@ -107,5 +107,6 @@ def _apart(size: int, curve: Mapping[int, float], alignment: int) -> tuple[int, 
 
 
 def _off_line(size: int, curve: Mapping[int, float], ends: tuple[int, ...]) -> float:
-    """How far the cost of a size is from the line between two others, as a share of it."""
-    return abs(float(np.interp(size, ends, [curve[end] for end in ends])) / curve[size] - 1)
+    """How far the cost of a size is from the line between two others, as a share of the larger; a fitted cost may be 0."""
+    line, cost = float(np.interp(size, ends, [curve[end] for end in ends])), curve[size]
+    return abs(line - cost) / (max(line, cost) or 1.0)

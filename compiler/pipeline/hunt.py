@@ -90,10 +90,14 @@ class Hunt:
         self.gap: float | None = None
 
     def run(self, subnet: Subnet, parameters: Mapping[str, Tensor], form: Form) -> Run:
-        """What the yardstick runs: a sub-network with given weights; a quantised one as it will be served."""
+        """A candidate with given weights: as the dense model's slice, a quantised one as it will be served."""
         if form.precision in AS_SERVED:
-            return graph_run(self.bench.graph(subnet, parameters, *form), usable_cpus())
+            return self.served(subnet, parameters, form)
         return lambda inputs: self.runner(subnet, inputs, parameters)[-1]
+
+    def served(self, subnet: Subnet, parameters: Mapping[str, Tensor], form: Form) -> Run:
+        """A network as it will be served, under ONNX Runtime on this machine's processors."""
+        return graph_run(self.bench.graph(subnet, parameters, *judged_in(form)), usable_cpus())
 
     def costs_of(self, form: Form) -> Costs:
         """What networks of a form cost: exceptions take what they take in fp32."""
@@ -132,7 +136,7 @@ class Hunt:
 
     def quality(self, subnet: Subnet, form: Form, share: float = 1.0) -> Quality:
         """How good a sub-network is while searching, from the store where it was evaluated before, for whatever target."""
-        key = key_of([self.about, subnet.digest, share, judged_in(form), has_bf16()])
+        key = key_of([self.about, subnet.digest, share, str(judged_in(form)), has_bf16()])
         stored = self.store.get("evaluated", key)
         if stored is not None:
             return Quality.from_json(stored)
@@ -236,9 +240,9 @@ class Hunt:
         return np.concatenate(genomes)
 
 
-def judged_in(form: Form) -> str:
+def judged_in(form: Form) -> Form:
     """The form that a network's quality is taken in: of those that are judged alike, all find it in the store."""
-    return str(form) if form.precision in AS_SERVED else "fp32"
+    return form if form.precision in AS_SERVED else Form("fp32")
 
 
 def dense_subnet(space: Space) -> Subnet:

@@ -34,6 +34,9 @@ from targets.errors import BudgetError
 KEPT_METRIC, KEPT_LIKENESS = 0.99, 0.90
 """Share of the dense model's metric that `best` keeps where no budget says otherwise."""
 
+WORTH = 0.6
+"""Share of the best metric on a front below which a network is written only where too few others are there."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Winner:
@@ -83,11 +86,14 @@ class Winner:
 def choose(front: Sequence[Found], limits: Mapping[str, float], count: int, along: str = "latency") -> list[Found]:
     """At most `count` networks of a front, in even ratios of one of its objectives; below the limits where there are some.
 
-    The best few just below the limits are always among them.
+    The best few just below the limits are always among them. What keeps less than `WORTH` of the best metric leaves its
+    place to networks that are of use.
     """
     within = [f for f in front if all(f.costs[name] <= limit * MARGIN for name, limit in limits.items())]
-    pool = sorted(within or front[:1], key=lambda f: f.costs[along])
-    must = sorted(pool, key=lambda f: f.quality.error)[:3] if limits else []
+    best = sorted(within or front[:1], key=lambda f: f.quality.error)
+    least = WORTH * max(f.quality.metric for f in front)
+    pool = best[: max(count, sum(f.quality.metric >= least for f in best))]
+    must = best[:3] if limits else []
     spread = [pool[i] for i in spread_out(np.log([f.costs[along] for f in pool]), count)]
     chosen = {f.id: f for f in (*must, *spread)}
     return sorted(list(chosen.values())[:count], key=lambda f: f.latency_s)
@@ -118,10 +124,10 @@ def scored(hunt: Hunt, found: Found, parameters: Mapping[str, Tensor]) -> Winner
     """A winner with its metrics on both splits, from the store where these very weights were scored before."""
     splits = (hunt.learned.validation, hunt.learned.test)
     about = hunt.subject.key(examples=[len(split.batches) for split in splits])
-    key = key_of([about, found.subnet.digest, digest_of(parameters), judged_in(found.form)])
+    key = key_of([about, found.subnet.digest, digest_of(parameters), str(judged_in(found.form))])
     stored = hunt.store.get("scored", key)
     if stored is None:
-        run = hunt.run(found.subnet, parameters, found.form)
+        run = hunt.served(found.subnet, parameters, found.form)
         stored = [split.quality(run).to_json() for split in splits]
         hunt.store.put("scored", key, stored)
     validation, test = map(Quality.from_json, stored)

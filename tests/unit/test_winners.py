@@ -6,7 +6,7 @@ import pytest
 from compiler.evaluation import Quality
 from compiler.pipeline.hunt import Found
 from compiler.pipeline.options import Budgets
-from compiler.pipeline.winners import Verdict, Winner, best_of
+from compiler.pipeline.winners import Verdict, Winner, best_of, choose
 from compiler.spaces import Form, Subnet
 from targets.errors import BudgetError
 
@@ -15,13 +15,14 @@ RIGHT = (RNG.random(200) < 0.8).astype(float)
 BUDGET = Budgets(max_latency_s=1.0)
 
 
+def found(name, ms, quality):
+    costs = {"latency": ms / 1e3, "params": 1.0}
+    return Found(id=name, subnet=Subnet(heads=(), units=()), form=Form("fp32"), quality=quality, costs=costs)
+
+
 def winner(name, ms, values):
     quality = Quality(metric=float(values.mean()), others={}, values=values)
-    found = Found(
-        id=name, subnet=Subnet(heads=(), units=()), form=Form("fp32"), quality=quality,
-        costs={"latency": ms / 1e3, "params": 1.0},
-    )  # fmt: skip
-    return Winner(found=found, parameters={}, validation=quality, test=quality)
+    return Winner(found=found(name, ms, quality), parameters={}, validation=quality, test=quality)
 
 
 def wrong_on(count, also_right=0):
@@ -61,3 +62,28 @@ def test_under_a_bound_on_the_drop_the_fastest_that_keeps_enough_is_best():
 
 def test_without_budgets_where_none_keeps_enough_the_most_accurate_is_best():
     assert chosen([LIKE, WORSE], Budgets(), keep=0.999) == "like"
+
+
+def front(*metrics):
+    """Networks of 1, 2, 4, ... ms."""
+    return [found(str(m), 2**i, Quality(metric=m, others={})) for i, m in enumerate(metrics)]
+
+
+def kept(networks, count, **limits):
+    return [f.quality.metric for f in choose(networks, limits, count)]
+
+
+def test_networks_of_little_use_leave_their_place_to_others():
+    of_use = [0.55, 0.6, 0.7, 0.8, 0.9]
+    assert kept(front(0.1, 0.3, 0.5, *of_use), 5) == of_use
+    assert kept(front(0.1, 0.3, 0.5, *of_use), 3) == [0.55, 0.7, 0.9]
+
+
+def test_where_too_few_are_of_use_the_best_of_the_others_are_kept_too():
+    assert kept(front(0.1, 0.2, 0.3, 0.9), 3) == [0.2, 0.3, 0.9]
+    assert kept(front(-0.3, -0.2), 2) == [-0.3, -0.2]
+
+
+def test_below_a_limit_the_best_are_kept_whatever_they_are_worth():
+    assert kept(front(0.1, 0.2, 0.3, 0.4, 0.9), 2, latency=0.006) == [0.2, 0.3]
+    assert kept(front(0.1, 0.9), 2, latency=1e-6) == [0.1]
