@@ -60,6 +60,12 @@ class Overflow(NamedTuple):
     fits: int
     a_weight_s: float
 
+    @classmethod
+    def under(cls, workload: Workload, entries: Mapping[CostKey, float]) -> "list[Overflow]":
+        """One, or none where none was seen."""
+        mine = {key.size: s for key, s in entries.items() if (key.piece, key.workload) == ("uncached", workload)}
+        return [cls(size, s / size) for size, s in mine.items()]
+
     def seconds(self, weights: Floats) -> Floats:
         """What networks of so many weights [N] take more, in seconds [N]."""
         return np.asarray(self.a_weight_s * np.maximum(weights - self.fits, 0.0))
@@ -240,10 +246,7 @@ class CostTable:
 
     def overflows(self, workload: Workload) -> list[Overflow]:
         """What weights beyond the cache take: one, or none where none was seen."""
-        found = [
-            (key.size, s) for key, s in self.entries.items() if (key.piece, key.workload) == ("uncached", workload)
-        ]
-        return [Overflow(size, s / size) for size, s in found]
+        return Overflow.under(workload, self.entries)
 
     def predict(self, stack: Stack, workload: Workload) -> Estimate:
         """Latency of a network, in seconds."""

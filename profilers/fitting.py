@@ -87,7 +87,10 @@ def _taken(sizes: Sequence[int], asked: Sequence[int]) -> Floats:
 
 
 def fit_pieces(timed: Timed, design: Design) -> dict[CostKey, float]:
-    """Non-negative least squares on relative errors, each network by what its own error is worth; no time below zero."""
+    """Non-negative least squares on relative errors, each network by what its own error is worth; no time below zero.
+
+    A cache that is best at the least of what is tried is none: such a piece has no bend, only a start below zero.
+    """
     placed = design.keys(timed.stacks)
     keys = [key for sizes in placed.values() for key in sizes]
     matrix = np.array([design.row(stack, placed) for stack in timed.stacks])
@@ -98,7 +101,7 @@ def fit_pieces(timed: Timed, design: Design) -> dict[CostKey, float]:
         for fits in map(int, np.geomspace(*_CACHED_SHARES, _CACHED_TRIED) * weights.max())
     ]
     fits, best = min(beyond, key=lambda tried: tried[1].misfit)
-    if _tells(found.misfit, best.misfit, len(weights)):
+    if fits > beyond[0][0] and _tells(found.misfit, best.misfit, len(weights)):
         keys, found = [*keys, CostKey("uncached", fits, design.workload)], best
     return dict(zip(keys, map(float, found.seconds), strict=True))
 

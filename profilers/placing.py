@@ -1,6 +1,7 @@
 """Where to measure: the networks that a table is fitted to, placed coarsely first, and closer where a curve bends."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,8 @@ _UNEVEN_SHARES = (1 / 24, 1 / 6, 1 / 2)
 _WHOLE_SHARES = (1 / 16, 1 / 4, 1 / 2, 1)
 _BEND = 0.04
 """A curve bends at a size whose cost is this far from the line between its neighbours."""
+_SURE = 2.0
+"""Standard errors that are noise."""
 
 
 def head_sizes(dims: Dimensions) -> list[int]:
@@ -75,12 +78,26 @@ def _nearest(sizes: Sequence[int], wanted: float) -> int:
     return min(sizes, key=lambda size: abs(size - wanted))
 
 
-def refined(curve: Mapping[int, float], alignment: int) -> list[int]:
+class SizeCost(NamedTuple):
+    """What a layer with so many FFN units takes in a stack of them, in seconds: by itself, and as a whole.
+
+    The whole has what its weights take beyond the cache. `error` is the standard error of either.
+    """
+
+    piece: float
+    whole: float
+    error: float = 0.0
+
+
+Curve = Mapping[int, SizeCost]
+
+
+def refined(curve: Curve, alignment: int) -> list[int]:
     """Sizes to measure next where a curve bends: beside a size that stands out, and half-way to those on either side of a kink.
 
-    A size bends where it is off the line between the nearest sizes that do not lie right beside it. Where those right
-    beside it are on that line, it stands out alone: nothing more is asked. The worst come first: what is held against a
-    size that bends waits until more is known of that.
+    A size bends where it is off the line between the nearest sizes that do not lie right beside it, beyond what noise explains.
+    Where those right beside it are on that line, it stands out alone: nothing more is asked. The worst come first: what is held
+    against a size that bends waits until more is known of that.
     """
     ends = {size: _apart(size, curve, alignment) for size in curve}
     off = {size: _off_line(size, curve, between) for size, between in ends.items() if between}
@@ -99,14 +116,18 @@ def refined(curve: Mapping[int, float], alignment: int) -> list[int]:
     return sorted(found - curve.keys())
 
 
-def _apart(size: int, curve: Mapping[int, float], alignment: int) -> tuple[int, ...]:
+def _apart(size: int, curve: Curve, alignment: int) -> tuple[int, ...]:
     """The nearest sizes below and above that do not lie right beside one; nothing where one of them is missing."""
     low = max((other for other in curve if other < size - alignment), default=None)
     high = min((other for other in curve if other > size + alignment), default=None)
     return () if low is None or high is None else (low, high)
 
 
-def _off_line(size: int, curve: Mapping[int, float], ends: tuple[int, ...]) -> float:
-    """How far the cost of a size is from the line between two others, as a share of the larger; a fitted cost may be 0."""
-    line, cost = float(np.interp(size, ends, [curve[end] for end in ends])), curve[size]
-    return abs(line - cost) / (max(line, cost) or 1.0)
+def _off_line(size: int, curve: Curve, ends: tuple[int, ...]) -> float:
+    """How far the cost of a size is from the line between two others, beyond the noise of all three, as a share of the whole."""
+    cost, low, high = (curve[s] for s in (size, *ends))
+    share = (size - ends[0]) / (ends[1] - ends[0])
+    line = (1 - share) * low.piece + share * high.piece
+    noise = float(np.hypot(cost.error, np.hypot((1 - share) * low.error, share * high.error)))
+    off = max(abs(line - cost.piece) - _SURE * noise, 0.0)
+    return off / (max(cost.whole, cost.whole + line - cost.piece) or 1.0)

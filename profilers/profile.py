@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from profilers import roofline
-from profilers.cost_table import CostKey, CostTable, Source, TableError, network_row
+from profilers.cost_table import CostKey, CostTable, Overflow, Source, TableError, network_row
 from profilers.fitting import Design, Timed, control_seconds, fit_pieces
 from profilers.interleave import Plan, Recorder, Series, interleave
-from profilers.placing import equal_blocks, ffn_sizes, only_piece, plan_stacks, refined, within
+from profilers.placing import SizeCost, equal_blocks, ffn_sizes, only_piece, plan_stacks, refined, within
 from profilers.program import Dimensions, Program, Workbench
 from profilers.runtimes import OutOfMemoryError, Runtime
 from profilers.sizes import LayerSizes, Stack
@@ -160,10 +160,22 @@ class _Fit:
 
     def bent(self) -> list[Stack]:
         """Networks of the sizes to measure next where the FFN's curve bends; of heads nearly all are measured anyway."""
-        curve = {key.size: seconds for key, seconds in self.entries.items() if key.piece == "ffn"}
-        dims = self.design.dimensions
-        sizes = refined(curve, self.design.alignment)
-        return [net for size in sizes if (net := equal_blocks(dims, 0, size, dims.layers)) not in self.more]
+        dims, unit = self.design.dimensions, self.design.alignment
+        placed = [key.size for key in self.entries if key.piece == "ffn"]
+        stacks = {size: equal_blocks(dims, 0, size, dims.layers) for size in placed}
+        curve = {size: self._layer(stack) for size, stack in stacks.items() if stack in self.series}
+        nets = [equal_blocks(dims, 0, size, dims.layers) for size in refined(curve, unit)]
+        return [net for net in nets if net not in self.more]
+
+    def _layer(self, stack: Stack) -> SizeCost:
+        """What a layer of a stack of equal ones took, not what the fit makes of it: networks of many sizes even bends out."""
+        design, timed = self.design, self.seconds([stack])
+        weights, layers = np.array(design.dimensions.weights(stack)), design.dimensions.layers
+        beyond_s = sum(float(beyond.seconds(weights)) for beyond in Overflow.under(design.workload, self.entries))
+        whole_s = float(timed.seconds[0]) - self.entries[CostKey("base", 0, design.workload)]
+        return SizeCost(
+            (whole_s - beyond_s) / layers, whole_s / layers, float(timed.errors[0] * timed.seconds[0]) / layers
+        )
 
     def add(self, bent: Sequence[Stack], timed: Mapping[Stack, Series]) -> None:
         """Fit again, with those of the networks asked for that were timed."""

@@ -34,8 +34,9 @@ from targets.errors import BudgetError
 KEPT_METRIC, KEPT_LIKENESS = 0.99, 0.90
 """Share of the dense model's metric that `best` keeps where no budget says otherwise."""
 
-WORTH = 0.6
-"""Share of the best metric on a front below which a network is written only where too few others are there."""
+WORTH = 0.5
+"""Share of the best metric on a front below which a network is written only where too few others are there; it may yet be
+polished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,17 @@ def test_weights_that_do_not_stay_in_the_cache_are_fitted_where_they_tell(table,
     assert np.abs(off).mean() < 0.012
 
 
+def test_a_start_below_zero_is_no_cache(table):
+    """All networks but the emptiest take less by the same: a line that no time of its own may be below zero for."""
+    key = CostKey("uncached", DIMS.weights(DIMS.dense) // 50, ASKED)
+    slow = replace(table, entries={**table.entries, key: table.predict(DIMS.dense, ASKED).value / 50})
+    stacks = [*plan_stacks(DIMS, NULL.size_alignment), *random_stacks([40, 128], 30)]
+    fitted = fit_pieces(timed_by(slow, stacks), Design(DIMS, NULL.size_alignment, ASKED))
+    assert not [k for k in fitted if k.piece == "uncached"]
+    off = timed_by(replace(table, entries=fitted), CHECKS).seconds / timed_by(slow, CHECKS).seconds - 1
+    assert np.abs(off).mean() < 0.02
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_no_time_below_zero_where_the_device_is_noisy(seed):
     """Clipping the free solution instead would leave the other costs as wrong as the negative ones made them."""

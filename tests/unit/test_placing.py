@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from profilers import CostKey, LayerSizes, measure_table
-from profilers.placing import ffn_sizes, head_sizes, refined
+from profilers.placing import SizeCost, ffn_sizes, head_sizes, refined
 from profilers.roofline import ffn_seconds, stack_seconds
 from tests.machines import ASKED, CHECKS, DIMS, HERE, NULL, PLAN, Machine, MachineSession, workbench
 
@@ -47,6 +47,11 @@ def test_a_size_that_stands_out_is_isolated_by_its_neighbours():
 GRID = (16, 64, 128, 256, 384, 512, 768, 1024, 1280, 1536)
 
 
+def costs(seconds, *, error=0.0, beyond=0.0):
+    """Costs as known to a share of themselves; so much a unit is taken beyond the cache."""
+    return {size: SizeCost(s, s + beyond * size, error * s) for size, s in seconds.items()}
+
+
 @pytest.mark.parametrize(
     ("seconds", "most"),
     [
@@ -61,9 +66,9 @@ def test_a_curve_is_halved_where_it_bends_and_only_there(seconds, most):
     """Four looks: a lone size gets its neighbours, a kink and a step are closed in on."""
     known = {size: float(seconds(size)) for size in GRID}
     for _ in range(4):
-        known |= {size: float(seconds(size)) for size in refined(known, 16)}
+        known |= {size: float(seconds(size)) for size in refined(costs(known), 16)}
     assert len(known) - len(GRID) <= most
-    assert refined(known, 16) == [] or most == 12
+    assert refined(costs(known), 16) == [] or most == 12
     units = np.arange(16, 1537, 16)
     wrong = np.abs(
         np.interp(units, sorted(known), [known[size] for size in sorted(known)]) / [seconds(u) for u in units] - 1
@@ -76,6 +81,20 @@ def test_a_curve_is_halved_where_it_bends_and_only_there(seconds, most):
 def test_a_cost_that_the_noise_hides_bends_the_curve_like_any_other():
     """The fit knows no time below zero, and gives zero to what it cannot tell from nothing."""
     known = {size: float(size - 16) for size in GRID}
-    assert refined(known, 16) == []
-    assert refined(dict.fromkeys(GRID, 0.0), 16) == []
-    assert refined({**known, 64: 0.0}, 16) == [48, 80]
+    assert refined(costs(known), 16) == []
+    assert refined(costs(dict.fromkeys(GRID, 0.0)), 16) == []
+    assert refined(costs({**known, 64: 0.0}), 16) == [48, 80]
+
+
+def test_what_noise_explains_is_no_bend():
+    line = {size: float(size) for size in GRID}
+    spike = {**line, 768: 768 * 1.15}
+    assert refined(costs(spike, error=0.02), 16) == [752, 784]
+    assert refined(costs(spike, error=0.06), 16) == []
+
+
+def test_a_bend_is_a_share_of_all_that_a_size_takes():
+    """Where most of it is beyond the cache, what is left over by that may be as crooked as it likes."""
+    left_over = {size: float(size) * (0.5 if i % 2 else 1.0) for i, size in enumerate(GRID)}
+    assert refined(costs(left_over), 16)
+    assert refined(costs(left_over, beyond=50.0), 16) == []

@@ -74,9 +74,9 @@ def kept(networks, count, **limits):
 
 
 def test_networks_of_little_use_leave_their_place_to_others():
-    of_use = [0.55, 0.6, 0.7, 0.8, 0.9]
-    assert kept(front(0.1, 0.3, 0.5, *of_use), 5) == of_use
-    assert kept(front(0.1, 0.3, 0.5, *of_use), 3) == [0.55, 0.7, 0.9]
+    of_use = [0.5, 0.6, 0.7, 0.8, 0.9]
+    assert kept(front(0.1, 0.3, 0.4, *of_use), 5) == of_use
+    assert kept(front(0.1, 0.3, 0.4, *of_use), 3) == [0.5, 0.7, 0.9]
 
 
 def test_where_too_few_are_of_use_the_best_of_the_others_are_kept_too():
