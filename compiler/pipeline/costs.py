@@ -73,13 +73,13 @@ def _made_for(name: str, table: CostTable) -> str:
 
 
 def _elsewhere(options: Options, device: Device, bench: ModelWorkbench) -> tuple[CostTable, Workload]:
-    """The first table that ships and fits, else the datasheet's where the user accepts that; TargetError without.
+    """A table that ships and fits, that of this very model first, else the datasheet's where the user accepts that.
 
-    No table that ships has several widths.
+    TargetError without. No table that ships has several widths.
     """
     shipped = () if options.space == "width" else shipped_files(device.target.name)
     tables = {file.name: CostTable.read(file) for file in shipped}
-    for name, table in tables.items():
+    for name, table in sorted(tables.items(), key=lambda named: named[1].dimensions != bench.dimensions):
         with contextlib.suppress(TargetError):
             fitting, workload = _fitting(table, name, options, device, bench)
             return _shipped(fitting, name), workload

@@ -157,7 +157,8 @@ def test_bad_lists(place, flags, words):
 
 @pytest.fixture(scope="module")
 def table(place):
-    """A table as if it had been measured on the device that the null device posed as; one of another model beside it."""
+    """A table as if it had been measured on the device that the null device posed as; beside it one of a model of the same sizes
+    with another vocabulary, which would serve, and one of another model."""
     path = place.costs / "a10g-tiny.json"
     done = place.profile("a10g", path, "--seq-len", "16,32")
     assert done.code == 0, done.err
@@ -165,6 +166,8 @@ def table(place):
     data["source"] = "measured"
     data["fingerprint"] |= {"device_name": "NVIDIA A10G", "kind": "gpu"}
     path.write_text(json.dumps(data), encoding="utf-8")
+    data["dimensions"]["vocabulary"] += 1
+    (place.costs / "a10g-alike.json").write_text(json.dumps(data), encoding="utf-8")
     data["dimensions"]["hidden_size"] = 64
     (place.costs / "a10g-broad.json").write_text(json.dumps(data), encoding="utf-8")
     return path
@@ -177,7 +180,7 @@ def shipped(place, table, monkeypatch):
     return table
 
 
-def test_a_run_elsewhere_takes_the_table_that_fits_and_says_so(place, shipped):
+def test_a_run_elsewhere_takes_the_table_that_fits_best_and_says_so(place, shipped):
     _, front = place.run("--max-drop", "50%")
     assert front["target"]["present"] is False
     assert front["target"]["fingerprint"]["device_name"] == "NVIDIA A10G"
