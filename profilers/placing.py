@@ -124,10 +124,13 @@ def _apart(size: int, curve: Curve, alignment: int) -> tuple[int, ...]:
 
 
 def _off_line(size: int, curve: Curve, ends: tuple[int, ...]) -> float:
-    """How far the cost of a size is from the line between two others, beyond the noise of all three, as a share of the whole."""
+    """How far the cost of a size is from the line between two others, beyond the noise of all three.
+
+    It is a share of what the larger of cost and line takes as a whole.
+    """
     cost, low, high = (curve[s] for s in (size, *ends))
     share = (size - ends[0]) / (ends[1] - ends[0])
     line = (1 - share) * low.piece + share * high.piece
     noise = float(np.hypot(cost.error, np.hypot((1 - share) * low.error, share * high.error)))
     off = max(abs(line - cost.piece) - _SURE * noise, 0.0)
-    return off / (max(cost.whole, cost.whole + line - cost.piece) or 1.0)
+    return off / (cost.whole + max(line - cost.piece, 0.0) or 1.0)

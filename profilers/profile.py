@@ -160,12 +160,15 @@ class _Fit:
 
     def bent(self) -> list[Stack]:
         """Networks of the sizes to measure next where the FFN's curve bends; of heads nearly all are measured anyway."""
-        dims, unit = self.design.dimensions, self.design.alignment
-        placed = [key.size for key in self.entries if key.piece == "ffn"]
-        stacks = {size: equal_blocks(dims, 0, size, dims.layers) for size in placed}
-        curve = {size: self._layer(stack) for size, stack in stacks.items() if stack in self.series}
-        nets = [equal_blocks(dims, 0, size, dims.layers) for size in refined(curve, unit)]
+        placed = {key.size: self._equal(key.size) for key in self.entries if key.piece == "ffn"}
+        curve = {size: self._layer(stack) for size, stack in placed.items() if stack in self.series}
+        nets = map(self._equal, refined(curve, self.design.alignment))
         return [net for net in nets if net not in self.more]
+
+    def _equal(self, units: int) -> Stack:
+        """As many layers as the model has of so many FFN units, and nothing else."""
+        dims = self.design.dimensions
+        return equal_blocks(dims, 0, units, dims.layers)
 
     def _layer(self, stack: Stack) -> SizeCost:
         """What a layer of a stack of equal ones took, not what the fit makes of it: networks of many sizes even bends out."""

@@ -37,8 +37,6 @@ def random_stacks(sizes: list[int], n: int = 20):
 
 
 CHECKS = random_stacks(ffn_sizes(DIMS, NULL.size_alignment))
-
-
 PROGRAMS = [workbench(stack) for stack in CHECKS]
 REFERENCE = workbench((LayerSizes(3, 96),) * 4)
 
