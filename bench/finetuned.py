@@ -43,7 +43,7 @@ def fine_tuned_model(task: str, arguments: argparse.Namespace, monitor: ConsoleM
         return folder
     options = Options(
         model=str(embedded_model()), data=data_folder(task), effort="thorough", epochs=arguments.epochs,
-        metric=METRICS.get(task),
+        learning_rate=arguments.learning_rate, metric=METRICS.get(task),
     )  # fmt: skip
     subject = load_subject(options)
     with tempfile.TemporaryDirectory() as root:
@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", help="searched together: fp32,int8")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=float, default=3, help="of the dense model's fine-tuning")
+    parser.add_argument("--learning-rate", type=float, default=None, help="of the same, at its highest")
     parser.add_argument("--winners", type=int, default=10)
     parser.add_argument("--models", type=Path, default=Path("out/finetuned-models"))
     parser.add_argument("--out", type=Path, default=Path("out/finetuned"))

@@ -19,7 +19,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from protocol_plan import PARTS, Run, plan
+from protocol_plan import OBJECTIVES, PARTS, Run, plan
 from protocol_run import Bench, cost_model
 from protocol_tasks import TASKS, prepare
 from rich.console import Console
@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=["main"])
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--objectives", nargs="+", choices=list(OBJECTIVES), default=list(OBJECTIVES))
     parser.add_argument("--model", default=None, help="folder or hub name (MiniLM if left out)")
     parser.add_argument("--table", default="cpu-minilm.json", help="cost table that ships, or a file")
     parser.add_argument("--epochs", type=float, default=5)
@@ -127,7 +128,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
     arguments.model = arguments.model or str(embedded_model())
-    runs = plan(arguments.part, arguments.tasks, arguments.seeds)
+    runs = plan(arguments.part, arguments.tasks, arguments.seeds, arguments.objectives)
     if not arguments.list:
         with ConsoleMonitor(Console(stderr=True)) as monitor:
             run_all(missing(runs, arguments), arguments, monitor)

@@ -133,11 +133,13 @@ def possible(cell: Cell, search: Search) -> bool:
     return search.method != "mo-asha"
 
 
-def plan(parts: Sequence[str], tasks: Sequence[str], seeds: Sequence[int]) -> list[Run]:
-    """All runs, each once: part after part, then seed, task and cell."""
+def plan(
+    parts: Sequence[str], tasks: Sequence[str], seeds: Sequence[int], objectives: Sequence[str] = OBJECTIVES
+) -> list[Run]:
+    """All runs of these objectives, each once: part after part, then seed, task and cell."""
     runs: dict[Run, None] = {}
     for part, seed, task in product(parts, seeds, tasks):
-        pairs = [pair for pair in PARTS[part]() if possible(*pair)]
+        pairs = [pair for pair in PARTS[part]() if possible(*pair) and pair[1].objective in objectives]
         cells = dict.fromkeys(cell for cell, _ in pairs)
         runs |= {
             Run(task=task, seed=seed, cell=cell, search=search): None

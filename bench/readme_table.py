@@ -149,20 +149,29 @@ SHOWN = ("1.5x", "2.0x", "3.0x", "4.0x")
 
 
 def finetuned(record: Mapping[str, Mapping[str, Any]]) -> str:
-    """What classifiers lose of the dense test figure at each minimum speed-up, a line a task and effort, seeds one after another."""
-    lines = [f"| data | dense | effort | {' | '.join(SHOWN)} |", "| --- " * (3 + len(SHOWN)) + "|"]
+    """What classifiers lose of the dense test figure at each minimum speed-up, a line a task and effort, the mean of its seeds."""
+    lines = [f"| data | dense | effort | seeds | {' | '.join(SHOWN)} |", "| --- " * (4 + len(SHOWN)) + "|"]
     runs: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for run in record.values():
         runs.setdefault((run["task"], run["effort"], run["precision"]), []).append(run)
     for (task, effort, precision), seeds in runs.items():
-        figures = ["; ".join(_lost(run["picks"].get(least)) for run in seeds) for least in SHOWN]
+        figures = [_lost([run["picks"].get(least) for run in seeds]) for least in SHOWN]
         dense = f"{seeds[0]['metric']} {100 * seeds[0]['dense']['test']:.1f}"
-        lines.append(f"| {NAMES.get(task, task)} | {dense} | {effort}, {precision} | {' | '.join(figures)} |")
+        lines.append(
+            f"| {NAMES.get(task, task)} | {dense} | {effort}, {precision} | {len(seeds)} | {' | '.join(figures)} |"
+        )
     return "\n".join(lines)
 
 
-def _lost(net: Mapping[str, Any] | None) -> str:
-    return "none" if net is None else f"{_share(net['loss'], *net['interval'])} at {net['speedup']:.2f}x"
+def _lost(nets: Sequence[Mapping[str, Any] | None]) -> str:
+    """The mean of seeds; its interval's bounds are the means of theirs: the same examples disturb all, it is hardly narrower."""
+    there = [net for net in nets if net is not None]
+    if not there:
+        return "none"
+    rows = [(net["loss"], *net["interval"], net["speedup"]) for net in there]
+    *lost, speedup = (sum(column) / len(there) for column in zip(*rows, strict=True))
+    fewer = "" if len(there) == len(nets) else f", on {len(there)} seeds of {len(nets)}"
+    return f"{_share(*lost)} at {speedup:.2f}x{fewer}"
 
 
 def fill(text: str, name: str, content: str) -> str:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,14 +145,18 @@ class GpuMemoryUse:
 def measure_gpu_memory(
     runtime: Runtime, program: Program, workload: Workload, target: Target, nvml: Nvml | None = None
 ) -> GpuMemoryUse:
-    """Load a network on a GPU, serve it and look, while it is loaded. TargetError where the GPU is not here."""
+    """Load a network on a GPU, serve it and look, while it is loaded. TargetError where the GPU is not here.
+
+    Of a workload of several lengths the longest is served: it is what memory must hold.
+    """
     nvml = open_nvml() if nvml is None else nvml
     presence = present(target, nvml)
     if presence.gpu is None or presence.cuda_ordinal is None:
         raise TargetError(f"memory is not available: {presence.reason}")
     if workload.runtime == "torch":
         _forget_peak(presence.cuda_ordinal)
-    with runtime.open(program, program.asked(workload)) as session:
+    asked = replace(program.asked(workload), tokens=max(workload.lengths, default=workload.tokens), lengths=())
+    with runtime.open(program, asked) as session:
         session.sample(_CALLS)
         served = nvml.state(presence.gpu.index)
     before_bytes, after_bytes = presence.gpu.memory_used_bytes, served.memory_used_bytes

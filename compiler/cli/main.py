@@ -113,6 +113,9 @@ def compile_command(
     ] = False,
     evaluations: Annotated[int | None, typer.Option(help="sub-networks to evaluate")] = None,
     epochs: Annotated[float | None, typer.Option(help="epochs of training")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="highest learning rate of training (5e-5; polish has its own)")
+    ] = None,
     winners: Annotated[int, typer.Option(help="sub-networks to export")] = 8,
     seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="use and keep nothing of earlier runs")] = False,
@@ -144,8 +147,8 @@ def compile_command(
         sampling=sampling, order=order, temperature=temperature, random_subnets=random_subnets,
         objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
         runtime=runtime, opset=opset, percentile=percentile, traffic=traffic, accept_modelled=accept_modelled,
-        accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, winners=winners, seed=seed,
-        fresh=fresh, cache=cache, trust_remote_code=trust_remote_code,
+        accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, learning_rate=learning_rate,
+        winners=winners, seed=seed, fresh=fresh, cache=cache, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     if follows():
         follow()

@@ -52,7 +52,7 @@ def learn(subject: Subject, store: Store, options: Options, stages: Stages) -> L
             subject=subject,
             weights=weights,
             search=_yardstick(trainer, "search", subject.search_split()),
-            validation=_yardstick(trainer, "validation", subject.data.validation),
+            validation=_yardstick(trainer, "validation", subject.final_split()),
             test=_yardstick(trainer, "test", subject.data.test),
         )
 

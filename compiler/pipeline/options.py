@@ -77,6 +77,7 @@ class Options:
     accept_noisy_table: bool = False
     evaluations: int | None = None
     epochs: float | None = None
+    learning_rate: float | None = None
     winners: int = 8
     seed: int = 0
     fresh: bool = False
@@ -143,9 +144,10 @@ class Options:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
         if self.evaluations is not None and self.evaluations < 1:
             raise InputError(f"--evaluations must be at least 1, got {self.evaluations}")
-        for flag, value in (("epochs", self.epochs), ("temperature", self.temperature)):
+        for name in ("epochs", "learning_rate", "temperature"):
+            value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
-                raise InputError(f"--{flag} must be above 0, got {value}")
+                raise InputError(f"--{name.replace('_', '-')} must be above 0, got {value}")
         if self.random_subnets < 0:
             raise InputError(f"--random-subnets must not be negative, got {self.random_subnets}")
 

@@ -22,7 +22,9 @@ from compiler.pipeline.options import Options
 from targets import STATIC
 from targets.errors import InputError
 
-SEARCH_EXAMPLES = 1000
+SEARCH_EXAMPLES, FINAL_EXAMPLES = 1000, 4000
+"""Of a labelled validation split, at most: what candidates are judged on, and the networks that are written."""
+
 LIKENESS_EXAMPLES = 400
 """Of a split without labels, at most: what likeness to the dense model is read off."""
 
@@ -98,6 +100,10 @@ class Subject:
     def search_split(self) -> Split:
         """Validation, or some examples of it."""
         return some_of(self.data.validation, SEARCH_EXAMPLES if self.labelled else LIKENESS_EXAMPLES)
+
+    def final_split(self) -> Split:
+        """The same for networks that are written: of more examples."""
+        return some_of(self.data.validation, FINAL_EXAMPLES if self.labelled else LIKENESS_EXAMPLES)
 
 
 def some_of(split: Split, count: int) -> Split:
@@ -238,6 +244,8 @@ def load_subject(options: Options) -> Subject:
         notes.append("no labels: the metric is agreement with the dense model")
     if not labelled and max(len(data.validation), len(data.test)) > LIKENESS_EXAMPLES:
         notes.append(f"likeness to the dense model is taken on {LIKENESS_EXAMPLES:,} examples of a split")
+    if labelled and len(data.validation) > FINAL_EXAMPLES:
+        notes.append(f"networks are judged on {FINAL_EXAMPLES:,} of {len(data.validation):,} validation examples")
     return Subject(
         checkpoint=checkpoint,
         data=data,

@@ -40,9 +40,8 @@ class Trainer:
 
     def training_options(self, **changes: Any) -> TrainingOptions:
         """The run's options of any training: nothing that only a super-network knows."""
-        epochs = self.options.epochs
-        values: dict[str, Any] = {"seed": self.options.seed}
-        return TrainingOptions(**{**values, **({} if epochs is None else {"epochs": epochs}), **changes})
+        asked = {name: getattr(self.options, name) for name in ("seed", "epochs", "learning_rate")}
+        return TrainingOptions(**{**{name: value for name, value in asked.items() if value is not None}, **changes})
 
     def supernet_options(self) -> TrainingOptions:
         """The run's options of super-network training."""

@@ -1,6 +1,6 @@
 """What a runtime must offer to be profiled."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -26,6 +26,29 @@ class Session(Protocol):
 
     def outputs(self) -> Mapping[str, NDArray[Any]]:
         """What the network answers to the inputs it is timed on."""
+
+
+class InTurn:
+    """Sessions of one network, one for each length of a workload: a call is one of each in turn, and lasts their mean."""
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self.sessions = sessions
+
+    def sample(self, count: int) -> list[float]:
+        """Seconds of `count` calls, the mean of its lengths each; TargetError as a session's own."""
+        return [
+            sum(seconds for one in self.sessions for seconds in one.sample(1)) / len(self.sessions)
+            for _ in range(count)
+        ]
+
+    def outputs(self) -> Mapping[str, NDArray[Any]]:
+        """What the network answers at the first length."""
+        return self.sessions[0].outputs()
+
+
+def in_turn(sessions: Sequence[Session]) -> Session:
+    """One session that calls all of these; of one alone, that one."""
+    return sessions[0] if len(sessions) == 1 else InTurn(sessions)
 
 
 class Runtime(Protocol):

@@ -17,6 +17,7 @@ from profilers.graph import GraphSource
 from profilers.health import GpuWatch
 from profilers.program import Program
 from profilers.runtimes.faults import device_faults, lacks_memory, said
+from profilers.runtimes.interface import Session, in_turn
 from profilers.runtimes.onnx_session import (
     Arrays,
     BoundSession,
@@ -89,20 +90,26 @@ class CudaRuntime:
             ort.preload_dlls()
 
     @contextmanager
-    def open(self, program: Program, workload: Workload) -> Iterator[BoundSession]:
-        """A session with its buffers and, where the provider takes them, its CUDA graph on the device."""
+    def open(self, program: Program, workload: Workload) -> Iterator[Session]:
+        """A session with its buffers and, where the provider takes them, its CUDA graph on the device.
+
+        Of several lengths each has a session, weights and all: what is captured or built is for one shape.
+        """
         with device_faults(program, workload):
-            job = _Job(
-                program=program,
-                workload=workload,
-                graph=program.graph(workload.precision),
-                inputs=program.inputs(workload.batch, workload.tokens),
-            )
-            if job.key not in self._checked:
-                self._check(job)
-            session = self._captured(job)
+            sessions = [self._ready(program, one) for one in workload.each]
             with self.watch:
-                yield session
+                yield in_turn(sessions)
+
+    def _ready(self, program: Program, workload: Workload) -> BoundSession:
+        job = _Job(
+            program=program,
+            workload=workload,
+            graph=program.graph(workload.precision),
+            inputs=program.inputs(workload.batch, workload.tokens),
+        )
+        if job.key not in self._checked:
+            self._check(job)
+        return self._captured(job)
 
     def _check(self, job: _Job) -> None:
         nodes, log = profiled_run(job.graph, self._options(job), self._providers(job, cuda_graph=False), job.inputs)

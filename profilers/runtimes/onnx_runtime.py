@@ -6,7 +6,7 @@ from typing import Any
 
 from profilers.program import Program
 from profilers.runtimes.faults import device_faults
-from profilers.runtimes.interface import Runtime
+from profilers.runtimes.interface import Runtime, Session, in_turn
 from profilers.runtimes.onnx_gpu import CudaRuntime
 from profilers.runtimes.onnx_session import HostSession, open_session, package
 from profilers.runtimes.placement import CPU
@@ -27,12 +27,12 @@ class CpuRuntime:
         package()
 
     @contextmanager
-    def open(self, program: Program, workload: Workload) -> Iterator[HostSession]:
-        """A session with its own thread pool, gone when the context is left."""
+    def open(self, program: Program, workload: Workload) -> Iterator[Session]:
+        """A session with its own thread pool, whatever lengths it is asked, gone when the context is left."""
         with device_faults(program, workload):
             session = open_session(program.graph(workload.precision), workload.threads)
             try:
-                yield HostSession(session, [program.inputs(one.batch, one.tokens) for one in workload.each])
+                yield in_turn([HostSession(session, program.inputs(one.batch, one.tokens)) for one in workload.each])
             finally:
                 del session
 

@@ -98,27 +98,25 @@ def load(source: GraphSource, options: Any, providers: Sequence[Provider]) -> An
 
 
 class HostSession:
-    """Inputs and outputs in host memory, as a CPU is served; of several inputs, a call is all of them in turn."""
+    """Inputs and outputs in host memory, as a CPU is served."""
 
-    def __init__(self, session: Any, inputs: Sequence[Arrays]) -> None:
-        self.session = session
-        self.feeds = [dict(arrays) for arrays in inputs]
+    def __init__(self, session: Any, inputs: Arrays) -> None:
+        self.session, self.feed = session, dict(inputs)
 
     def sample(self, count: int) -> list[float]:
-        """Seconds of `count` calls by the wall clock, the mean of its inputs each."""
-        run, feeds, clock = self.session.run, self.feeds, time.perf_counter
+        """Seconds of `count` calls by the wall clock."""
+        run, feed, clock = self.session.run, self.feed, time.perf_counter
         samples = []
         for _ in range(count):
             start = clock()
-            for feed in feeds:
-                run(None, feed)
-            samples.append((clock() - start) / len(feeds))
+            run(None, feed)
+            samples.append(clock() - start)
         return checked(samples)
 
     def outputs(self) -> Arrays:
-        """What the graph answers to its first inputs, by output name."""
+        """What the graph answers, by output name."""
         names = [output.name for output in self.session.get_outputs()]
-        return dict(zip(names, self.session.run(None, self.feeds[0]), strict=True))
+        return dict(zip(names, self.session.run(None, self.feed), strict=True))
 
 
 class BoundSession:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from profilers.health import GpuWatch
 from profilers.program import Program
 from profilers.runtimes.faults import checked, device_faults, lacks_memory, said
+from profilers.runtimes.interface import Session, in_turn
 from profilers.runtimes.requirements import check_driver
 from profilers.workload import Workload
 from targets import Target, open_nvml
@@ -79,18 +80,21 @@ class TorchRuntime:
             self.device = torch.device("cuda", self.watch.ordinal)
 
     @contextmanager
-    def open(self, program: Program, workload: Workload) -> Iterator[_TorchSession]:
-        """The module on the device at the workload's precision, with the thread count it will be served with."""
+    def open(self, program: Program, workload: Workload) -> Iterator[Session]:
+        """The module on the device at the workload's precision, with the thread count it will be served with.
+
+        On a GPU every length has a CUDA graph.
+        """
         import torch
 
         threads = torch.get_num_threads()
         torch.set_num_threads(workload.threads)
         try:
             with device_faults(program, workload), self._on_device():
-                module, inputs = self._placed(program, workload)
-                session = _TorchSession(self._call(partial(module, **inputs)), module.output_names, self.device)
+                module = self._placed(program, workload)
+                calls = [self._call(partial(module, **self._inputs(program, one))) for one in workload.each]
                 with self.watch or nullcontext():
-                    yield session
+                    yield in_turn([_TorchSession(call, module.output_names, self.device) for call in calls])
         finally:
             torch.set_num_threads(threads)
 
@@ -99,13 +103,17 @@ class TorchRuntime:
 
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
-    def _placed(self, program: Program, workload: Workload) -> tuple[Any, dict[str, Any]]:
+    def _placed(self, program: Program, workload: Workload) -> Any:
         import torch
 
         dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[workload.precision]
+        return program.module().to(self.device, dtype).eval()
+
+    def _inputs(self, program: Program, workload: Workload) -> dict[str, Any]:
+        import torch
+
         arrays = program.inputs(workload.batch, workload.tokens)
-        inputs = {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
-        return program.module().to(self.device, dtype).eval(), inputs
+        return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
 
     def _call(self, eager: Callable[[], Any]) -> Callable[[], Any]:
         """The call as a CUDA graph; eager, from now on, where the network cannot be captured."""

@@ -99,6 +99,26 @@ def test_outputs_do_not_change_from_call_to_call(runtime, workbench):
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+def test_a_call_of_several_lengths_is_one_of_each_and_lasts_their_mean(runtime, workbench, monkeypatch):
+    lengths = (5, 2, 9)
+    asked = Workload(batch=2, runtime=runtime.name, lengths=lengths)
+    seconds = {}
+    for tokens in lengths if runtime.source == "null" else ():
+        with runtime.open(workbench(DENSE), workload(runtime, tokens=tokens)) as session:
+            (seconds[tokens],) = session.sample(1)
+    with runtime.open(workbench(DENSE), asked) as session:
+        if runtime.source == "null":
+            assert session.sample(2) == pytest.approx([np.mean(list(seconds.values()))] * 2)
+            return
+        assert {name: answer.shape[0] for name, answer in session.outputs().items()} == dict.fromkeys(
+            session.outputs(), 2
+        )
+        assert session.outputs()["last_hidden_state"].shape[1] == lengths[0]
+        ticks = iter([0, 1, 10, 12, 20, 26, 30, 32, 40, 44, 50, 62])
+        monkeypatch.setattr("time.perf_counter", lambda: float(next(ticks)))
+        assert session.sample(2) == [(1 + 2 + 6) / 3, (2 + 4 + 12) / 3]
+
+
 def test_a_runtime_describes_itself_in_json(runtime, workbench):
     with runtime.open(workbench(DENSE), workload(runtime)) as session:
         session.sample(1)

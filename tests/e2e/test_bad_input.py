@@ -313,6 +313,7 @@ def test_an_unknown_target_or_precision(refused, target):
         ("--evaluations", 0),
         ("--epochs", 0),
         ("--epochs", "nan"),
+        ("--learning-rate", 0),
     ],
     ids=lambda flags: " ".join(map(str, flags)),
 )

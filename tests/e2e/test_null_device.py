@@ -175,6 +175,22 @@ def test_an_untrained_head_is_trained_as_a_super_network(place):
 
 
 @pytest.mark.usefixtures("no_fresh_export")
+def test_the_dense_model_and_the_super_network_learn_at_the_rate_that_is_asked_for(place):
+    def highest(*flags):
+        _, out = place.run("--epochs", 1, *flags, data=place.classes)
+        rows = list(csv.DictReader((out / "training.csv").open(encoding="utf-8")))
+        return {
+            stage: max(float(row["learning_rate"]) for row in rows if row["stage"] == stage)
+            for stage in {row["stage"] for row in rows}
+        }
+
+    usual, asked = highest(), highest("--learning-rate", 1e-3)
+    assert {"fine-tuned", "supernet"} <= set(usual)
+    for stage, rate in usual.items():
+        assert asked[stage] == pytest.approx(20 * rate), "the default is 5e-5"
+
+
+@pytest.mark.usefixtures("no_fresh_export")
 def test_balanced_fine_tunes_an_untrained_head_first(place):
     front = place.front("--effort", "balanced", "--epochs", 1, data=place.classes)
     assert "fine-tune dense model" in front["timings_s"]
@@ -204,6 +220,22 @@ def test_a_trained_head_with_labels_needs_no_training(place):
     front = place.front(model=place.judge, data=place.classes)
     assert (front["task"], front["effort"]) == ("classification", "fast")
     assert "fine-tune dense model" not in front["timings_s"]
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_of_a_large_validation_split_some_examples_judge_what_is_written_and_all_of_test(place, monkeypatch):
+    whole = place.front(model=place.judge, data=place.classes)
+    examples = {split: whole["data"][f"{split}_examples"] for split in ("validation", "test")}
+    few = examples["validation"] // 2
+    monkeypatch.setattr("compiler.pipeline.subject.FINAL_EXAMPLES", few)
+    front = place.front(model=place.judge, data=place.classes)
+    assert f"networks are judged on {few} of {examples['validation']} validation examples" in front["notes"]
+    assert not any("validation examples" in note for note in whole["notes"])
+    for net in (front["dense"], *front["candidates"]):
+        hits = {
+            split: net["metric"][split] * count for split, count in (("validation", few), ("test", examples["test"]))
+        }
+        assert all(right == pytest.approx(round(right)) for right in hits.values()), "shares of so many examples"
 
 
 @pytest.mark.usefixtures("no_fresh_export")

@@ -86,6 +86,17 @@ def test_a_graph_answers_what_its_kernels_answer_one_by_one(workbench):
         np.testing.assert_allclose(answers[0][name], answers[1][name], rtol=1e-2, atol=1e-2)
 
 
+def test_traffic_is_a_graph_for_each_length_and_lasts_their_mean(runtime, workbench):
+    alone = []
+    for tokens in (8, 16):
+        with runtime.open(workbench(DENSE), workload(runtime, tokens=tokens)) as session:
+            alone.append(np.median(session.sample(50)))
+    with runtime.open(workbench(DENSE), workload(runtime, lengths=(8, 16))) as session:
+        assert np.median(session.sample(50)) == pytest.approx(np.mean(alone), rel=0.3)
+        assert session.outputs()["last_hidden_state"].shape[1] == 8
+    assert runtime.describe()["mode"] == f"{runtime.provider}, CUDA graph"
+
+
 def test_an_engine_is_built_once(workbench):
     runtime = gpu_runtime("tensorrt")
     program, seconds = workbench(STACKS["uneven"]), []

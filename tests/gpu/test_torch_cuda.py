@@ -55,6 +55,16 @@ def workload(**changes):
     return Workload(**({"batch": 8, "tokens": 128, "precision": "fp32", "runtime": "torch"} | changes))
 
 
+def test_traffic_is_a_graph_for_each_length_and_lasts_their_mean(runtime):
+    alone = []
+    for tokens in (64, 512):
+        with runtime.open(program(2048), workload(tokens=tokens)) as session:
+            alone.append(np.median(session.sample(50)))
+    with runtime.open(program(2048), workload(lengths=(64, 512))) as session:
+        assert np.median(session.sample(50)) == pytest.approx(np.mean(alone), rel=0.3)
+    assert runtime.describe()["mode"] == "CUDA graph"
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("fp16", 2e-2), ("bf16", 1e-1)])
 def test_it_answers_what_the_cpu_answers(runtime, precision, tolerance):
     asked = program(2048)

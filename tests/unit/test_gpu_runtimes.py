@@ -82,6 +82,18 @@ def test_each_program_is_looked_into_once_per_workload(monkeypatch):
     assert graphs == [0, 1, 1, 0, 1]
 
 
+def test_each_length_of_traffic_has_a_graph_of_its_own_shape(monkeypatch):
+    ort = pose(monkeypatch)
+    runtime = make_runtime("onnxruntime", A10G)
+    with runtime.open(encoder_program(), replace(ASKED, lengths=(7, 3, 7))) as session:
+        assert [made[CUDA]["enable_cuda_graph"] for made in ort.sessions] == [0, 1, 0, 1, 1], "a shape is checked once"
+        assert [call[3] for call in ort.calls if call[0] == "buffer"] == [(2, 7), (2, 3), (2, 7)]
+        ort.calls.clear()
+        session.sample(2)
+    assert ort.calls == [("run", None), ("wait",)] * 6
+    assert runtime.describe()["warnings"] == []
+
+
 def test_a_graph_that_the_provider_refuses_is_given_up_for_good_and_said(monkeypatch):
     text = "[ONNXRuntimeError] : 1 : FAIL : This session cannot use the graph capture feature ; GPU=0 ; hostname=secret"
     ort = pose(monkeypatch, refuses=RuntimeError(text))

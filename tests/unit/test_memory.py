@@ -326,10 +326,11 @@ class Driver:
 
 class Runtime:
     def __init__(self):
-        self.log = []
+        self.log, self.asked = [], []
 
     @contextmanager
-    def open(self, _program, _workload):
+    def open(self, _program, workload):
+        self.asked.append(workload)
         self.log.append("open")
         yield SimpleNamespace(sample=lambda count: self.log.append(f"sample {count}"))
         self.log.append("close")
@@ -363,6 +364,11 @@ def test_a_gpu_is_looked_at_while_the_network_is_loaded(cuda):
     use = measure_gpu_memory(cuda, PROGRAM, replace(ASKED, runtime="torch"), A10G, driver)
     assert use == GpuMemoryUse(allocator_peak_bytes=300 * MB, process_bytes=800 * MB, growth_bytes=900 * MB)
     assert cuda.log == ["forget 0", "open", "sample 4", "close"]
+
+
+def test_of_traffic_a_gpu_holds_the_longest(cuda):
+    measure_gpu_memory(cuda, PROGRAM, replace(ASKED, lengths=(12, 40, 5)), A10G, Driver(cuda, gpu()))
+    assert cuda.asked == [replace(ASKED, tokens=40, lengths=())]
 
 
 def test_only_pytorchs_own_networks_need_its_allocator(cuda, monkeypatch):
