@@ -1,6 +1,8 @@
 """Fine-tuned classifiers without training: MiniLM fine-tuned on each task, then compiled at `--effort fast` or `balanced`.
 
-    python bench/finetuned.py mrpc rte cola sst2 trec banking77 --effort fast --seeds 0 1 2 --json bench/results/finetuned.json
+    python bench/finetuned.py mrpc cola banking77 --epochs 5 --learning-rate 2e-4 --seeds 0 1 2
+    python bench/finetuned.py trec rte --epochs 3 --seeds 0 1 2
+    python bench/finetuned.py sst2 --epochs 0.5 --seeds 0 1 2
     python bench/finetuned.py mrpc rte cola sst2 trec banking77 --effort balanced --precision fp32,int8
 
 The dense model is fine-tuned once a task in the ordinary way and saved; every seed compiles that checkpoint. For each

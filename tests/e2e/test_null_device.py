@@ -187,7 +187,7 @@ def test_the_dense_model_and_the_super_network_learn_at_the_rate_that_is_asked_f
     usual, asked = highest(), highest("--learning-rate", 1e-3)
     for stage in ("fine-tuned", "supernet"):
         assert asked[stage] == pytest.approx(20 * usual[stage]), "the default is 5e-5"
-    assert asked["polished"] == usual["polished"], "polish has its own"
+    assert 0 < asked["polished"] <= 5e-5, "polish has its own"
 
 
 @pytest.mark.usefixtures("no_fresh_export")
