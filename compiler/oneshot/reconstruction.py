@@ -7,6 +7,7 @@ accumulated: for the networks that are kept.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -28,7 +29,7 @@ from compiler.oneshot.calibration import (
 )
 from compiler.oneshot.importance import damped
 from compiler.oneshot.narrowing import EMBEDDED, Narrowing, first_read
-from compiler.slicing import bf16_where_it_is, build_skeleton, slice_parameters
+from compiler.slicing import bf16_where_it_is, build_skeleton, sharing_weights, slice_parameters
 from compiler.spaces import Subnet
 
 RIDGE = 1e-2
@@ -100,8 +101,10 @@ def residual_sums(
 ) -> dict[tuple[int, str], Tensor]:
     """What the dense model feeds each norm, float32 [real tokens, hidden]: the targets of `reconstruct`.
 
-    For networks that are `narrow` as well, what its first layer reads is there under EMBEDDED.
+    For networks that are `narrow` as well, what its first layer reads is there under EMBEDDED. The model itself is left alone:
+    other threads may copy it.
     """
+    checkpoint = replace(checkpoint, model=sharing_weights(checkpoint.model))
     keys = [*sub_blocks(checkpoint.architecture), *([EMBEDDED] if narrow else [])]
     parts: dict[tuple[int, str], list[Tensor]] = {key: [] for key in keys}
     with (

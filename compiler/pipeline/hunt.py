@@ -6,6 +6,7 @@ from functools import partial
 from types import MappingProxyType
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,13 +18,14 @@ from compiler.pipeline.learned import Learned
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
 from compiler.pipeline.seeds import find_seeds
+from compiler.pipeline.side_by_side import Progress
 from compiler.search import AROUND_SEEDS, is_nondominated, make_method
 from compiler.slicing import SubnetRunner, bf16_where_it_is, has_bf16
 from compiler.spaces import Form, MixedPrecision, Space, SubBlock, Subnet, sample_stratified, sample_uniform
 from compiler.spaces.space import Medium, Width
 from compiler.spaces.subnet import IntArray
 from compiler.store import Store, key_of
-from targets import STATIC, usable_cpus
+from targets import STATIC
 
 AS_SERVED = ("int8", STATIC)
 """Precisions whose networks are judged as the files that ship; the others follow fp32 closely and are judged in it."""
@@ -96,22 +98,33 @@ class Hunt:
         return lambda inputs: self.runner(subnet, inputs, parameters)[-1]
 
     def served(self, subnet: Subnet, parameters: Mapping[str, Tensor], form: Form) -> Run:
-        """A network as it will be served, under ONNX Runtime on this machine's processors."""
-        return graph_run(self.bench.graph(subnet, parameters, *judged_in(form)), usable_cpus())
+        """A network as it will be served, under ONNX Runtime on as many threads as PyTorch has here."""
+        return graph_run(self.bench.graph(subnet, parameters, *judged_in(form)), torch.get_num_threads())
 
     def costs_of(self, form: Form) -> Costs:
         """What networks of a form cost: exceptions take what they take in fp32."""
         costs = self.costs[form.precision]
         return costs.with_exceptions(self.costs["fp32"], form.exceptions) if form.exceptions else costs
 
-    def evaluate(self, subnet: Subnet, form: Form, share: float = 1.0) -> Found:
-        """Quality on the search split, trained up to this share, and predicted costs; found is what was trained longest."""
-        form = form.of(subnet.shape)
+    def evaluate(
+        self, networks: Sequence[tuple[Subnet, Form]], share: float = 1.0, progress: Progress = lambda _: None
+    ) -> list[Found]:
+        """Quality on the search split, trained up to this share, and predicted costs; found is what was trained longest.
+
+        Networks are judged side by side; `progress` gets the share that is done.
+        """
+        networks = [(subnet, form.of(subnet.shape)) for subnet, form in networks]
+        judged = list(dict.fromkeys((subnet, judged_in(form)) for subnet, form in networks))
+        qualities = self.learned.weights.of_each(lambda one: self.quality(*one, share), judged, progress)
+        known = dict(zip(judged, qualities, strict=True))
+        return [self._found(subnet, form, known[subnet, judged_in(form)], share) for subnet, form in networks]
+
+    def _found(self, subnet: Subnet, form: Form, quality: Quality, share: float) -> Found:
         before = self.found.get((subnet.digest, form))
         if before is not None and before.trained == share:
             return before
         name = f"n{len(self.found):03d}" if before is None else before.id
-        now = self.costed(name, subnet, form, self.quality(subnet, form, share), share)
+        now = self.costed(name, subnet, form, quality, share)
         if before is None or before.trained < share:
             self.found[subnet.digest, form] = now
         return now
@@ -167,12 +180,11 @@ class Hunt:
         while asked < total and refused < _REFUSALS * total:
             genomes = method.ask()[: total - asked]
             told = np.full((len(genomes), 1 + len(options.objectives)), np.inf)
-            for row in self._within(genomes, limits):
-                form = self.forms[self.space.precision(genomes[row])]
-                found = self.evaluate(self.space.subnet(genomes[row]), form, method.share)
-                told[row] = self.objectives([found], options.objectives)[0]
-                asked += 1
-                monitor.progress(asked / total)
+            rows = self._within(genomes, limits)
+            networks = [(self.space.subnet(g), self.forms[self.space.precision(g)]) for g in genomes[rows]]
+            found = self.evaluate(networks, method.share, _part_of(monitor, asked / total, len(rows) / total))
+            told[rows] = self.objectives(found, options.objectives)
+            asked += len(rows)
             refused += int(np.isinf(told[:, 0]).sum())
             method.tell(genomes, told)
         everything = list(self.found.values())
@@ -238,6 +250,11 @@ class Hunt:
                 rest[-1] = i
             genomes.append(np.column_stack([seeds.genomes, np.tile(rest, (len(seeds.genomes), 1))]))
         return np.concatenate(genomes)
+
+
+def _part_of(monitor: Monitor, before: float, share: float) -> Progress:
+    """Progress of a part of a stage."""
+    return lambda done: monitor.progress(before + done * share)
 
 
 def judged_in(form: Form) -> Form:

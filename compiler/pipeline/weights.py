@@ -1,7 +1,8 @@
 """How a sub-network gets its weights: re-solved, cut from a super-network, or trained on its own."""
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from compiler.families.checkpoint import digest_of
 from compiler.oneshot import Reconstructor, reconstruct, restore_output
 from compiler.oneshot.reconstruction import RESOLVED_TOKENS, one_batch, residual_sums
 from compiler.pipeline.ranking import Ranking, ranking_about
+from compiler.pipeline.side_by_side import Item, Progress, Result, in_turn, side_by_side
 from compiler.pipeline.subject import as_arrays, as_tensors, detached
 from compiler.pipeline.training import Parameters, Trainer, supernet_about
 from compiler.search import SHARES
@@ -49,6 +51,7 @@ class Weights(ABC):
         self.subject = trainer.subject
         self.dense = detached(dict(self.subject.checkpoint.model.backbone.named_parameters()))
         self._targets: dict[int, Any] = {}
+        self._making_targets = threading.Lock()
 
     @property
     @abstractmethod
@@ -70,16 +73,24 @@ class Weights(ABC):
         polished = self.polished({subnet: parameters for (subnet, _), parameters in corrected.items()})
         return {kept: polished[kept[0]] for kept in corrected}
 
+    def of_each(
+        self, work: Callable[[Item], Result], items: Sequence[Item], progress: Progress = lambda _: None
+    ) -> list[Result]:
+        """What `work` makes of every network, which may ask for its weights: several at once where these can be had so."""
+        parameters = sum(parameter.numel() for parameter in self.dense.values())
+        return side_by_side(work, items, parameters=parameters, progress=progress)
+
     def log(self, subnet: Subnet, share: float, name: str) -> None:  # noqa: B027  most have none
         """Put the losses of a kept network's own training, where it had one, under its name into the log of the run."""
 
     def _targets_on(self, tokens: int) -> Any:
         """About so many tokens as one batch, and the dense model's residual sums on them."""
-        if tokens not in self._targets:
-            checkpoint, narrow = self.subject.checkpoint, self.ranking.ordering.residual is not None
-            batch = one_batch(self.ranking.batches, checkpoint, tokens)
-            self._targets[tokens] = batch, residual_sums(checkpoint, batch, narrow=narrow)
-        return self._targets[tokens]
+        with self._making_targets:
+            if tokens not in self._targets:
+                checkpoint, narrow = self.subject.checkpoint, self.ranking.ordering.residual is not None
+                batch = one_batch(self.ranking.batches, checkpoint, tokens)
+                self._targets[tokens] = batch, residual_sums(checkpoint, batch, narrow=narrow)
+            return self._targets[tokens]
 
     def polished(self, starts: Mapping[Subnet, Parameters]) -> dict[Subnet, Parameters]:
         """Weights to ship: sub-networks distilled from the dense one, as many in one job as memory allows.
@@ -201,6 +212,12 @@ class Apart(Weights):
         about = self._rung_about(subnet, share)
         with self.trainer.working("apart", key_of(about)) as folder:
             return self.trainer.stored("apart", about, lambda: self._trained(subnet, share, folder))
+
+    def of_each(
+        self, work: Callable[[Item], Result], items: Sequence[Item], progress: Progress = lambda _: None
+    ) -> list[Result]:
+        """One after another: each is a training, which takes the whole machine."""
+        return in_turn(work, items, progress)
 
     def shipped(self, corrected: Mapping[Kept, Parameters]) -> Mapping[Kept, Parameters]:
         """What they were trained to."""

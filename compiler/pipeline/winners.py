@@ -112,13 +112,13 @@ def _dense_name(form: Form) -> str:
 
 def finish(hunt: Hunt, chosen: Sequence[Found], monitor: Monitor) -> list[Winner]:
     """Final weights of the chosen networks and their metrics on validation and test."""
-    weights, corrected = hunt.learned.weights, {}
-    for done, found in enumerate(chosen, start=1):
-        corrected[found.subnet, found.trained] = weights.corrected(found.subnet, found.trained)
+    weights = hunt.learned.weights
+    kept = list(dict.fromkeys((found.subnet, found.trained) for found in chosen))
+    corrected = weights.of_each(lambda one: weights.corrected(*one), kept, monitor.progress)
+    for found in chosen:
         weights.log(found.subnet, found.trained, found.id)
-        monitor.progress(done / len(chosen))
-    final = weights.shipped(corrected)
-    return [scored(hunt, found, final[found.subnet, found.trained]) for found in chosen]
+    final = weights.shipped(dict(zip(kept, corrected, strict=True)))
+    return weights.of_each(lambda found: scored(hunt, found, final[found.subnet, found.trained]), chosen)
 
 
 def scored(hunt: Hunt, found: Found, parameters: Mapping[str, Tensor]) -> Winner:

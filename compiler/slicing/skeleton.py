@@ -1,6 +1,7 @@
 """Networks without weights: what the slicer's output runs in."""
 
 import copy
+import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -119,6 +120,12 @@ def _narrow(backbone: nn.Module, architecture: Architecture, width: int) -> None
         _append(backbone, architecture, Restoring(width, architecture.hidden_size, device="meta"))
 
 
+def sharing_weights(model: TaskModel) -> TaskModel:
+    """A copy with the very same parameters, for hooks that nobody else is to see."""
+    twin: TaskModel = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    return twin
+
+
 def build_skeleton(dense: TaskModel, architecture: Architecture, shape: Shape, width: int | None = None) -> TaskModel:
     """A network of this shape on the meta device: modules and sizes, no weights, buffers as in the dense model.
 
@@ -136,8 +143,15 @@ def build_skeleton(dense: TaskModel, architecture: Architecture, shape: Shape, w
     return skeleton
 
 
+class _Skeletons(threading.local):
+    """Skeletons of one thread: while a network runs, its skeleton holds its weights."""
+
+    def __init__(self, build: Callable[..., TaskModel], cached: int) -> None:
+        self.get = lru_cache(cached)(build)
+
+
 class SubnetRunner:
-    """Runs sub-networks of a dense model as slices, with autograd if wanted.
+    """Runs sub-networks of a dense model as slices, with autograd if wanted; several threads may.
 
     transformers' attention reads the number of heads off the weights, so one skeleton serves every sub-network that
     drops the same sub-blocks and is as wide; they are kept for the next call.
@@ -146,7 +160,7 @@ class SubnetRunner:
     def __init__(self, dense: TaskModel, architecture: Architecture, *, cached: int = 64) -> None:
         self.dense = dense
         self.architecture = architecture
-        self._skeleton = lru_cache(cached)(self._build)
+        self._skeletons = _Skeletons(self._build, cached)
 
     def _build(self, pattern: tuple[tuple[bool, bool], ...], width: int | None) -> TaskModel:
         full = (self.architecture.heads, self.architecture.ffn_units)
@@ -168,7 +182,7 @@ class SubnetRunner:
         Dropout follows the dense model's training flag.
         """
         pattern = tuple((bool(h), bool(u)) for h, u in subnet.shape)
-        skeleton = self._skeleton(pattern, subnet.width)
+        skeleton = self._skeletons.get(pattern, subnet.width)
         skeleton.train(self.dense.training)
         weights = self.parameters(subnet) if parameters is None else parameters
         state = {f"backbone.{name}": tensor for name, tensor in weights.items()}

@@ -1,0 +1,67 @@
+"""Work on several networks at once: on a CPU two threads with a network each do nearly twice what two on one network do."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+AT_ONCE = 8
+PARAMETERS_AT_ONCE = 400_000_000
+"""Of all networks that are worked on together, at most: each has its weights in memory, and what it computes."""
+
+Progress = Callable[[float], None]
+"""Takes the share that is done."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def side_by_side(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    parameters: int,
+    progress: Progress = lambda _: None,
+) -> list[Result]:
+    """What `work` makes of every item, in their order; calls must not change what they share. `progress` gets the share done.
+
+    `parameters` is the size of the largest network. PyTorch's threads are dealt out evenly among the networks at work: by how
+    many items there are, whatever `work` finds stored of them, so that a run which goes on where it was killed computes
+    with as many. The first error ends the rest.
+    """
+    threads = torch.get_num_threads()
+    at_once = min(len(items), threads, AT_ONCE, PARAMETERS_AT_ONCE // parameters)
+    if at_once <= 1:
+        return in_turn(work, items, progress)
+    with _threads_each(threads // at_once), ThreadPoolExecutor(at_once) as pool:
+        try:
+            return _told(pool.map(work, items), len(items), progress)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def in_turn(work: Callable[[Item], Result], items: Sequence[Item], progress: Progress = lambda _: None) -> list[Result]:
+    """The same, one after another."""
+    return _told(map(work, items), len(items), progress)
+
+
+def _told(results: Iterable[Result], count: int, progress: Progress) -> list[Result]:
+    every = []
+    for result in results:
+        every.append(result)
+        progress(len(every) / count)
+    return every
+
+
+@contextmanager
+def _threads_each(count: int) -> Iterator[None]:
+    """So many of PyTorch's threads for every thread that begins to use it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
