@@ -1,7 +1,7 @@
 """Fine-tuned classifiers without training: MiniLM fine-tuned on each task, then compiled at `--effort fast` or `balanced`.
 
-    python bench/finetuned.py mrpc cola banking77 --epochs 5 --learning-rate 2e-4 --seeds 0 1 2
-    python bench/finetuned.py trec rte --epochs 3 --seeds 0 1 2
+    python bench/finetuned.py mrpc banking77 --epochs 5 --learning-rate 2e-4 --seeds 0 1 2
+    python bench/finetuned.py trec cola rte --epochs 3 --seeds 0 1 2
     python bench/finetuned.py sst2 --epochs 0.5 --seeds 0 1 2
     python bench/finetuned.py mrpc rte cola sst2 trec banking77 --effort balanced --precision fp32,int8
 
