@@ -1,4 +1,4 @@
-"""Work on several networks at once: on a CPU two threads with a network each do nearly twice what two on one network do."""
+"""Work on several networks at once: two threads of a CPU with a network each do more than two on one network."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 AT_ONCE = 8
-PARAMETERS_AT_ONCE = 400_000_000
+MOST_PARAMETERS = 400_000_000
 """Of all networks that are worked on together, at most: each has its weights in memory, and what it computes."""
 
 Progress = Callable[[float], None]
@@ -32,15 +32,11 @@ def side_by_side(
     with as many. The first error ends the rest.
     """
     threads = torch.get_num_threads()
-    at_once = min(len(items), threads, AT_ONCE, PARAMETERS_AT_ONCE // parameters)
+    at_once = min(len(items), threads, AT_ONCE, MOST_PARAMETERS // parameters)
     if at_once <= 1:
         return in_turn(work, items, progress)
     with _threads_each(threads // at_once), ThreadPoolExecutor(at_once) as pool:
-        try:
-            return _told(pool.map(work, items), len(items), progress)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        return _told(pool.map(work, items), len(items), progress)
 
 
 def in_turn(work: Callable[[Item], Result], items: Sequence[Item], progress: Progress = lambda _: None) -> list[Result]:

@@ -99,11 +99,14 @@ class Subject:
 
     def search_split(self) -> Split:
         """Validation, or some examples of it."""
-        return some_of(self.data.validation, SEARCH_EXAMPLES if self.labelled else LIKENESS_EXAMPLES)
+        return self._validation(SEARCH_EXAMPLES)
 
     def final_split(self) -> Split:
         """The same for networks that are written: of more examples."""
-        return some_of(self.data.validation, FINAL_EXAMPLES if self.labelled else LIKENESS_EXAMPLES)
+        return self._validation(FINAL_EXAMPLES)
+
+    def _validation(self, most: int) -> Split:
+        return some_of(self.data.validation, most if self.labelled else LIKENESS_EXAMPLES)
 
 
 def some_of(split: Split, count: int) -> Split:

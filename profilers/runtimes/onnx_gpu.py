@@ -96,17 +96,14 @@ class CudaRuntime:
         Of several lengths each has a session, weights and all: what is captured or built is for one shape.
         """
         with device_faults(program, workload):
-            sessions = [self._ready(program, one) for one in workload.each]
+            graph = program.graph(workload.precision)
+            sessions = [self._ready(program, graph, one) for one in workload.each]
             with self.watch:
                 yield in_turn(sessions)
 
-    def _ready(self, program: Program, workload: Workload) -> BoundSession:
-        job = _Job(
-            program=program,
-            workload=workload,
-            graph=program.graph(workload.precision),
-            inputs=program.inputs(workload.batch, workload.tokens),
-        )
+    def _ready(self, program: Program, graph: GraphSource, workload: Workload) -> BoundSession:
+        inputs = program.inputs(workload.batch, workload.tokens)
+        job = _Job(program=program, workload=workload, graph=graph, inputs=inputs)
         if job.key not in self._checked:
             self._check(job)
         return self._captured(job)

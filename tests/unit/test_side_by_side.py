@@ -47,7 +47,7 @@ def seen(most: int):
 def test_threads_are_dealt_out_among_as_many_networks_as_there_are_and_as_memory_allows(
     monkeypatch, items, parameters, at_once
 ):
-    monkeypatch.setattr(module, "PARAMETERS_AT_ONCE", 400)
+    monkeypatch.setattr(module, "MOST_PARAMETERS", 400)
     whole = items - items % at_once
     shares = []
     results = side_by_side(seen(at_once), range(whole), parameters=parameters, progress=shares.append)
