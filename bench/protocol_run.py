@@ -168,8 +168,8 @@ class Bench:
         if not search.polish:
             return [self._member(hunt, found, weights.corrected(found.subnet)) for found in front]
         chosen = choose(front, {}, POLISHED, along=search.objective)
-        polished = weights.polished({f.subnet: weights.corrected(f.subnet) for f in chosen})
-        return [self._member(hunt, found, polished[found.subnet]) for found in chosen]
+        weights.finish([(found.subnet, found.trained) for found in chosen])
+        return [self._member(hunt, found, weights.final(found.subnet, found.trained)) for found in chosen]
 
     def _member(self, hunt: Hunt, found: Found, parameters: Parameters) -> Member:
         run = hunt.run(found.subnet, parameters, found.form)

@@ -49,13 +49,18 @@ class Removal(NamedTuple):
     errors: np.ndarray
 
 
-def damped(gram: Tensor) -> Tensor:
-    """The Gram matrix with a small multiple of its mean diagonal added: singular ones become solvable."""
+def damping(gram: Tensor) -> Tensor:
+    """What is added to a Gram matrix's diagonal, a small multiple of its mean: singular ones become solvable."""
     width = len(gram) - 1
     ridge = DAMPING * gram.diagonal()[:width].mean().clamp(min=1e-12)
     added = torch.full((width + 1,), float(ridge), dtype=gram.dtype)
     added[-1] = 1e-9
-    return gram + torch.diag(added)
+    return added
+
+
+def damped(gram: Tensor) -> Tensor:
+    """The Gram matrix with its damping."""
+    return gram + torch.diag(damping(gram))
 
 
 def _scores(weight: Tensor, inverse: Tensor, group: int, alive: Tensor) -> Tensor:

@@ -211,7 +211,7 @@ class Compilation:
         finished = kept.finish(hunt, chosen, self.monitor)
         dense_found = hunt.costed("dense", full, Form("fp32"), Quality(metric=1.0, others={}))
         dense, *elsewhere = (
-            kept.scored(hunt, found, hunt.learned.weights.dense)
+            kept.scored(hunt, found, lambda: hunt.learned.weights.dense)
             for found in (dense_found, *kept.dense_elsewhere(hunt, dense_found))
         )
         return [dense, *sorted([*finished, *elsewhere], key=lambda w: w.found.latency_s)]
@@ -268,7 +268,7 @@ class Compilation:
         assert winner.artifact is not None  # noqa: S101  it was just written
         key = key_of(["fresh", winner.artifact.sha256])
         if self.store.get("fresh-export", key) is None:
-            worst = compare_with_fresh_export(self.bench, winner.found.subnet, winner.parameters)
+            worst = compare_with_fresh_export(self.bench, winner.found.subnet, winner.read())
             self.store.put("fresh-export", key, worst)
 
     def _notes(self) -> list[str]:

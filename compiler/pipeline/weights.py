@@ -52,6 +52,7 @@ class Weights(ABC):
         self.dense = detached(dict(self.subject.checkpoint.model.backbone.named_parameters()))
         self._targets: dict[int, Any] = {}
         self._making_targets = threading.Lock()
+        self._polish_keys: dict[Kept, str] = {}
 
     @property
     @abstractmethod
@@ -66,12 +67,27 @@ class Weights(ABC):
         """Weights to ship or to polish."""
         return self.searched(subnet, share)
 
-    def shipped(self, corrected: Mapping[Kept, Parameters]) -> Mapping[Kept, Parameters]:
-        """Weights to ship, from corrected ones: polished where the effort allows it."""
-        if self.subject.effort == "fast":
-            return corrected
-        polished = self.polished({subnet: parameters for (subnet, _), parameters in corrected.items()})
-        return {kept: polished[kept[0]] for kept in corrected}
+    @property
+    def polishes(self) -> bool:
+        """Whether corrected weights are distilled before they ship."""
+        return self.subject.effort != "fast"
+
+    def finish(self, kept: Sequence[Kept], progress: Progress = lambda _: None) -> None:
+        """Make the weights that these networks ship with. `final` reads them back: together they may not fit into memory."""
+        self.of_each(self._make, kept, progress)
+        if self.polishes:
+            self._polish(kept)
+
+    def _make(self, kept: Kept) -> None:
+        self.corrected(*kept)
+
+    def final(self, subnet: Subnet, share: float = 1.0) -> Parameters:
+        """Weights to ship, of a network that was finished."""
+        if not self.polishes:
+            return self.corrected(subnet, share)
+        arrays = self.trainer.store.get_arrays("polished", self._polish_keys[subnet, share])
+        assert arrays is not None  # noqa: S101  `finish` put it there
+        return as_tensors(arrays)
 
     def of_each(
         self, work: Callable[[Item], Result], items: Sequence[Item], progress: Progress = lambda _: None
@@ -92,23 +108,39 @@ class Weights(ABC):
                 self._targets[tokens] = batch, residual_sums(checkpoint, batch, narrow=narrow)
             return self._targets[tokens]
 
-    def polished(self, starts: Mapping[Subnet, Parameters]) -> dict[Subnet, Parameters]:
-        """Weights to ship: sub-networks distilled from the dense one, as many in one job as memory allows.
+    def _polish(self, kept: Sequence[Kept]) -> None:
+        """Distil sub-networks from the dense one, as many in one job as memory allows.
 
         They learn side by side and apart: each is stored alone, and what was polished before in other company is not
         polished again.
         """
-        store, keys = self.trainer.store, self._polish_keys(starts)
-        stored = {subnet: store.get_arrays("polished", key) for subnet, key in keys.items()}
-        finished: dict[Subnet, Parameters] = {
-            s: as_tensors(arrays) for s, arrays in stored.items() if arrays is not None
-        }
-        for job in _jobs({subnet: start for subnet, start in starts.items() if subnet not in finished}):
-            with self.trainer.logged("polished", key_of([keys[subnet] for subnet in job])) as folder:
-                for subnet, trained in zip(job, self._distilled(job, folder), strict=True):
-                    store.put_arrays("polished", keys[subnet], as_arrays(trained))
-                    finished[subnet] = trained
-        return finished
+        store, keys = self.trainer.store, self._polish_keys
+        keys |= {one: self._polish_key(one[0], self.corrected(*one)) for one in kept}
+        missing = [one for one in kept if store.get_arrays("polished", keys[one]) is None]
+        for job in self._jobs(missing):
+            together = key_of([keys[one] for one in job])
+            with self.trainer.working("polished", together) as folder:
+                starts = {subnet: start for (subnet, _), start in job.items()}
+                for one, trained in zip(job, self._distilled(starts, folder), strict=True):
+                    store.put_arrays("polished", keys[one], as_arrays(trained))
+                    store.put("polished-job", keys[one], together)
+        for together in dict.fromkeys(store.get("polished-job", keys[one]) for one in kept):
+            self.trainer.recall("polished", together or "", "polished")
+
+    def _jobs(self, kept: Sequence[Kept]) -> Iterator[dict[Kept, Parameters]]:
+        """Corrected sub-networks in groups of so many parameters at most, one at least."""
+        group: dict[Kept, Parameters] = {}
+        total = 0
+        for one in kept:
+            start = self.corrected(*one)
+            count = sum(tensor.numel() for tensor in start.values())
+            if group and total + count > PARAMETERS_AT_ONCE:
+                yield group
+                group, total = {}, 0
+            group[one] = start
+            total += count
+        if group:
+            yield group
 
     def _polish_options(self) -> TrainingOptions:
         task, epochs = self.subject.checkpoint.task, self.trainer.training_options().epochs
@@ -116,9 +148,9 @@ class Weights(ABC):
             epochs=POLISH_SHARE[task] * epochs, learning_rate=POLISH_RATE[task], dropout=0.0, temperature=2.0
         )
 
-    def _polish_keys(self, starts: Mapping[Subnet, Parameters]) -> dict[Subnet, str]:
+    def _polish_key(self, subnet: Subnet, start: Parameters) -> str:
         about = self.subject.key(training=repr(self._polish_options()), dense=digest_of(self.dense))
-        return {subnet: key_of([about, subnet.digest, digest_of(start)]) for subnet, start in starts.items()}
+        return key_of([about, subnet.digest, digest_of(start)])
 
     def _distilled(self, starts: Mapping[Subnet, Parameters], folder: Path) -> list[dict[str, Tensor]]:
         """One job, from its last checkpoint where it was killed."""
@@ -219,9 +251,10 @@ class Apart(Weights):
         """One after another: each is a training, which takes the whole machine."""
         return in_turn(work, items, progress)
 
-    def shipped(self, corrected: Mapping[Kept, Parameters]) -> Mapping[Kept, Parameters]:
-        """What they were trained to."""
-        return corrected
+    @property
+    def polishes(self) -> bool:
+        """They ship as they were trained."""
+        return False
 
     def log(self, subnet: Subnet, share: float, name: str) -> None:
         """Rung after rung."""
@@ -257,18 +290,3 @@ class Apart(Weights):
             work_dir=folder,
             progress=lambda *_: None,
         )
-
-
-def _jobs(starts: Mapping[Subnet, Parameters]) -> Iterator[dict[Subnet, Parameters]]:
-    """Sub-networks in groups of so many parameters at most, one at least."""
-    group: dict[Subnet, Parameters] = {}
-    total = 0
-    for subnet, parameters in starts.items():
-        count = sum(tensor.numel() for tensor in parameters.values())
-        if group and total + count > PARAMETERS_AT_ONCE:
-            yield group
-            group, total = {}, 0
-        group[subnet] = parameters
-        total += count
-    if group:
-        yield group

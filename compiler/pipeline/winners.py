@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,14 +42,15 @@ polished."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Winner:
-    """A kept network with its final weights and, once written and measured, its artefact and what it takes.
+    """A kept network with its final metrics and, once written and measured, its artefact and what it takes.
 
+    `read` gives its final weights: those of all winners together may not fit into memory.
     `memory_bytes` is the peak of a process that serves it, `energy_j` a call's, `throughput_per_s` that at the predicted
     best `batch`: None where the run did not ask.
     """
 
     found: Found
-    parameters: Mapping[str, Tensor]
+    read: Callable[[], Mapping[str, Tensor]]
     validation: Quality
     test: Quality
     artifact: Artifact | None = None
@@ -114,16 +116,17 @@ def finish(hunt: Hunt, chosen: Sequence[Found], monitor: Monitor) -> list[Winner
     """Final weights of the chosen networks and their metrics on validation and test."""
     weights = hunt.learned.weights
     kept = list(dict.fromkeys((found.subnet, found.trained) for found in chosen))
-    corrected = weights.of_each(lambda one: weights.corrected(*one), kept, monitor.progress)
+    weights.finish(kept, monitor.progress)
     for found in chosen:
         weights.log(found.subnet, found.trained, found.id)
-    final = weights.shipped(dict(zip(kept, corrected, strict=True)))
-    return weights.of_each(lambda found: scored(hunt, found, final[found.subnet, found.trained]), chosen)
+    return weights.of_each(
+        lambda found: scored(hunt, found, partial(weights.final, found.subnet, found.trained)), chosen
+    )
 
 
-def scored(hunt: Hunt, found: Found, parameters: Mapping[str, Tensor]) -> Winner:
+def scored(hunt: Hunt, found: Found, read: Callable[[], Mapping[str, Tensor]]) -> Winner:
     """A winner with its metrics on both splits, from the store where these very weights were scored before."""
-    splits = (hunt.learned.validation, hunt.learned.test)
+    splits, parameters = (hunt.learned.validation, hunt.learned.test), read()
     about = hunt.subject.key(examples=[len(split.batches) for split in splits])
     key = key_of([about, found.subnet.digest, digest_of(parameters), str(judged_in(found.form))])
     stored = hunt.store.get("scored", key)
@@ -132,13 +135,13 @@ def scored(hunt: Hunt, found: Found, parameters: Mapping[str, Tensor]) -> Winner
         stored = [split.quality(run).to_json() for split in splits]
         hunt.store.put("scored", key, stored)
     validation, test = map(Quality.from_json, stored)
-    return Winner(found=found, parameters=parameters, validation=validation, test=test)
+    return Winner(found=found, read=read, validation=validation, test=test)
 
 
 def write(winner: Winner, out: Path, hunt: Hunt, budgets: Budgets) -> Winner:
     """Write a winner's files and check them."""
     artifact = write_artifact(
-        out / winner.id, hunt.bench, winner.found.subnet, winner.parameters, hunt.learned.validation.batches,
+        out / winner.id, hunt.bench, winner.found.subnet, winner.read(), hunt.learned.validation.batches,
         _metadata(winner, hunt, budgets), winner.found.form,
     )  # fmt: skip
     return replace(winner, artifact=artifact)

@@ -199,8 +199,11 @@ def test_what_was_polished_is_not_polished_again_in_other_company(desk, counted)
     flags = ("--effort", "balanced", "--epochs", 1)
     assert desk.call("polished", *flags, "--winners", 3, targets=[NULL]).code == 0
     assert counted["polish"] == 1
+    logged = (desk.root / "polished" / "training.csv").read_text()
+    assert "\npolished," in logged
     assert desk.call("polished", *flags, "--winners", 2, targets=[NULL]).code == 0
     assert counted["polish"] == 1
+    assert (desk.root / "polished" / "training.csv").read_text() == logged, "its losses are still told"
 
 
 def test_a_missed_budget_does_not_stop_the_others(desk):

@@ -102,8 +102,8 @@ def test_weights_of_another_seed_or_length_are_others(weights, subject, tmp_path
 
 def test_what_is_kept_ships_as_it_was_trained_and_its_losses_are_logged(weights):
     kept = (SUBNET, SHARES[1])
-    corrected = {kept: weights.corrected(*kept)}
-    assert weights.shipped(corrected) is corrected
+    weights.finish([kept])
+    assert same(weights.final(*kept), weights.corrected(*kept))
     weights.log(*kept, "n004")
     stages = list(dict.fromkeys(row["stage"] for row in weights.trainer.log))
     assert stages == ["n004 to 0.222 epochs", "n004 to 0.667 epochs"]

@@ -22,7 +22,7 @@ def found(name, ms, quality):
 
 def winner(name, ms, values):
     quality = Quality(metric=float(values.mean()), others={}, values=values)
-    return Winner(found=found(name, ms, quality), parameters={}, validation=quality, test=quality)
+    return Winner(found=found(name, ms, quality), read=dict, validation=quality, test=quality)
 
 
 def wrong_on(count, also_right=0):
