@@ -6,6 +6,7 @@ The graph is stored once: bundles hold hard links to it, and the HTTP server rea
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import onnx
 
 from compiler.export.files import opset_of, parts_of
+from compiler.export.tensorrt import input_shapes
 from compiler.families import Checkpoint
 
 Accelerator = Literal["cpu", "cuda", "tensorrt"]
@@ -39,32 +41,49 @@ _PROVIDERS: dict[str, list[Any]] = {
     "tensorrt": [("TensorrtExecutionProvider", {"trt_int8_enable": True}), "CUDAExecutionProvider"],
 }
 
-_ACCELERATOR = """
-# TensorRT multiplies in 8 bits what stands between Q and DQ. It builds an engine whenever requests first come in a larger shape.
+_ACCELERATOR = Template("""
+# TensorRT multiplies in 8 bits what stands between Q and DQ. One engine, built when the model is loaded, takes all these shapes.
 optimization { execution_accelerators { gpu_execution_accelerator [
-  { name: "tensorrt" parameters { key: "precision_mode" value: "INT8" } }
+  { name: "tensorrt" parameters { key: "precision_mode" value: "INT8" }
+    parameters { key: "trt_profile_min_shapes" value: "$least" }
+    parameters { key: "trt_profile_opt_shapes" value: "$usual" }
+    parameters { key: "trt_profile_max_shapes" value: "$most" } }
 ] } }
-"""
+""")
+
+_TRITON_WITH_PROFILES = "24.04"
+"""The first release whose ONNX Runtime backend hands shape profiles on to TensorRT."""
 
 
 def write_bundles(
-    folder: Path, path: Path, checkpoint: Checkpoint, *, runs_on: Accelerator, threads: int, cpus: int | None = None
+    folder: Path,
+    path: Path,
+    checkpoint: Checkpoint,
+    *,
+    runs_on: Accelerator,
+    threads: int,
+    cpus: int | None = None,
+    usual: tuple[int, int] = (1, 128),
 ) -> None:
     """`folder` (serving/): what the servers need for the graph at `path` and the checkpoint beside it.
 
     `threads` are those of one call on a CPU, which has `cpus` processors where that is known. A graph in static int8 runs on a
-    GPU through TensorRT.
+    GPU through TensorRT, tuned for calls of the `usual` batch and tokens.
     """
     model = onnx.load(path, load_external_data=False)
     opset = opset_of(model)
     shutil.rmtree(folder, ignore_errors=True)
     instances = max(1, (cpus or 1) // threads) if runs_on == "cpu" else 1
-    _write_triton(folder / "triton" / "model", path, model, runs_on=runs_on, threads=threads, instances=instances)
+    accelerator = _accelerator(path, usual, checkpoint.max_tokens) if runs_on == "tensorrt" else ""
+    triton = max(_TRITON[opset], _TRITON_WITH_PROFILES) if accelerator else _TRITON[opset]
+    about_triton = {"max_batch": MAX_BATCH, "triton": triton, "instances": instances, "threads": threads,
+                    "kind": "KIND_CPU" if runs_on == "cpu" else "KIND_GPU", "accelerator": accelerator}  # fmt: skip
+    _write_triton(folder / "triton" / "model", path, model, about_triton)
     _write_http(folder / "http", path, checkpoint, runs_on, threads)
     if opset in TEI_OPSETS:
         _write_tei(folder / "tei", path, checkpoint)
     about = _template("serving.md").substitute(
-        opset=opset, onnxruntime=_ONNX_RUNTIME[opset], triton=_TRITON[opset], tei=_about_tei(opset),
+        opset=opset, onnxruntime=_ONNX_RUNTIME[opset], triton=triton, tei=_about_tei(opset),
         route="embed" if checkpoint.task == "embedding" else "predict",
     )  # fmt: skip
     (folder / "README.md").write_text(about, encoding="utf-8")
@@ -89,22 +108,19 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _write_triton(
-    folder: Path, path: Path, model: onnx.ModelProto, *, runs_on: Accelerator, threads: int, instances: int
-) -> None:
+def _write_triton(folder: Path, path: Path, model: onnx.ModelProto, about: Mapping[str, Any]) -> None:
     """A model of a repository: config.pbtxt, and the graph as its version 1."""
     _link_graph(path, folder / "1" / "model.onnx")
-    config = _template("config.pbtxt").substitute(
-        max_batch=MAX_BATCH,
-        inputs=", ".join(map(_tensor, model.graph.input)),
-        outputs=", ".join(map(_tensor, model.graph.output)),
-        triton=_TRITON[opset_of(model)],
-        instances=instances,
-        kind="KIND_CPU" if runs_on == "cpu" else "KIND_GPU",
-        threads=threads,
-        accelerator=_ACCELERATOR if runs_on == "tensorrt" else "",
-    )
+    inputs, outputs = (", ".join(map(_tensor, values)) for values in (model.graph.input, model.graph.output))
+    config = _template("config.pbtxt").substitute(about, inputs=inputs, outputs=outputs)
     (folder / "config.pbtxt").write_text(config, encoding="utf-8")
+
+
+def _accelerator(path: Path, usual: tuple[int, int], longest: int) -> str:
+    """TensorRT in Triton's words: an engine for every batch that Triton makes, tuned for the usual call."""
+    batch, tokens = usual
+    shapes = input_shapes(path, ((1, 1), usual, (max(batch, MAX_BATCH), max(tokens, longest))))
+    return _ACCELERATOR.substitute(dict(zip(("least", "usual", "most"), shapes, strict=True)))
 
 
 def _tensor(value: onnx.ValueInfoProto) -> str:

@@ -123,10 +123,12 @@ def write_recipe(folder: Path, path: Path, profile: Profile) -> Coverage:
 
 def trtexec_line(path: Path, profile: Profile) -> str:
     """The command that builds the engine from the recipe's folder."""
-    names = [value.name for value in onnx.load(path, load_external_data=False).graph.input]
-    flags = {
-        flag: ",".join(f"{name}:{batch}x{tokens}" for name in names)
-        for flag, (batch, tokens) in zip(("minShapes", "optShapes", "maxShapes"), profile, strict=True)
-    }
+    flags = dict(zip(("minShapes", "optShapes", "maxShapes"), input_shapes(path, profile), strict=True))
     words = [f"--onnx=../{path.name}", "--saveEngine=model.plan", "--stronglyTyped"]
     return shlex.join(["trtexec", *words, *(f"--{flag}={shapes}" for flag, shapes in flags.items())])
+
+
+def input_shapes(path: Path, profile: Profile) -> list[str]:
+    """A profile as trtexec and ONNX Runtime write it, least first: name:BxT for every input of a file."""
+    names = [value.name for value in onnx.load(path, load_external_data=False).graph.input]
+    return [",".join(f"{name}:{batch}x{tokens}" for name in names) for batch, tokens in profile]

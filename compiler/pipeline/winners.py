@@ -189,7 +189,7 @@ def add_bundles(winner: Winner, device: Device, checkpoint: Checkpoint) -> None:
     path = winner.artifact.path
     write_bundles(
         path.parent / "serving", path, checkpoint, runs_on=_runs_on(winner, device), threads=device.workload.threads,
-        cpus=device.fingerprint.cpu_count,
+        cpus=device.fingerprint.cpu_count, usual=(device.workload.batch, device.workload.tokens),
     )  # fmt: skip
 
 

@@ -174,6 +174,35 @@ def test_as_many_calls_at_a_time_as_the_target_has_processors_for(encoder, tmp_p
     assert (group.count, group.kind) == (count, kinds.KIND_CPU if device["runs_on"] == "cpu" else kinds.KIND_GPU)
 
 
+@pytest.mark.parametrize(("usual", "most"), [((4, 24), 32), ((64, 24), 64)])
+def test_triton_has_tensorrt_build_one_engine_for_every_batch_it_makes(encoder, tmp_path, usual, most):
+    checkpoint = load_sliced(encoder)
+    write_bundles(tmp_path / "serving", encoder / "model.onnx", checkpoint, runs_on="tensorrt", threads=1, usual=usual)
+    config = model_config(tmp_path / "serving" / "triton" / "model")
+    (tensorrt,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    names = [tensor.name for tensor in config.input]
+    shapes = {
+        "min": (1, 1), "opt": usual, "max": (max(most, config.max_batch_size), checkpoint.max_tokens),
+    }  # fmt: skip
+    assert tensorrt.name == "tensorrt"
+    assert dict(tensorrt.parameters) == {"precision_mode": "INT8"} | {
+        f"trt_profile_{which}_shapes": ",".join(f"{name}:{batch}x{tokens}" for name in names)
+        for which, (batch, tokens) in shapes.items()
+    }
+
+
+def test_shape_profiles_need_a_triton_that_hands_them_on(encoder, tmp_path):
+    older = tmp_path / "model.onnx"
+    graph = onnx.load(encoder / "model.onnx")
+    graph.opset_import[0].version = 19
+    onnx.save(graph, older)
+    for runs_on, needed in (("cuda", "23.05"), ("tensorrt", "24.04")):
+        write_bundles(tmp_path / "serving", older, load_sliced(encoder), runs_on=runs_on, threads=1)
+        config = (tmp_path / "serving" / "triton" / "model" / "config.pbtxt").read_text(encoding="utf-8")
+        assert f"Triton {needed} or newer" in config
+        assert f"Triton {needed} or newer" in (tmp_path / "serving" / "README.md").read_text(encoding="utf-8")
+
+
 def test_each_bundle_says_what_it_needs_and_that_it_was_not_run(encoder, tmp_path):
     older = tmp_path / "model.onnx"
     graph = onnx.load(encoder / "model.onnx")
