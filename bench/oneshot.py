@@ -113,7 +113,7 @@ def main() -> None:
     """Parse, run each seed, write after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--effort", default="fast")
-    parser.add_argument("--search", default="nsga2")
+    parser.add_argument("--search", default="auto")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--winners", type=int, default=10)

@@ -65,7 +65,7 @@ PAPER = Cell(space="small", sampling="uniform", order="index", unit_step=1)
 PAPER_METHOD = "ehvi" if "ehvi" in METHODS else "nsga2"
 OURS = Cell(space="medium")
 ONE_SHOT = replace(OURS, strategy="standard", start="reconstruction")
-OUR_METHODS = tuple(name for name in ("nsga2", "exact", "surrogate") if name in METHODS)
+OUR_METHODS = tuple(name for name in ("exact", "surrogate", "nsga2") if name in METHODS)
 
 Pair = tuple[Cell, Search]
 

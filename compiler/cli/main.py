@@ -73,10 +73,10 @@ def compile_command(
     search: Annotated[
         str,
         typer.Option(
-            help="random, local, nsga2, exact, gates, nsga3 (many objectives), mo-rea, bandit, surrogate, ehvi, rs-bo, ls-bo "
-            "or mo-asha (trains every sub-network on its own)"
+            help="exact (auto: where it can be had, else nsga2), gates, random, local, nsga2, nsga3 (many objectives), mo-rea, "
+            "bandit, surrogate, ehvi, rs-bo, ls-bo or mo-asha (trains every sub-network on its own)"
         ),
-    ] = "nsga2",
+    ] = "auto",
     strategy: Annotated[str, typer.Option(help="super-network training: full, sandwich, kd, random, …")] = "full",
     sampling: Annotated[
         str, typer.Option(help="of random sub-networks: stratified by cost, or uniform as in the paper")

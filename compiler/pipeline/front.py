@@ -206,7 +206,7 @@ def front_json(outcome: Outcome) -> dict[str, Any]:
         },
         "effort": subject.effort,
         "space": o.space,
-        "search": o.search,
+        "search": o.method,
         "objectives": list(o.objectives),
         "seed": o.seed,
         "table": {

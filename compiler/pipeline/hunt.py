@@ -19,7 +19,7 @@ from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
 from compiler.pipeline.seeds import find_seeds
 from compiler.pipeline.side_by_side import Progress
-from compiler.search import AROUND_SEEDS, is_nondominated, make_method
+from compiler.search import is_nondominated, make_method
 from compiler.slicing import SubnetRunner, bf16_where_it_is, has_bf16
 from compiler.spaces import Form, MixedPrecision, Space, SubBlock, Subnet, sample_stratified, sample_uniform
 from compiler.spaces.space import Medium, Width
@@ -32,6 +32,8 @@ AS_SERVED = ("int8", STATIC)
 
 EVALUATIONS = {"fast": 40, "balanced": 80, "thorough": 100}
 SEEDS = 16
+LEVELS = 128
+"""Seeds of a search along them, of which it evaluates what it needs."""
 
 _OVER = 1.1  # evaluated is what is predicted a little above a limit, too: the prediction has an error
 _REFUSALS = 50  # networks above a limit that may be drawn for each evaluation
@@ -175,7 +177,7 @@ class Hunt:
         seeds = self._seeds(options, total, limits) if seeded else None
         draw = partial(self._draw, sampling=options.sampling)
         known = partial(self.known, names=options.objectives, limits=limits)
-        method = make_method(options.search, self.space, draw, seed=options.seed, seeds=seeds, known=known)
+        method = make_method(options.method, self.space, draw, seed=options.seed, seeds=seeds, known=known)
         asked = refused = 0
         while asked < total and refused < _REFUSALS * total:
             genomes = method.ask()[: total - asked]
@@ -232,10 +234,11 @@ class Hunt:
         are not ordered by importance: their losses hold for that order alone.
         """
         shapes = self.shapes.medium if isinstance(self.shapes, Width) else self.shapes
-        learned = options.search == "gates"
+        learned = options.method == "gates"
         if not isinstance(shapes, Medium) or not (learned or options.order == "importance"):
             return None
-        count = (total // 2 if options.search in AROUND_SEEDS else SEEDS) // len(self.forms)
+        exact = options.method == "exact" and "memory" not in limits  # there each seed is a program of its own
+        count = (LEVELS if exact else total // 2 if learned else SEEDS) // len(self.forms)
         genomes = []
         for i, form in enumerate(self.forms):
             costs = self.costs_of(form)

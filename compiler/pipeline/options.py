@@ -57,7 +57,7 @@ class Options:
     prompt: str | None = None
     effort: str = "auto"
     space: str = "medium"
-    search: str = "nsga2"
+    search: str = "auto"
     strategy: str = "full"
     sampling: str = "stratified"
     order: str = "importance"
@@ -85,6 +85,14 @@ class Options:
     trust_remote_code: bool = False
 
     @property
+    def method(self) -> str:
+        """The search method: along the exact front where that is of the one cost searched, evolution elsewhere."""
+        if self.search != "auto":
+            return self.search
+        exact = self.space == "medium" and self.order == "importance" and self.objectives == ("latency",)
+        return "exact" if exact else "nsga2"
+
+    @property
     def costs(self) -> tuple[str, ...]:
         """What must be known of a candidate: the objectives, and what a budget is held against."""
         held = ("memory",) if self.budgets.max_memory_bytes is not None else ()
@@ -98,7 +106,7 @@ class Options:
     def _check_choices(self) -> None:
         _choice("--effort", self.effort, EFFORTS)
         _choice("--space", self.space, tuple(SPACES))
-        check_method(self.search)
+        check_method(self.method)
         _choice("--strategy", self.strategy, tuple(STRATEGIES))
         _choice("--sampling", self.sampling, SAMPLINGS)
         _choice("--order", self.order, ORDERS)

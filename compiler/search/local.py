@@ -1,13 +1,11 @@
-"""Random search, and local search, also from seeds that are a front already."""
+"""Random search and local search."""
 
 import numpy as np
 
-from compiler.search.front import bisected, is_nondominated
+from compiler.search.front import is_nondominated
 from compiler.search.method import Floats, Known, Method, Sampler
-from compiler.spaces import MixedPrecision, Space
-from compiler.spaces.space import Medium
+from compiler.spaces import Space
 from compiler.spaces.subnet import IntArray
-from targets.errors import InputError
 
 
 class RandomSearch(Method):
@@ -54,27 +52,3 @@ class LocalSearch(Method):
         values = np.concatenate([self.objectives.reshape(-1, objectives.shape[1]), objectives])
         keep = is_nondominated(values)
         self.genomes, self.objectives = known[keep], values[keep]
-
-
-def around_seeds(
-    space: Space,
-    sampler: Sampler,
-    *,
-    name: str,
-    seed: int,
-    seeds: IntArray | None = None,
-    known: Known | None = None,
-) -> Method:
-    """Evaluate the seeds, given by rising cost, then search around what they gave: `exact` and `gates`, by where seeds are from.
-
-    They come in an order that covers them at any number of evaluations. InputError where the space does not give every
-    layer sizes of its own.
-    """
-    shapes = space.shapes if isinstance(space, MixedPrecision) else space
-    if not isinstance(shapes, Medium):
-        raise InputError(
-            f"--search {name} needs --space medium, got {type(shapes).__name__.lower()}\n"
-            "in the other spaces the sizes of a layer cannot be chosen alone; use another --search there"
-        )
-    in_order = None if seeds is None else seeds[bisected(len(seeds))]
-    return LocalSearch(space, sampler, seed=seed, seeds=in_order, known=known)

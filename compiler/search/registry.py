@@ -9,8 +9,9 @@ from compiler.search.asha import MoAsha
 from compiler.search.bandit import BanditSearch
 from compiler.search.bayesian import Ehvi, LinearScalarisation, RandomScalarisation
 from compiler.search.evolution import Nsga2, Nsga3
-from compiler.search.local import LocalSearch, RandomSearch, around_seeds
+from compiler.search.local import LocalSearch, RandomSearch
 from compiler.search.method import Known, Method, Sampler
+from compiler.search.seeded import SeededFront
 from compiler.search.surrogate import SurrogateSearch
 from compiler.spaces import Space
 from compiler.spaces.subnet import IntArray
@@ -20,8 +21,8 @@ METHODS: dict[str, Callable[..., Method]] = {
     "random": RandomSearch,
     "local": LocalSearch,
     "nsga2": Nsga2,
-    "exact": partial(around_seeds, name="exact"),
-    "gates": partial(around_seeds, name="gates"),
+    "exact": partial(SeededFront, name="exact"),
+    "gates": partial(SeededFront, name="gates"),
     "nsga3": Nsga3,
     "mo-rea": AgingEvolution,
     "bandit": BanditSearch,
@@ -33,7 +34,7 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 BAYESIAN = ("ehvi", "rs-bo", "ls-bo")
 AROUND_SEEDS = ("exact", "gates")
-"""Methods to which seeds are half of the search."""
+"""Methods that search along a front of seeds."""
 
 
 def check_method(name: str) -> None:

@@ -333,6 +333,89 @@ def test_exact_is_far_ahead_at_few_evaluations_where_the_loss_is_what_it_was_sai
     assert 0.95 < ours <= 1 + 1e-9
 
 
+def widest_gaps(genomes, values, pool, costs):
+    """Of every gap of a front that has seeds left, what a network in it could add, and where its middle is."""
+    front = is_nondominated(values)
+    order = np.argsort(values[front][:, 1])
+    errors, places = values[front][order, 0], np.log(values[front][order, 1])
+    left = ~(pool[:, None] == genomes[None]).all(axis=2).any(axis=1)
+    gaps = []
+    for low, high, more, less in zip(places, places[1:], errors, errors[1:], strict=False):
+        inside = left & (np.log(costs) > low) & (np.log(costs) < high)
+        if inside.any():
+            gaps.append(((more - less) * (high - low), pool[inside], np.log(costs[inside]) - (low + high) / 2))
+    return sorted(gaps, key=lambda gap: -gap[0])
+
+
+@pytest.mark.parametrize("name", AROUND_SEEDS)
+def test_seeds_of_known_cost_are_evaluated_in_the_middle_of_the_largest_gaps(name, medium):
+    seeds = front_seeds(80)[1:-1]
+    costs = known(medium, seeds)[:, 0]
+    method = make(name, medium, seeds=seeds, known=partial(known, medium))
+    genomes = method.ask()
+    assert any((genomes == seeds[0]).all(axis=1))
+    assert any((genomes == seeds[-1]).all(axis=1))
+    values = objectives(medium, genomes)
+    method.tell(genomes, values)
+    for _ in range(5):
+        asked = method.ask()
+        gaps = widest_gaps(genomes, values, seeds, costs)[: len(asked)]
+        assert 0 < len(asked) <= 4
+        for genome, (_, inside, far) in zip(asked, gaps, strict=True):
+            assert np.abs(far[(inside == genome).all(axis=1)]).item() == pytest.approx(np.abs(far).min())
+        told = objectives(medium, asked)
+        method.tell(asked, told)
+        genomes, values = np.concatenate([genomes, asked]), np.concatenate([values, told])
+
+
+def test_gaps_of_a_crooked_front_are_closed_sooner_than_in_an_order_that_does_not_look(medium):
+    """Half of the range of costs is flat: what lies there adds nothing."""
+    seeds = front_seeds(80)
+
+    def flat(space, genomes):
+        values = objectives(space, genomes)
+        return np.column_stack([np.maximum(values[:, 0], 0.45), values[:, 1]])
+
+    def volume(**options):
+        _, values = search(make("exact", medium, seeds=seeds, **options), medium, flat, evaluations=24)
+        return hypervolume(np.column_stack([values[:, 0], np.log(values[:, 1])]), np.array([1.0, 0.0]))
+
+    assert volume(known=partial(known, medium)) > 1.01 * volume()
+
+
+def test_a_gap_between_networks_of_one_precision_is_filled_in_that(medium):
+    """Eight bits take half the time: fp32 is on the front at its dear end only, and seeds of it elsewhere are left alone."""
+    mixed = MixedPrecision.of(medium, ("fp32", "int8"))
+    seeds = np.concatenate([np.column_stack([front_seeds(40), np.full(40, form)]) for form in (0, 1)])
+
+    def cost_of(genomes):
+        return known(mixed, genomes) * np.where(genomes[:, -1:] == 1, 0.5, 1.0)
+
+    def judge(space, genomes):
+        return np.column_stack([objectives(space, genomes)[:, 0], cost_of(genomes)[:, 0]])
+
+    method = make_method(
+        "exact", mixed, lambda rng, n: sample_uniform(mixed, rng, n), seed=0, seeds=seeds, known=cost_of
+    )
+    started = len(method.ask())
+    genomes, _ = search(method, mixed, judge, evaluations=40)
+    later = genomes[started:]
+    dear = cost_of(later)[:, 0] > 0.5
+    assert (later[~dear, -1] == 1).all()
+    assert (~dear).sum() > 10
+
+
+def test_a_front_whose_seeds_fail_is_gone_along_where_they_do_not(medium):
+    def failing(space, genomes):
+        values = objectives(space, genomes)
+        return np.where(values[:, 1:] > 0.6, np.inf, values)
+
+    method = make("exact", medium, seeds=front_seeds(40), known=partial(known, medium))
+    genomes, values = search(method, medium, failing, evaluations=50)
+    assert np.isfinite(values[-20:]).all()
+    assert len(np.unique(genomes, axis=0)) > 40
+
+
 def crooked(space, genomes):
     values = objectives(space, genomes)
     return values + 0.1 * np.sin(genomes.sum(axis=1))[:, None] * [1, 0]

@@ -1,0 +1,98 @@
+"""Search along a front of seeds: the best sizes by a model of the loss, evaluated where it pays most."""
+
+import numpy as np
+
+from compiler.search.front import bisected
+from compiler.search.local import LocalSearch
+from compiler.search.method import Known, Sampler, unique
+from compiler.spaces import MixedPrecision, Space
+from compiler.spaces.space import Medium
+from compiler.spaces.subnet import IntArray
+from targets.errors import InputError
+
+COARSE = 8
+"""Seeds that are evaluated first, spread over all that were given."""
+
+BATCH = 4
+
+
+class SeededFront(LocalSearch):
+    """Evaluate seeds, a front given by rising cost, where they may add most; then mutate what none dominates.
+
+    After a few that cover it, always those in the middle of the largest gaps of the front that was found: difference of error
+    times ratio of cost (its logarithm) is what a network between two neighbours can add at most. So do sandwich algorithms
+    approximate a convex front (Rote, Computing 48, 1992). Of several precisions a gap is filled in that of its ends, where
+    they have the same. Without `known` all seeds are evaluated, in an order that covers them at any number of evaluations.
+
+    `exact` and `gates` are called so by where their seeds are from. InputError where the space does not give every layer sizes
+    of its own.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        sampler: Sampler,
+        *,
+        name: str,
+        seed: int,
+        seeds: IntArray | None = None,
+        known: Known | None = None,
+    ) -> None:
+        shapes = space.shapes if isinstance(space, MixedPrecision) else space
+        if not isinstance(shapes, Medium):
+            raise InputError(
+                f"--search {name} needs --space medium, got {type(shapes).__name__.lower()}\n"
+                "in the other spaces the sizes of a layer cannot be chosen alone; use another --search there"
+            )
+        if seeds is not None and known is None:
+            seeds = seeds[bisected(len(seeds))]
+        super().__init__(space, sampler, seed=seed, seeds=None if known else seeds, known=known)
+        self.pool = self.start[:0]
+        if seeds is not None and known is not None:
+            costs = known(seeds)[:, 0]
+            self.pool = seeds[np.isfinite(costs)]
+            self.places = np.log(costs[np.isfinite(costs)])
+        self.free = np.ones(len(self.pool), dtype=np.bool_)
+
+    def ask(self) -> IntArray:
+        """The start and a few seeds; then seeds in the largest gaps, a mutation where no gap has one."""
+        if not len(self.genomes):
+            return unique(np.concatenate([self.start, self._take(self._coarse())]))
+        chosen = self._take(self._in_gaps())
+        return chosen if len(chosen) else super().ask()
+
+    def _take(self, rows: list[int]) -> IntArray:
+        self.free[rows] = False
+        return self.pool[rows]
+
+    def _forms(self, genomes: IntArray) -> IntArray:
+        """Which precision [n] genomes are in."""
+        return genomes[:, -1] if isinstance(self.space, MixedPrecision) else np.zeros(len(genomes), dtype=np.int64)
+
+    def _coarse(self) -> list[int]:
+        """A few of every form, from its cheapest to its dearest."""
+        forms, rows = self._forms(self.pool), list[int]()
+        every = np.unique(forms)
+        for form in every:
+            own = np.flatnonzero(forms == form)
+            count = min(len(own), max(COARSE // len(every), 2))
+            rows += own[np.linspace(0, len(own) - 1, count).round().astype(int)].tolist()
+        return rows
+
+    def _in_gaps(self) -> list[int]:
+        """Of the largest gaps that have seeds left, the seed nearest to the middle of each."""
+        if not self.free.any():
+            return []
+        order = np.argsort(self.objectives[:, 1], kind="stable")
+        errors, costs = self.objectives[order, 0], np.log(self.objectives[order, 1])
+        forms, rows = self._forms(self.genomes[order]), list[int]()
+        with np.errstate(invalid="ignore"):  # of failed evaluations
+            areas = np.nan_to_num(np.abs(np.diff(errors)) * np.diff(costs), posinf=0.0)
+        for gap in np.argsort(-areas, kind="stable"):
+            inside = self.free & (self.places > costs[gap]) & (self.places < costs[gap + 1])
+            if forms[gap] == forms[gap + 1]:
+                inside &= self._forms(self.pool) == forms[gap]
+            if inside.any() and len(rows) < BATCH:
+                far = np.abs(self.places - (costs[gap] + costs[gap + 1]) / 2)
+                rows.append(int(np.argmin(np.where(inside, far, np.inf))))
+        return rows
