@@ -50,9 +50,9 @@ NETS = 50
 Parameters = Mapping[str, Tensor]
 
 
-def cost_model() -> CostModel:
+def cost_model(precision: str = "fp32") -> CostModel:
     """The shipped table of this model at batch 1, 128 tokens, one thread."""
-    workload = Workload(batch=1, tokens=128, threads=1, precision="fp32", runtime="onnxruntime")
+    workload = Workload(batch=1, tokens=128, threads=1, precision=precision, runtime="onnxruntime")
     (file,) = (file for file in shipped_files("cpu") if file.name == "cpu-minilm.json")
     table = CostTable.read(Path(str(file)))
     return CostModel.of(table.under([workload]), workload)

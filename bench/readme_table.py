@@ -145,6 +145,20 @@ def ablation(record: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def searches(record: Sequence[Mapping[str, Any]]) -> str:
+    """Hypervolume of each method after so many evaluations, mean of the seeds."""
+    methods = list(dict.fromkeys(run["search"] for run in record))
+    after = list(record[0]["hypervolume"])
+    means = {
+        method: [sum(values) / len(values) for values in zip(*each, strict=True)]
+        for method in methods
+        for each in [[list(run["hypervolume"].values()) for run in record if run["search"] == method]]
+    }
+    lines = [f"| `--search` | {' | '.join(f'{n} evaluations' for n in after)} |", "| --- " * (1 + len(after)) + "|"]
+    lines += [f"| {method} | {' | '.join(f'{value:.3f}' for value in means[method])} |" for method in methods]
+    return "\n".join(lines)
+
+
 SHOWN = ("1.5x", "2.0x", "3.0x", "4.0x")
 
 
@@ -195,6 +209,8 @@ def main() -> None:
         "finetuned": finetuned,
         "joint": joint,
         "joint_seeds": oneshot,
+        "searches": searches,
+        "searches_joint": searches,
     }
     for name, make in makers.items():
         record = json.loads((ROOT / f"bench/results/{RECORDS.get(name, name)}.json").read_text(encoding="utf-8"))

@@ -1,0 +1,113 @@
+"""Search methods without training, at equal evaluations of all-MiniLM-L6-v2, structure alone and with the precision.
+
+    python bench/searches.py --seeds 0 1 2 --json bench/results/searches.json
+    python bench/searches.py --precision fp32,int8 --seeds 0 1 2 --json bench/results/searches_joint.json
+
+On sentences of stsb/train without their scores, judged by likeness to the dense embeddings on sentences of stsb/dev; latencies
+are predicted by the table that ships for this model (batch 1, 128 tokens, one thread). Networks are judged as a search judges them,
+not as they would ship. Hypervolume is that of error and the logarithm of relative latency, reference `REFERENCE` and 1. What
+was ranked, learned or evaluated is in the store: a run that was stopped goes on. `seconds` are those of a search, its gates
+included; where it found something in the store they are too few.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ablation import cost_model
+from benchmark_data import data_folder
+from output import write_json
+
+from compiler.costing import Costs
+from compiler.export import ModelWorkbench
+from compiler.families.embedded import embedded_model
+from compiler.pipeline import Options
+from compiler.pipeline.graphs import find_templates
+from compiler.pipeline.hunt import Found, Hunt
+from compiler.pipeline.learned import Learned, learn
+from compiler.pipeline.monitor import SilentMonitor, Stages
+from compiler.pipeline.subject import load_subject
+from compiler.search import hypervolume
+from compiler.spaces import Counts, make_space
+from compiler.store import Store, default_root
+
+METHODS = ("exact", "surrogate", "nsga2", "local", "random")
+SPEEDUPS = (1.5, 2.0, 3.0, 4.0, 6.0)
+AFTER = (16, 24, 32, 40, 60, 80)
+UNIT_STEP = 16
+REFERENCE = 0.3
+"""Of the error: a mean cosine of 0.7, below which embeddings are of little use."""
+
+
+def searched(learned: Learned, bench: ModelWorkbench, options: Options, store: Store) -> dict[str, Any]:
+    """What one search found."""
+    checkpoint, precisions = learned.subject.checkpoint, options.precisions or ("fp32",)
+    space = make_space("medium", checkpoint.architecture, ordering=learned.ranking.ordering, unit_step=UNIT_STEP)
+    costs = {p: Costs(architecture=checkpoint.architecture, latency=cost_model(p)) for p in precisions}
+    hunt = Hunt(learned, space, costs, precisions, bench, store)
+    start = time.monotonic()
+    hunt.search(options, {}, SilentMonitor())
+    seconds = time.monotonic() - start
+    dense_s = float(costs["fp32"].latency.latency_s(Counts.of([checkpoint.architecture.shape]))[0])
+    found = list(hunt.found.values())
+    return {
+        "search": options.method, "seed": options.seed, "precision": ",".join(precisions), "evaluated": len(found),
+        "seconds": round(seconds, 1),
+        "hypervolume": {str(n): _volume(found[:n], dense_s) for n in AFTER if n <= len(found)},
+        "picks": {f"{least}x": _pick(found, dense_s / least, dense_s) for least in SPEEDUPS},
+        "found": [[f.precision, round(f.latency_s / dense_s, 5), round(f.quality.error, 5)] for f in found],
+    }  # fmt: skip
+
+
+def _volume(found: Sequence[Found], dense_s: float) -> float:
+    points = np.array([[f.quality.error, np.log(f.latency_s / dense_s)] for f in found])
+    return round(hypervolume(points, np.array([REFERENCE, 0.0])), 5)
+
+
+def _pick(found: Sequence[Found], limit_s: float, dense_s: float) -> dict[str, Any] | None:
+    """The most alike of those predicted to be as fast."""
+    best = max((f for f in found if f.latency_s <= limit_s), key=lambda f: f.quality.metric, default=None)
+    if best is None:
+        return None
+    return {
+        "likeness": best.quality.metric, "standard_error": best.quality.standard_error, "precision": best.precision,
+        "speedup": dense_s / best.latency_s, "order": [f.id for f in found].index(best.id),
+        "heads": [s.heads for s in best.subnet.shape], "ffn_units": [s.ffn_units for s in best.subnet.shape],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Every method for every seed, each as it comes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="gates, which learn for minutes, where named")
+    parser.add_argument("--precision", default="fp32", help="searched together: fp32,int8")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--evaluations", type=int, default=40)
+    parser.add_argument("--cache", type=Path, default=None)
+    parser.add_argument("--json", type=Path, default=None)
+    arguments = parser.parse_args()
+    store, results = Store(arguments.cache or default_root()), []
+    for seed in arguments.seeds:
+        options = Options(
+            model=str(embedded_model()), data=data_folder("stsb"), task="embedding", effort="fast", seed=seed,
+            evaluations=arguments.evaluations, precisions=tuple(arguments.precision.split(",")),
+        )  # fmt: skip
+        subject, precisions = load_subject(options), options.precisions or ()
+        templates = find_templates(subject.checkpoint, store, set(precisions), options.opset)
+        bench = ModelWorkbench(subject.checkpoint, templates, subject.range_texts(set(precisions)))
+        learned = learn(subject, store, options, Stages(SilentMonitor()))
+        for method in arguments.methods:
+            results.append(searched(learned, bench, replace(options, search=method), store))
+            sys.stderr.write(json.dumps({k: v for k, v in results[-1].items() if k != "found"}) + "\n")
+            write_json(arguments.json, results)
+    json.dump(results, sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
