@@ -4,7 +4,8 @@ import numpy as np
 
 from compiler.search.front import bisected
 from compiler.search.local import LocalSearch
-from compiler.search.method import Known, Sampler, unique
+from compiler.search.method import Floats, Known, Sampler, unique
+from compiler.search.modelled import Archive
 from compiler.spaces import MixedPrecision, Space
 from compiler.spaces.space import Medium
 from compiler.spaces.subnet import IntArray
@@ -14,6 +15,7 @@ COARSE = 8
 """Seeds that are evaluated first, spread over all that were given."""
 
 BATCH = 4
+_TRIES = 64  # mutations, of which a batch is taken that was never evaluated
 
 
 class SeededFront(LocalSearch):
@@ -49,17 +51,32 @@ class SeededFront(LocalSearch):
         super().__init__(space, sampler, seed=seed, seeds=None if known else seeds, known=known)
         self.pool = self.start[:0]
         if seeds is not None and known is not None:
-            costs = known(seeds)[:, 0]
-            self.pool = seeds[np.isfinite(costs)]
+            self.pool = unique(seeds)
+            costs = known(self.pool)[:, 0]
+            self.pool = self.pool[np.isfinite(costs)]
             self.places = np.log(costs[np.isfinite(costs)])
         self.free = np.ones(len(self.pool), dtype=np.bool_)
+        self.archive = Archive(space)
 
     def ask(self) -> IntArray:
         """The start and a few seeds; then seeds in the largest gaps, a mutation where no gap has one."""
         if not len(self.genomes):
             return unique(np.concatenate([self.start, self._take(self._coarse())]))
         chosen = self._take(self._in_gaps())
-        return chosen if len(chosen) else super().ask()
+        return chosen if len(chosen) else self._children()
+
+    def tell(self, genomes: IntArray, objectives: Floats) -> None:
+        """Keep the non-dominated ones, and that the others were evaluated."""
+        self.archive.add(genomes, objectives)
+        super().tell(genomes, objectives)
+
+    def _children(self) -> IntArray:
+        """Mutations that are new and not known to be above a limit; one of them anyhow where none is."""
+        born = np.stack([self.mutate(self.parent()) for _ in range(_TRIES)])
+        new = self.archive.unseen(born)
+        if self.known is not None and len(new):
+            new = new[np.isfinite(self.known(new)).all(axis=1)]
+        return new[:BATCH] if len(new) else born[:1]
 
     def _take(self, rows: list[int]) -> IntArray:
         self.free[rows] = False
