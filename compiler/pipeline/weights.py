@@ -75,6 +75,7 @@ class Weights(ABC):
     def finish(self, kept: Sequence[Kept], progress: Progress = lambda _: None) -> None:
         """Make the weights that these networks ship with. `final` reads them back: together they may not fit into memory."""
         self.of_each(self._make, kept, progress)
+        self._targets.clear()  # a gigabyte and more of a large model
         if self.polishes:
             self._polish(kept)
 

@@ -5,6 +5,7 @@ An entry that does not match its hash is treated as absent.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -74,30 +75,32 @@ class Store:
     def put(self, stage: str, key: str, value: Any) -> None:
         """Store a JSON value."""
         record = {"sha256": key_of(value), "value": value}
-        self._write(self.path(stage, key, ".json"), json.dumps(record).encode())
+        with self._written(self.path(stage, key, ".json")) as new:
+            new.write_bytes(json.dumps(record).encode())
 
     def get_arrays(self, stage: str, key: str) -> Arrays | None:
         """Stored arrays by name, or None."""
-        from safetensors.numpy import load
+        from safetensors.numpy import load_file
 
         path = self.path(stage, key, ".safetensors")
         expected = self.get(stage, key)
-        try:
-            content = path.read_bytes()
-        except OSError:
+        if expected is None or not path.is_file() or _sha256(path) != expected["arrays"]:
             return None
-        if expected is None or hashlib.sha256(content).hexdigest() != expected["arrays"]:
-            return None
-        arrays: Arrays = load(content)
+        arrays: Arrays = load_file(path)
         return arrays
 
     def put_arrays(self, stage: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Store arrays by name."""
-        from safetensors.numpy import save
+        """Store arrays by name. They go to the file directly: a second copy of a large model would not fit into memory."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import save_file
 
-        content = save(dict(arrays))
-        self._write(self.path(stage, key, ".safetensors"), content)
-        self.put(stage, key, {"arrays": hashlib.sha256(content).hexdigest()})
+        path = self.path(stage, key, ".safetensors")
+        with self._written(path) as new:
+            try:
+                save_file(dict(arrays), new)
+            except SafetensorError as error:
+                raise OSError(errno.EIO, str(error)) from None
+        self.put(stage, key, {"arrays": _sha256(path)})
 
     def folder(self, stage: str, key: str) -> Path:
         """A working folder for a stage that keeps its own checkpoints."""
@@ -105,10 +108,13 @@ class Store:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _write(self, path: Path, content: bytes) -> None:
+    @contextlib.contextmanager
+    def _written(self, path: Path) -> Iterator[Path]:
+        """Where to write what then becomes this file. InputError where there is no room."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content)
+            with replaced(path) as new:
+                yield new
         except OSError as error:
             raise InputError(
                 f"the cache cannot be written: {error.strerror}\nfree room, or choose another with --cache DIR"
@@ -152,15 +158,27 @@ def check_writable(folder: Path, flag: str) -> None:
         ) from None
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file, readable by all, so that it is never seen half-written."""
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Where to write what becomes this file, readable by all, once it is whole: it is never seen half-written."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        yield Path(name)
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is never seen half-written."""
+    with replaced(path) as new:
+        new.write_bytes(content)

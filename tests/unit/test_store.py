@@ -88,6 +88,18 @@ def test_a_full_disk_is_the_users_to_mend(store, monkeypatch):
         store.put("stage", KEY, 1)
 
 
+def test_arrays_that_do_not_fit_on_the_disk_are_the_users_to_mend_too(store, monkeypatch):
+    from safetensors import SafetensorError
+
+    def full(*_):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        store.put_arrays("stage", KEY, {"a": np.zeros(3)})
+    assert list((store.root / "stage").iterdir()) == []
+
+
 def test_prune_deletes_what_is_old_and_says_how_much(store):
     store.put("stage", KEY, "old")
     store.put("stage", key_of(2), "new")
