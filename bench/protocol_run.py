@@ -166,17 +166,20 @@ class Bench:
         """The front with the weights it was judged by (re-solved in one pass where it starts from that), or its polished winners."""
         weights = hunt.learned.weights
         if not search.polish:
-            return [self._member(hunt, found, weights.corrected(found.subnet)) for found in front]
+            judged = isinstance(weights, Shared)  # by the very weights it ends with
+            return [
+                self._member(hunt, found, weights.corrected(found.subnet), found.quality if judged else None)
+                for found in front
+            ]
         chosen = choose(front, {}, POLISHED, along=search.objective)
         weights.finish([(found.subnet, found.trained) for found in chosen])
         return [self._member(hunt, found, weights.final(found.subnet, found.trained)) for found in chosen]
 
-    def _member(self, hunt: Hunt, found: Found, parameters: Parameters) -> Member:
+    def _member(self, hunt: Hunt, found: Found, parameters: Parameters, validation: Quality | None = None) -> Member:
         run = hunt.run(found.subnet, parameters, found.form)
         outputs = self.test.outputs(run)
-        return Member(
-            found=found, validation=self.validation.quality(run), test=self.test.score(outputs), outputs=outputs
-        )
+        validation = validation or self.validation.quality(run)
+        return Member(found=found, validation=validation, test=self.test.score(outputs), outputs=outputs)
 
     def _pick(self, members: Sequence[Member], hunt: Hunt, objective: str) -> dict[str, Any] | None:
         """Of the members of half the cost at most, the one of least validation error: what it loses on test."""
