@@ -57,7 +57,7 @@ def searched(learned: Learned, bench: ModelWorkbench, options: Options, store: S
     dense_s = float(costs["fp32"].latency.latency_s(Counts.of([checkpoint.architecture.shape]))[0])
     found = list(hunt.found.values())
     return {
-        "search": options.method, "seed": options.seed, "precision": ",".join(precisions), "evaluated": len(found),
+        "search": options.search, "seed": options.seed, "precision": ",".join(precisions), "evaluated": len(found),
         "seconds": round(seconds, 1),
         "hypervolume": {str(n): _volume(found[:n], dense_s) for n in AFTER if n <= len(found)},
         "picks": {f"{least}x": _pick(found, dense_s / least, dense_s) for least in SPEEDUPS},

@@ -73,7 +73,7 @@ def compile_command(
     search: Annotated[
         str,
         typer.Option(
-            help="exact (auto: where it can be had, else nsga2), gates, random, local, nsga2, nsga3 (many objectives), mo-rea, "
+            help="auto (exact where nothing but winners is trained, else nsga2), exact, gates, random, local, nsga2, nsga3 (many objectives), mo-rea, "
             "bandit, surrogate, ehvi, rs-bo, ls-bo or mo-asha (trains every sub-network on its own)"
         ),
     ] = "auto",

@@ -206,7 +206,7 @@ def front_json(outcome: Outcome) -> dict[str, Any]:
         },
         "effort": subject.effort,
         "space": o.space,
-        "search": o.method,
+        "search": o.method(subject.effort),
         "objectives": list(o.objectives),
         "seed": o.seed,
         "table": {

@@ -173,11 +173,11 @@ class Hunt:
         It starts from sizes that promise much, where it is `seeded` (`_seeds`).
         What is predicted above a limit (`compiler.pipeline.limits.ceilings`) is told as failed and costs no evaluation.
         """
-        total = options.evaluations or EVALUATIONS[self.subject.effort]
-        seeds = self._seeds(options, total, limits) if seeded else None
+        total, name = options.evaluations or EVALUATIONS[self.subject.effort], options.method(self.subject.effort)
+        seeds = self._seeds(name, options.order, total, limits) if seeded else None
         draw = partial(self._draw, sampling=options.sampling)
         known = partial(self.known, names=options.objectives, limits=limits)
-        method = make_method(options.method, self.space, draw, seed=options.seed, seeds=seeds, known=known)
+        method = make_method(name, self.space, draw, seed=options.seed, seeds=seeds, known=known)
         asked = refused = 0
         while asked < total and refused < _REFUSALS * total:
             genomes = method.ask()[: total - asked]
@@ -227,17 +227,17 @@ class Hunt:
             return genomes
         return np.column_stack([genomes, rng.integers(len(self.forms), size=n)])
 
-    def _seeds(self, options: Options, total: int, limits: Mapping[str, float]) -> IntArray | None:
+    def _seeds(self, name: str, order: str, total: int, limits: Mapping[str, float]) -> IntArray | None:
         """What gates learned where the search is named after them, allocations elsewhere; as many in every form.
 
         MEDIUM can hold them, and WIDTH at its full width; other spaces start without. So do allocations where heads and units
         are not ordered by importance: their losses hold for that order alone.
         """
         shapes = self.shapes.medium if isinstance(self.shapes, Width) else self.shapes
-        learned = options.method == "gates"
-        if not isinstance(shapes, Medium) or not (learned or options.order == "importance"):
+        learned = name == "gates"
+        if not isinstance(shapes, Medium) or not (learned or order == "importance"):
             return None
-        exact = options.method == "exact" and "memory" not in limits  # there each seed is a program of its own
+        exact = name == "exact" and "memory" not in limits  # there each seed is a program of its own
         count = (LEVELS if exact else total // 2 if learned else SEEDS) // len(self.forms)
         genomes = []
         for i, form in enumerate(self.forms):

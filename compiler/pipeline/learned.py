@@ -61,7 +61,7 @@ def _weights(trainer: Trainer, ranking: Ranking, start: Parameters, stages: Stag
     """Where sub-networks get theirs; `start` is what the run began with."""
     if trainer.subject.effort != "thorough":
         return Resolved(trainer, ranking)
-    if trainer.options.method == "mo-asha":
+    if trainer.options.search == "mo-asha":
         return Apart(trainer, ranking, start)
     with stages("train super-network"):
         return Shared(trainer, ranking, supernet_weights(trainer, ranking.ordered(trainer.options.order), start))

@@ -84,13 +84,16 @@ class Options:
     cache: Path | None = None
     trust_remote_code: bool = False
 
-    @property
-    def method(self) -> str:
-        """The search method: along the exact front where that is of the one cost searched, evolution elsewhere."""
+    def method(self, effort: str) -> str:
+        """The search method at an effort: what was asked for, else what finds most where the run searches.
+
+        Where nothing is trained the modelled loss is a good one, and its exact front is gone along if latency is the one cost.
+        A super-network is another network than the one that was modelled.
+        """
         if self.search != "auto":
             return self.search
-        exact = self.space == "medium" and self.order == "importance" and self.objectives == ("latency",)
-        return "exact" if exact else "nsga2"
+        modelled = self.space == "medium" and self.order == "importance" and self.objectives == ("latency",)
+        return "exact" if modelled and effort != "thorough" else "nsga2"
 
     @property
     def costs(self) -> tuple[str, ...]:
@@ -106,7 +109,7 @@ class Options:
     def _check_choices(self) -> None:
         _choice("--effort", self.effort, EFFORTS)
         _choice("--space", self.space, tuple(SPACES))
-        check_method(self.method)
+        check_method("nsga2" if self.search == "auto" else self.search)
         _choice("--strategy", self.strategy, tuple(STRATEGIES))
         _choice("--sampling", self.sampling, SAMPLINGS)
         _choice("--order", self.order, ORDERS)

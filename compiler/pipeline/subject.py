@@ -239,7 +239,7 @@ def load_subject(options: Options) -> Subject:
         check_length(checkpoint, options.seq_len)
     labelled = data.train.labels is not None
     effort, train_dense = _settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
-    _check_search(options.method, effort=effort, trained=labelled and task != "embedding")
+    _check_search(options.search, effort=effort, trained=labelled and task != "embedding")
     notes = list(data.notes)
     if is_compiled(folder):
         notes.append("the model was compiled before: it is the baseline of every ratio here, called dense")

@@ -10,7 +10,6 @@ from compiler.pipeline import Options
     [
         ({}, "exact"),
         ({"precisions": ("fp32", "int8")}, "exact"),
-        ({"effort": "thorough"}, "exact"),
         ({"space": "small"}, "nsga2"),
         ({"space": "width"}, "nsga2"),
         ({"order": "index"}, "nsga2"),
@@ -21,4 +20,10 @@ from compiler.pipeline import Options
     ],
 )
 def test_the_search_goes_along_the_exact_front_where_there_is_one(asked, method):
-    assert Options(model="", **asked).method == method
+    assert Options(model="", **asked).method("fast") == method
+
+
+@pytest.mark.parametrize(("effort", "method"), [("fast", "exact"), ("balanced", "exact"), ("thorough", "nsga2")])
+def test_a_super_network_is_not_searched_along_the_front_of_what_it_was_trained_from(effort, method):
+    assert Options(model="").method(effort) == method
+    assert Options(model="", search="local").method(effort) == "local"
