@@ -59,7 +59,7 @@ def searched(learned: Learned, bench: ModelWorkbench, options: Options, store: S
     return {
         "search": options.search, "seed": options.seed, "precision": ",".join(precisions), "evaluated": len(found),
         "seconds": round(seconds, 1),
-        "hypervolume": {str(n): _volume(found[:n], dense_s) for n in AFTER if n <= len(found)},
+        "hypervolume": {str(n): _volume(found[:n], dense_s) for n in AFTER if n <= (options.evaluations or 0)},
         "picks": {f"{least}x": _pick(found, dense_s / least, dense_s) for least in SPEEDUPS},
         "found": [[f.precision, round(f.latency_s / dense_s, 5), round(f.quality.error, 5)] for f in found],
     }  # fmt: skip
