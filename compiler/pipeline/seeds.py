@@ -26,7 +26,7 @@ _ROUNDING = 1e-9
 
 
 class Seeds(NamedTuple):
-    """Genomes [n, variables] by rising latency; `gap` is the largest the solver left open, None where none was needed."""
+    """Genomes [n, variables], one loss model's after the other's and each by rising latency; `gap` is the largest the solver left open, None where none was needed."""
 
     genomes: IntArray
     gap: float | None
@@ -162,7 +162,7 @@ def find_seeds(space: Medium, costs: Costs, ranking: Ranking, count: int, limits
     memory: list[Constraint] = []
     if "memory" in limits and costs.memory is not None:
         memory = list(_memory(costs.memory, groups, limits["memory"] * MARGIN))
-    genomes, gaps = [], []
+    fronts, gaps = [np.empty((0, 2 * space.layers), dtype=np.int64)], []
     for turn, share in enumerate(LOCAL_SHARES):
         losses, own = groups.losses(ranking.losses(share)), budgets[turn :: len(LOCAL_SHARES)]
         if memory:
@@ -170,7 +170,6 @@ def find_seeds(space: Medium, costs: Costs, ranking: Ranking, count: int, limits
             gaps.append(gap)
         else:
             found = list(allocated(losses, cost, groups, own))
-        genomes += found
-    rows = np.array(genomes, dtype=np.int64).reshape(len(genomes), 2 * space.layers)
-    seconds_s = cost.latency_s(space.counts(rows)) if len(rows) else np.zeros(0)
-    return Seeds(rows[np.argsort(seconds_s, kind="stable")], max(gaps) if gaps else None)
+        rows = np.array(found, dtype=np.int64).reshape(len(found), 2 * space.layers)
+        fronts.append(rows[np.argsort(cost.latency_s(space.counts(rows)), kind="stable")] if len(rows) else rows)
+    return Seeds(np.concatenate(fronts), max(gaps) if gaps else None)

@@ -4,27 +4,29 @@ import numpy as np
 
 from compiler.search.front import bisected
 from compiler.search.local import LocalSearch
-from compiler.search.method import Floats, Known, Sampler, unique
+from compiler.search.method import Floats, Known, Sampler, first_rows, unique
 from compiler.search.modelled import Archive
 from compiler.spaces import MixedPrecision, Space
 from compiler.spaces.space import Medium
 from compiler.spaces.subnet import IntArray
 from targets.errors import InputError
 
-COARSE = 8
-"""Seeds that are evaluated first, spread over all that were given."""
+COARSE, LEAST = 8, 3
+"""Seeds that are evaluated first, spread over all that were given; and of each front, at least."""
 
 BATCH = 4
 _TRIES = 64  # mutations, of which a batch is taken that was never evaluated
 
 
 class SeededFront(LocalSearch):
-    """Evaluate seeds, a front given by rising cost, where they may add most; then mutate what none dominates.
+    """Evaluate seeds where they may add most; then mutate what none dominates.
 
-    After a few that cover it, always those in the middle of the largest gaps of the front that was found: difference of error
-    times ratio of cost (its logarithm) is what a network between two neighbours can add at most. So do sandwich algorithms
-    approximate a convex front (Rote, Computing 48, 1992). Of several precisions a gap is filled in that of its ends, where
-    they have the same. Without `known` all seeds are evaluated, in an order that covers them at any number of evaluations.
+    They are the fronts of one model of the loss or of several, one after another and each by rising cost. After a few that
+    cover each, always those in the middle of the largest gaps of the front that was found: difference of error times ratio of
+    cost (its logarithm) is what a network between two neighbours can add at most. So do sandwich algorithms approximate a convex
+    front (Rote, Computing 48, 1992). A gap is filled from the fronts that its ends are of: which model is right, and which
+    precision the better one, differs from place to place. Without `known` all seeds are evaluated, in an order that covers
+    them at any number of evaluations.
 
     `exact` and `gates` are called so by where their seeds are from. InputError where the space does not give every layer sizes
     of its own.
@@ -49,14 +51,15 @@ class SeededFront(LocalSearch):
         if seeds is not None and known is None:
             seeds = seeds[bisected(len(seeds))]
         super().__init__(space, sampler, seed=seed, seeds=None if known else seeds, known=known)
+        self.archive = Archive(space)
         self.pool = self.start[:0]
         if seeds is not None and known is not None:
-            self.pool = unique(seeds)
-            costs = known(self.pool)[:, 0]
-            self.pool = self.pool[np.isfinite(costs)]
-            self.places = np.log(costs[np.isfinite(costs)])
+            costs = known(seeds)[:, 0]
+            rows = first_rows(seeds)
+            rows = rows[np.isfinite(costs[rows])]
+            self.pool, self.places = seeds[rows], np.log(costs[rows])
+            self.fronts = np.cumsum(np.r_[False, costs[1:] < costs[:-1]])[rows]
         self.free = np.ones(len(self.pool), dtype=np.bool_)
-        self.archive = Archive(space)
 
     def ask(self) -> IntArray:
         """The start and a few seeds; then seeds in the largest gaps, a mutation where no gap has one."""
@@ -82,17 +85,13 @@ class SeededFront(LocalSearch):
         self.free[rows] = False
         return self.pool[rows]
 
-    def _forms(self, genomes: IntArray) -> IntArray:
-        """Which precision [n] genomes are in."""
-        return genomes[:, -1] if isinstance(self.space, MixedPrecision) else np.zeros(len(genomes), dtype=np.int64)
-
     def _coarse(self) -> list[int]:
-        """A few of every form, from its cheapest to its dearest."""
-        forms, rows = self._forms(self.pool), list[int]()
-        every = np.unique(forms)
-        for form in every:
-            own = np.flatnonzero(forms == form)
-            count = min(len(own), max(COARSE // len(every), 2))
+        """A few of every front, from its cheapest to its dearest."""
+        rows = list[int]()
+        every = np.unique(self.fronts) if len(self.pool) else ()
+        for front in every:
+            own = np.flatnonzero(self.fronts == front)
+            count = min(len(own), max(COARSE // len(every), LEAST))
             rows += own[np.linspace(0, len(own) - 1, count).round().astype(int)].tolist()
         return rows
 
@@ -102,14 +101,18 @@ class SeededFront(LocalSearch):
             return []
         order = np.argsort(self.objectives[:, 1], kind="stable")
         errors, costs = self.objectives[order, 0], np.log(self.objectives[order, 1])
-        forms, rows = self._forms(self.genomes[order]), list[int]()
+        of, rows = [self._fronts_of(genome) for genome in self.genomes[order]], list[int]()
         with np.errstate(invalid="ignore"):  # of failed evaluations
             areas = np.nan_to_num(np.abs(np.diff(errors)) * np.diff(costs), posinf=0.0)
         for gap in np.argsort(-areas, kind="stable"):
             inside = self.free & (self.places > costs[gap]) & (self.places < costs[gap + 1])
-            if forms[gap] == forms[gap + 1]:
-                inside &= self._forms(self.pool) == forms[gap]
+            if ends := of[gap] | of[gap + 1]:
+                inside &= np.isin(self.fronts, list(ends))
             if inside.any() and len(rows) < BATCH:
                 far = np.abs(self.places - (costs[gap] + costs[gap + 1]) / 2)
                 rows.append(int(np.argmin(np.where(inside, far, np.inf))))
         return rows
+
+    def _fronts_of(self, genome: IntArray) -> set[int]:
+        """The front a genome is a seed of: none of what the search started from or bred."""
+        return set(self.fronts[(self.pool == genome).all(axis=1)].tolist())
