@@ -362,7 +362,7 @@ def full(*_, **__):
 @pytest.mark.parametrize(
     "name",
     [
-        "compiler.store.store.write_atomically",
+        "compiler.store.store.replaced",
         "compiler.pipeline.front.write_atomically",
         "onnx.save_model",
         "compiler.export.checkpoint.save_file",
