@@ -103,8 +103,8 @@ def run(seed: int, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> di
     fronts = {least: compiled(seed, place, arguments, least, monitor) for least, place in places.items()}
     seconds = time.monotonic() - start
     test = PairTest(read_data(data_folder("stsb")).test)
-    front = next(iter(fronts.values()))
-    dense = test.cosines(places[next(iter(fronts))] / front["dense"]["artifact"]["path"])
+    first, front = next(iter(fronts.items()))
+    dense = test.cosines(places[first] / front["dense"]["artifact"]["path"])
     rows = {
         least: [_row(c, places[least], test, dense) for c in found["candidates"] if least is None or c["id"] == found["best"]]
         for least, found in fronts.items()

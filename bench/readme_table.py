@@ -148,15 +148,12 @@ def ablation(record: Sequence[Mapping[str, Any]]) -> str:
 
 def searches(record: Sequence[Mapping[str, Any]]) -> str:
     """Hypervolume of each method after so many evaluations, mean of the seeds."""
-    methods = list(dict.fromkeys(run["search"] for run in record))
     after = list(record[0]["hypervolume"])
-    means = {
-        method: [sum(values) / len(values) for values in zip(*each, strict=True)]
-        for method in methods
-        for each in [[list(run["hypervolume"].values()) for run in record if run["search"] == method]]
-    }
     lines = [f"| `--search` | {' | '.join(f'{n} evaluations' for n in after)} |", "| --- " * (1 + len(after)) + "|"]
-    lines += [f"| {method} | {' | '.join(f'{value:.3f}' for value in means[method])} |" for method in methods]
+    for method in dict.fromkeys(run["search"] for run in record):
+        seeds = [run["hypervolume"] for run in record if run["search"] == method]
+        means = [sum(volumes[n] for volumes in seeds) / len(seeds) for n in after]
+        lines.append(f"| {method} | {' | '.join(f'{mean:.3f}' for mean in means)} |")
     return "\n".join(lines)
 
 

@@ -74,7 +74,7 @@ def write_bundles(
     opset = opset_of(model)
     shutil.rmtree(folder, ignore_errors=True)
     instances = max(1, (cpus or 1) // threads) if runs_on == "cpu" else 1
-    accelerator = _accelerator(path, usual, checkpoint.max_tokens) if runs_on == "tensorrt" else ""
+    accelerator = _accelerator(model, usual, checkpoint.max_tokens) if runs_on == "tensorrt" else ""
     triton = max(_TRITON[opset], _TRITON_WITH_PROFILES) if accelerator else _TRITON[opset]
     about_triton = {"max_batch": MAX_BATCH, "triton": triton, "instances": instances, "threads": threads,
                     "kind": "KIND_CPU" if runs_on == "cpu" else "KIND_GPU", "accelerator": accelerator}  # fmt: skip
@@ -116,10 +116,10 @@ def _write_triton(folder: Path, path: Path, model: onnx.ModelProto, about: Mappi
     (folder / "config.pbtxt").write_text(config, encoding="utf-8")
 
 
-def _accelerator(path: Path, usual: tuple[int, int], longest: int) -> str:
+def _accelerator(model: onnx.ModelProto, usual: tuple[int, int], longest: int) -> str:
     """TensorRT in Triton's words: an engine for every batch that Triton makes, tuned for the usual call."""
     batch, tokens = usual
-    shapes = input_shapes(path, ((1, 1), usual, (max(batch, MAX_BATCH), max(tokens, longest))))
+    shapes = input_shapes(model, ((1, 1), usual, (max(batch, MAX_BATCH), max(tokens, longest))))
     return _ACCELERATOR.substitute(dict(zip(("least", "usual", "most"), shapes, strict=True)))
 
 

@@ -123,12 +123,12 @@ def write_recipe(folder: Path, path: Path, profile: Profile) -> Coverage:
 
 def trtexec_line(path: Path, profile: Profile) -> str:
     """The command that builds the engine from the recipe's folder."""
-    flags = dict(zip(("minShapes", "optShapes", "maxShapes"), input_shapes(path, profile), strict=True))
+    model = onnx.load(path, load_external_data=False)
+    flags = dict(zip(("minShapes", "optShapes", "maxShapes"), input_shapes(model, profile), strict=True))
     words = [f"--onnx=../{path.name}", "--saveEngine=model.plan", "--stronglyTyped"]
     return shlex.join(["trtexec", *words, *(f"--{flag}={shapes}" for flag, shapes in flags.items())])
 
 
-def input_shapes(path: Path, profile: Profile) -> list[str]:
-    """A profile as trtexec and ONNX Runtime write it, least first: name:BxT for every input of a file."""
-    names = [value.name for value in onnx.load(path, load_external_data=False).graph.input]
-    return [",".join(f"{name}:{batch}x{tokens}" for name in names) for batch, tokens in profile]
+def input_shapes(model: onnx.ModelProto, profile: Profile) -> list[str]:
+    """A profile as trtexec and ONNX Runtime write it, least first: name:BxT for every input."""
+    return [",".join(f"{value.name}:{batch}x{tokens}" for value in model.graph.input) for batch, tokens in profile]

@@ -109,7 +109,8 @@ class Options:
     def _check_choices(self) -> None:
         _choice("--effort", self.effort, EFFORTS)
         _choice("--space", self.space, tuple(SPACES))
-        check_method("nsga2" if self.search == "auto" else self.search)
+        if self.search != "auto":
+            check_method(self.search)
         _choice("--strategy", self.strategy, tuple(STRATEGIES))
         _choice("--sampling", self.sampling, SAMPLINGS)
         _choice("--order", self.order, ORDERS)

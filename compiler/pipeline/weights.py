@@ -3,6 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,9 @@ class Weights(ABC):
             self._polish(kept)
 
     def _make(self, kept: Kept) -> None:
-        self.corrected(*kept)
+        corrected = self.corrected(*kept)
+        if self.polishes:
+            self._polish_keys[kept] = key_of([self._polish_about, kept[0].digest, digest_of(corrected)])
 
     def final(self, subnet: Subnet, share: float = 1.0) -> Parameters:
         """Weights to ship, of a network that was finished."""
@@ -116,17 +119,16 @@ class Weights(ABC):
         polished again.
         """
         store, keys = self.trainer.store, self._polish_keys
-        keys |= {one: self._polish_key(one[0], self.corrected(*one)) for one in kept}
         missing = [one for one in kept if store.get_arrays("polished", keys[one]) is None]
         for job in self._jobs(missing):
-            together = key_of([keys[one] for one in job])
-            with self.trainer.working("polished", together) as folder:
+            job_key = key_of([keys[one] for one in job])
+            with self.trainer.working("polished", job_key) as folder:
                 starts = {subnet: start for (subnet, _), start in job.items()}
                 for one, trained in zip(job, self._distilled(starts, folder), strict=True):
                     store.put_arrays("polished", keys[one], as_arrays(trained))
-                    store.put("polished-job", keys[one], together)
-        for together in dict.fromkeys(store.get("polished-job", keys[one]) for one in kept):
-            self.trainer.recall("polished", together or "", "polished")
+                    store.put("polished-job", keys[one], job_key)
+        for job_key in dict.fromkeys(store.get("polished-job", keys[one]) for one in kept):
+            self.trainer.recall("polished", job_key or "", "polished")
 
     def _jobs(self, kept: Sequence[Kept]) -> Iterator[dict[Kept, Parameters]]:
         """Corrected sub-networks in groups of so many parameters at most, one at least."""
@@ -149,9 +151,9 @@ class Weights(ABC):
             epochs=POLISH_SHARE[task] * epochs, learning_rate=POLISH_RATE[task], dropout=0.0, temperature=2.0
         )
 
-    def _polish_key(self, subnet: Subnet, start: Parameters) -> str:
-        about = self.subject.key(training=repr(self._polish_options()), dense=digest_of(self.dense))
-        return key_of([about, subnet.digest, digest_of(start)])
+    @cached_property
+    def _polish_about(self) -> Any:
+        return self.subject.key(training=repr(self._polish_options()), dense=digest_of(self.dense))
 
     def _distilled(self, starts: Mapping[Subnet, Parameters], folder: Path) -> list[dict[str, Tensor]]:
         """One job, from its last checkpoint where it was killed."""

@@ -52,13 +52,12 @@ class SeededFront(LocalSearch):
             seeds = seeds[bisected(len(seeds))]
         super().__init__(space, sampler, seed=seed, seeds=None if known else seeds, known=known)
         self.archive = Archive(space)
-        self.pool = self.start[:0]
-        if seeds is not None and known is not None:
-            costs = known(seeds)[:, 0]
-            rows = first_rows(seeds)
-            rows = rows[np.isfinite(costs[rows])]
-            self.pool, self.places = seeds[rows], np.log(costs[rows])
-            self.fronts = np.cumsum(np.r_[False, costs[1:] < costs[:-1]])[rows]
+        given = self.start[:0] if seeds is None or known is None else seeds
+        costs = np.zeros(0) if known is None or not len(given) else known(given)[:, 0]
+        fronts = np.cumsum(np.diff(costs, prepend=costs[:1]) < 0)
+        rows = first_rows(given)
+        rows = rows[np.isfinite(costs[rows])]
+        self.pool, self.places, self.fronts = given[rows], np.log(costs[rows]), fronts[rows]
         self.free = np.ones(len(self.pool), dtype=np.bool_)
 
     def ask(self) -> IntArray:
@@ -88,7 +87,7 @@ class SeededFront(LocalSearch):
     def _coarse(self) -> list[int]:
         """A few of every front, from its cheapest to its dearest."""
         rows = list[int]()
-        every = np.unique(self.fronts) if len(self.pool) else ()
+        every = np.unique(self.fronts)
         for front in every:
             own = np.flatnonzero(self.fronts == front)
             count = min(len(own), max(COARSE // len(every), LEAST))
@@ -108,9 +107,11 @@ class SeededFront(LocalSearch):
             inside = self.free & (self.places > costs[gap]) & (self.places < costs[gap + 1])
             if ends := of[gap] | of[gap + 1]:
                 inside &= np.isin(self.fronts, list(ends))
-            if inside.any() and len(rows) < BATCH:
+            if inside.any():
                 far = np.abs(self.places - (costs[gap] + costs[gap + 1]) / 2)
                 rows.append(int(np.argmin(np.where(inside, far, np.inf))))
+            if len(rows) == BATCH:
+                break
         return rows
 
     def _fronts_of(self, genome: IntArray) -> set[int]:
