@@ -314,6 +314,31 @@ def test_bf16_really_computes_in_bf16_on_this_cpu(steady_classifier, tmp_path):
     assert seen == {False: {torch.float32}, True: {torch.bfloat16}}
 
 
+@pytest.mark.parametrize(("bf16", "longest", "fused"), [(True, 128, False), (True, 8, True), (False, 128, True)])
+def test_attention_of_short_texts_is_written_out_in_bf16(classifier, tmp_path, monkeypatch, bf16, longest, fused):
+    if not has_bf16():
+        pytest.skip("this processor has no bf16 arithmetic")
+    calls, kernel = [], functional.scaled_dot_product_attention
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or kernel(*a, **k))
+    monkeypatch.setattr(training, "WRITTEN_OUT_TOKENS", longest)
+    run_supernet(classifier, tmp_path, bf16=bf16)
+    assert bool(calls) == fused
+    assert classifier.model.backbone.config._attn_implementation == "sdpa"
+
+
+def test_attention_written_out_has_the_gradient_of_the_fused_kernel(steady_classifier, tmp_path):
+    flat = {}
+    for bf16, written_out in ((False, False), (True, False), (True, True)):
+        made = make_trainer(steady_classifier, tmp_path, "full", bf16=bf16)
+        if written_out:
+            training._write_attention_out(made.model)
+        made.training_step(made.accelerator.prepare_model(made.model), made._own_part(np.arange(6)))
+        flat[bf16, written_out] = torch.cat([g.flatten() for g in gradients(made.model.network).values()])
+    exact = flat[False, False]
+    fused, ours = (float((flat[True, way] - exact).norm() / exact.norm()) for way in (False, True))
+    assert ours < max(1.5 * fused, 0.01)
+
+
 def _inputs(made):
     return {name: tensor for name, tensor in made.examples.batch(np.arange(2)).items() if name != "labels"}
 
