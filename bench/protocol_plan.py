@@ -74,8 +74,14 @@ def main_part() -> Iterator[Pair]:
     """The paper's own setting against ours."""
     for objective in OBJECTIVES:
         yield PAPER, Search(method=PAPER_METHOD, objective=objective)
-        for cell, method in product((OURS, ONE_SHOT), OUR_METHODS):
-            yield cell, Search(method=method, objective=objective)
+        for method in OUR_METHODS:
+            yield OURS, Search(method=method, objective=objective)
+
+
+def starts_part() -> Iterator[Pair]:
+    """Other ways to weights: re-solved without a super-network, and winners that are polished."""
+    for objective, method in product(OBJECTIVES, OUR_METHODS):
+        yield ONE_SHOT, Search(method=method, objective=objective)
     for cell in (OURS, ONE_SHOT):
         yield cell, Search(method=OUR_METHODS[0], objective="latency", polish=True)
 
@@ -117,6 +123,7 @@ def all_part() -> Iterator[Pair]:
 
 PARTS: dict[str, Callable[[], Iterator[Pair]]] = {
     "main": main_part,
+    "starts": starts_part,
     "factors": factors_part,
     "methods": methods_part,
     "all": all_part,

@@ -27,7 +27,7 @@ from compiler.oneshot.calibration import (
     sub_blocks,
     with_constant,
 )
-from compiler.oneshot.importance import damping
+from compiler.oneshot.importance import columns_of, damping
 from compiler.oneshot.narrowing import EMBEDDED, Narrowing, first_read
 from compiler.slicing import bf16_where_it_is, build_skeleton, sharing_weights, slice_parameters
 from compiler.spaces import Subnet
@@ -42,10 +42,6 @@ SOLVED_BYTES = 1 << 30
 
 _COVERED = 95
 _ROWS = 32
-
-
-def _columns(kept: tuple[int, ...], group: int) -> Tensor:
-    return (torch.tensor(kept)[:, None] * group + torch.arange(group)).flatten()
 
 
 class Reconstructor:
@@ -64,7 +60,7 @@ class Reconstructor:
         weight, bias = self.dense[f"{projection}.weight"], self.dense[f"{projection}.bias"]
         gram = self.grams[layer, piece]
         group = self.checkpoint.architecture.head_size if piece == "attention" else 1
-        columns = torch.cat([_columns(kept, group), torch.tensor([len(gram) - 1])])
+        columns = torch.cat([columns_of(torch.tensor(kept), group), torch.tensor([len(gram) - 1])])
         rows = gram[columns]
         rows[torch.arange(len(columns)), columns] += damping(gram)[columns]
         wanted = rows[:, :-1] @ weight.T
