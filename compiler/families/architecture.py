@@ -77,6 +77,11 @@ class Architecture:
         """Whether a parameter belongs to an encoder layer: all others are the same in every sub-network."""
         return parameter.startswith(f"{self.prefix}{self.family.layers}.")
 
+    @property
+    def embedding_tables(self) -> tuple[str, ...]:
+        """Full names of the modules that words, positions and segments are looked up in."""
+        return tuple(f"{self.prefix}{table}" for table in self.family.embedding_tables)
+
     def names(self, layer: int) -> LayerNames:
         """Full module names of one layer (0-based)."""
         root = f"{self.prefix}{self.family.layers}.{layer}"

@@ -22,8 +22,9 @@ from compiler.spaces import Subnet
 from compiler.store import key_of
 from compiler.supernet import TrainingOptions, polish, together, train_alone
 
-PARAMETERS_AT_ONCE = 200_000_000
-"""Polished in one job at most: each takes sixteen bytes, with its gradient and the optimiser's two moments."""
+BYTES_AT_ONCE = 3_200_000_000
+"""Of what is polished in one job, at most: sixteen a parameter, with its gradient and the optimiser's two moments, and four in
+an embedding table, which stays as it is."""
 
 POLISH_SHARE = {"embedding": 0.25, "classification": 0.5, "regression": 0.5}
 """Of the epochs of a run, by task."""
@@ -131,17 +132,18 @@ class Weights(ABC):
             self.trainer.recall("polished", job_key or "", "polished")
 
     def _jobs(self, kept: Sequence[Kept]) -> Iterator[dict[Kept, Parameters]]:
-        """Corrected sub-networks in groups of so many parameters at most, one at least."""
+        """Corrected sub-networks in groups of so many bytes at most, one at least."""
+        fixed = {f"{table}.weight" for table in self.subject.checkpoint.architecture.embedding_tables}
         group: dict[Kept, Parameters] = {}
         total = 0
         for one in kept:
             start = self.corrected(*one)
-            count = sum(tensor.numel() for tensor in start.values())
-            if group and total + count > PARAMETERS_AT_ONCE:
+            held = sum(tensor.numel() * (4 if name in fixed else 16) for name, tensor in start.items())
+            if group and total + held > BYTES_AT_ONCE:
                 yield group
                 group, total = {}, 0
             group[one] = start
-            total += count
+            total += held
         if group:
             yield group
 

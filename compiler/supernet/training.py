@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compiler.families import Checkpoint, TaskModel
+from compiler.families import Architecture, Checkpoint, TaskModel
 from compiler.slicing import build_skeleton, has_bf16
 from compiler.spaces import Space, Subnet
 from compiler.spaces.sampling import CostFunction
@@ -175,15 +175,18 @@ def polish(
 
     `parameters` are those of each sub-network, already sliced, `teacher_parameters` those of the dense network; what
     comes back is trained, under the same names. They learn the teacher's logits or embeddings, and the labels where there
-    are any; none has a part in another's gradient. Raises as `train_supernet` does.
+    are any; none has a part in another's gradient. Embedding tables stay the teacher's, but for networks that have fewer
+    residual dimensions. Raises as `train_supernet` does.
     """
     from compiler.supernet.trainer import Students
 
     teacher = copy.deepcopy(checkpoint.model)
     _assign(teacher, teacher_parameters)
     networks = [build_skeleton(checkpoint.model, checkpoint.architecture, s.shape, s.width) for s in subnets]
-    for network, own in zip(networks, parameters, strict=True):
+    for subnet, network, own in zip(subnets, networks, parameters, strict=True):
         _assign(network, own)
+        if subnet.residual is None:
+            _freeze_tables(network, checkpoint.architecture)
     plan = tuple(Turn(subnet=subnet, role="learn") for subnet in subnets)
     run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
     run.train(Students(subnets, networks), lambda *_: plan, teacher)
@@ -204,6 +207,12 @@ def _assign(network: TaskModel, parameters: Mapping[str, Tensor]) -> None:
     copies = {name: tensor.detach().to(torch.float32, copy=True) for name, tensor in parameters.items()}
     network.backbone.load_state_dict(copies, strict=False, assign=True)
     network.requires_grad_(True)
+
+
+def _freeze_tables(network: TaskModel, architecture: Architecture) -> None:
+    """Most of a small network's parameters, of which a batch reads few: their gradient and moments cost a quarter of a step."""
+    for table in architecture.embedding_tables:
+        network.backbone.get_submodule(table).requires_grad_(False)
 
 
 def _set_dropout(network: torch.nn.Module, rate: float) -> None:

@@ -42,7 +42,7 @@ def same(ours, theirs):
 
 def test_finished_weights_are_not_kept_in_memory(subject, tmp_path, monkeypatch):
     weights = make(subject, tmp_path / "store")
-    monkeypatch.setattr("compiler.pipeline.weights.PARAMETERS_AT_ONCE", 1)
+    monkeypatch.setattr("compiler.pipeline.weights.BYTES_AT_ONCE", 1)
     alive, most = weakref.WeakSet(), []
     corrected = weights.corrected
 

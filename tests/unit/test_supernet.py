@@ -554,6 +554,8 @@ def test_polish_brings_a_subnet_closer_to_its_teacher(embedder, tmp_path):
     )  # fmt: skip
     assert {name: tensor.shape for name, tensor in polished.items()} == {n: t.shape for n, t in sliced.items()}
     assert all(torch.equal(sliced[name], tensor) for name, tensor in before.items())
+    same = {name for name, tensor in polished.items() if torch.equal(tensor, before[name])}
+    assert same == {f"{table}.weight" for table in embedder.architecture.embedding_tables}
     assert embedding_error(embedder, SMALL_SUBNET, polished) < 0.7 * embedding_error(embedder, SMALL_SUBNET, sliced)
 
 
