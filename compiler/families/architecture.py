@@ -78,9 +78,9 @@ class Architecture:
         return parameter.startswith(f"{self.prefix}{self.family.layers}.")
 
     @property
-    def embedding_tables(self) -> tuple[str, ...]:
-        """Full names of the modules that words, positions and segments are looked up in."""
-        return tuple(f"{self.prefix}{table}" for table in self.family.embedding_tables)
+    def word_table(self) -> str:
+        """Full name of the module that words are looked up in."""
+        return f"{self.prefix}{self.family.embedding_tables[0]}"
 
     def names(self, layer: int) -> LayerNames:
         """Full module names of one layer (0-based)."""

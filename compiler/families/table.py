@@ -19,7 +19,8 @@ class Family:
     """One row: the names of a family's parts inside one encoder layer, and of what reads or writes its stream outside.
 
     Embeddings and their norm count from the encoder model, `head_input` from the model with a task head: the one matrix of
-    the head that reads the encoder's output. `embedding_projection` is there where embeddings have a size of their own.
+    the head that reads the encoder's output. The first of the tables is that of words.
+    `embedding_projection` is there where embeddings have a size of their own.
     """
 
     name: str

@@ -24,7 +24,7 @@ from compiler.supernet import TrainingOptions, polish, together, train_alone
 
 BYTES_AT_ONCE = 3_200_000_000
 """Of what is polished in one job, at most: sixteen a parameter, with its gradient and the optimiser's two moments, and four in
-an embedding table, which stays as it is."""
+the table of words: few of them are read."""
 
 POLISH_SHARE = {"embedding": 0.25, "classification": 0.5, "regression": 0.5}
 """Of the epochs of a run, by task."""
@@ -133,12 +133,12 @@ class Weights(ABC):
 
     def _jobs(self, kept: Sequence[Kept]) -> Iterator[dict[Kept, Parameters]]:
         """Corrected sub-networks in groups of so many bytes at most, one at least."""
-        fixed = {f"{table}.weight" for table in self.subject.checkpoint.architecture.embedding_tables}
+        words = f"{self.subject.checkpoint.architecture.word_table}.weight"
         group: dict[Kept, Parameters] = {}
         total = 0
         for one in kept:
             start = self.corrected(*one)
-            held = sum(tensor.numel() * (4 if name in fixed else 16) for name, tensor in start.items())
+            held = sum(tensor.numel() * (4 if name == words else 16) for name, tensor in start.items())
             if group and total + held > BYTES_AT_ONCE:
                 yield group
                 group, total = {}, 0

@@ -49,6 +49,17 @@ class Examples:
         """Tokens of every example."""
         return np.array([len(tokens["input_ids"]) for tokens in self._tokens], dtype=np.int64)
 
+    def renumbered(self) -> Tensor:
+        """Number the words anew, by those that there are: int64 [words], the old numbers, ascending.
+
+        Padding keeps its number, by which models tell it, and so do the few before it.
+        """
+        first = torch.arange(self._padding["input_ids"] + 1)
+        words: Tensor = torch.unique(torch.cat([first, *(tokens["input_ids"] for tokens in self._tokens)]))
+        for tokens in self._tokens:
+            tokens["input_ids"] = torch.searchsorted(words, tokens["input_ids"].contiguous())
+        return words
+
     def batch(self, rows: IntArray) -> dict[str, Tensor]:
         """Int64 [rows, longest] per input name, and "labels" [rows] where there are any."""
         picked = [self._tokens[row] for row in rows]

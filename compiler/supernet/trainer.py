@@ -61,6 +61,14 @@ class Students(nn.Module):
         return outputs
 
 
+def networks_of(model: nn.Module) -> Sequence[TaskModel]:
+    """Those that a training trains."""
+    if isinstance(model, SuperNetwork):
+        return [model.network]
+    assert isinstance(model, Students)  # noqa: S101  there is no other
+    return list(model.networks)  # type: ignore[arg-type]
+
+
 class Watch(TrainerCallback):
     """Reports progress after every step, and asks for a row of the log or a checkpoint when one is due and at the end."""
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compiler.families import Architecture, Checkpoint, TaskModel
+from compiler.families import Checkpoint, TaskModel
 from compiler.slicing import build_skeleton, has_bf16
 from compiler.spaces import Space, Subnet
 from compiler.spaces.sampling import CostFunction
@@ -29,6 +29,7 @@ from compiler.supernet.strategies import (
     stratified_sampler,
     uniform_sampler,
 )
+from compiler.supernet.words import words_only
 from targets.errors import InputError
 
 Texts = Sequence[tuple[str, ...]]
@@ -175,18 +176,15 @@ def polish(
 
     `parameters` are those of each sub-network, already sliced, `teacher_parameters` those of the dense network; what
     comes back is trained, under the same names. They learn the teacher's logits or embeddings, and the labels where there
-    are any; none has a part in another's gradient. Embedding tables stay the teacher's, but for networks that have fewer
-    residual dimensions. Raises as `train_supernet` does.
+    are any; none has a part in another's gradient. Raises as `train_supernet` does.
     """
     from compiler.supernet.trainer import Students
 
     teacher = copy.deepcopy(checkpoint.model)
     _assign(teacher, teacher_parameters)
     networks = [build_skeleton(checkpoint.model, checkpoint.architecture, s.shape, s.width) for s in subnets]
-    for subnet, network, own in zip(subnets, networks, parameters, strict=True):
+    for network, own in zip(networks, parameters, strict=True):
         _assign(network, own)
-        if subnet.residual is None:
-            _freeze_tables(network, checkpoint.architecture)
     plan = tuple(Turn(subnet=subnet, role="learn") for subnet in subnets)
     run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
     run.train(Students(subnets, networks), lambda *_: plan, teacher)
@@ -207,12 +205,6 @@ def _assign(network: TaskModel, parameters: Mapping[str, Tensor]) -> None:
     copies = {name: tensor.detach().to(torch.float32, copy=True) for name, tensor in parameters.items()}
     network.backbone.load_state_dict(copies, strict=False, assign=True)
     network.requires_grad_(True)
-
-
-def _freeze_tables(network: TaskModel, architecture: Architecture) -> None:
-    """Most of a small network's parameters, of which a batch reads few: their gradient and moments cost a quarter of a step."""
-    for table in architecture.embedding_tables:
-        network.backbone.get_submodule(table).requires_grad_(False)
 
 
 def _set_dropout(network: torch.nn.Module, rate: float) -> None:
@@ -262,7 +254,7 @@ class _Run:
 
     def train(self, model: torch.nn.Module, planner: StepPlanner, teacher: TaskModel | None) -> None:
         """Train in place what runs the sub-network of each turn."""
-        from compiler.supernet.trainer import SubnetTrainer
+        from compiler.supernet.trainer import SubnetTrainer, networks_of
 
         options, checkpoint = self.options, self.checkpoint
         if options.dropout is not None:
@@ -274,7 +266,8 @@ class _Run:
             examples.lengths, batch_size=options.batch_size, epochs=options.epochs, seed=options.seed
         )
         total_steps = -(-len(batches) // options.accumulation)
-        with _random_state_kept():
+        learning = [*networks_of(model), *([] if teacher is None else [teacher])]
+        with _random_state_kept(), words_only(learning, checkpoint.architecture, examples.renumbered()):
             trainer = SubnetTrainer(
                 model=model,
                 arguments=self._arguments(total_steps),
