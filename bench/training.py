@@ -1,0 +1,116 @@
+"""What a training step takes, and what it took with PyTorch's fused attention and with the whole table of words.
+
+    python bench/training.py --json bench/results/training.json
+
+A step of a super-network of MiniLM (strategy full) on MRPC, and one that polishes four of its sub-networks on the sentences of
+STS-B, in batches of 32. The ways run in turns, `--rounds` times, each for `--steps` steps of a run of its own; the time
+of a step is the median, over rounds, of the median step of a run.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from benchmark_data import data_folder
+from output import write_json
+
+from compiler.costing import parameter_counts
+from compiler.data import read_data
+from compiler.families import Checkpoint, load_checkpoint
+from compiler.families.embedded import embedded_model
+from compiler.slicing import slice_parameters
+from compiler.spaces import make_space, sample_uniform
+from compiler.supernet import TrainingOptions, polish, train_supernet, training
+from compiler.supernet.examples import Examples
+from targets import Target, measure_fingerprint, usable_cpus
+
+POLISHED = 4
+WAYS = ("as it is", "fused attention", "whole table", "both")
+
+Run = Callable[[Path, Callable[[float, str], None]], Any]
+
+
+@contextmanager
+def in_the_way(way: str, checkpoint: Checkpoint) -> Iterator[None]:
+    """Training with one of its savings left out, or both."""
+    longest = 0 if way in {"fused attention", "both"} else training.WRITTEN_OUT_TOKENS
+    everything = torch.arange(checkpoint.architecture.vocabulary)
+    with patch.object(training, "WRITTEN_OUT_TOKENS", longest):
+        if way in {"whole table", "both"}:
+            with patch.object(Examples, "renumbered", lambda _: everything):
+                yield
+        else:
+            yield
+
+
+def supernet_run(steps: int) -> tuple[Checkpoint, Run]:
+    """Super-network training on pairs of sentences."""
+    data = read_data(data_folder("mrpc"))
+    checkpoint = load_checkpoint(str(embedded_model()), task="classification", label_names=data.label_names)
+    space, train = make_space("medium", checkpoint.architecture), data.train
+    options = TrainingOptions(epochs=32 * steps / len(train))
+    cost = partial(parameter_counts, checkpoint.architecture)
+    return checkpoint, lambda folder, progress: train_supernet(
+        checkpoint, train.texts, train.labels, space=space, cost=cost, options=options, max_tokens=128,
+        work_dir=folder, progress=progress,
+    )  # fmt: skip
+
+
+def polish_run(steps: int) -> tuple[Checkpoint, Run]:
+    """Distillation of random sub-networks on single sentences."""
+    texts = read_data(data_folder("stsb"), task="embedding").train.texts
+    checkpoint = load_checkpoint(str(embedded_model()), task="embedding")
+    space = make_space("medium", checkpoint.architecture)
+    subnets = [space.subnet(genome) for genome in sample_uniform(space, np.random.default_rng(0), POLISHED)]
+    dense = {name: parameter.detach() for name, parameter in checkpoint.model.backbone.named_parameters()}
+    starts = [slice_parameters(dense, checkpoint.architecture, subnet) for subnet in subnets]
+    options = TrainingOptions(epochs=32 * steps / sum(map(len, texts)), dropout=0.0)
+    return checkpoint, lambda folder, progress: polish(
+        checkpoint, dense, subnets, starts, texts=texts, labels=None, options=options, max_tokens=128,
+        work_dir=folder, progress=progress,
+    )  # fmt: skip
+
+
+def seconds_a_step(run: Run) -> float:
+    """Of one run; its first steps, which warm up, are left out."""
+    ends: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        run(Path(folder), lambda *_: ends.append(time.perf_counter()))
+    return float(np.median(np.diff(ends)[2:]))
+
+
+def main() -> None:
+    """Both trainings in every way, in turns."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, default=None)
+    arguments = parser.parse_args()
+    torch.set_num_threads(usable_cpus())
+    found: dict[str, Any] = {}
+    for name, make in {"super-network": supernet_run, "polish": polish_run}.items():
+        checkpoint, run = make(arguments.steps)
+        times: dict[str, list[float]] = {way: [] for way in WAYS}
+        for _ in range(arguments.rounds):
+            for way, measured in times.items():
+                with in_the_way(way, checkpoint):
+                    measured.append(seconds_a_step(run))
+        found[name] = {way: float(np.median(measured)) for way, measured in times.items()}
+        found[f"{name}, rounds"] = times
+    fingerprint = measure_fingerprint(Target.parse("cpu"), usable_cpus()).to_json()
+    write_json(arguments.json, {"threads": usable_cpus(), "seconds_a_step": found, "fingerprint": fingerprint})
+    json.dump(found, sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
