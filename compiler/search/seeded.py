@@ -15,7 +15,17 @@ COARSE, LEAST = 8, 3
 """Seeds that are evaluated first, spread over all that were given; and of each front, at least."""
 
 BATCH = 4
+TRADED = 0.5
+"""Of what a variable has, at most, in one trade."""
+
 _TRIES = 64  # mutations, of which a batch is taken that was never evaluated
+_TRADES = 256  # the same of trades
+_SAME = 1.0005  # no dearer than the network that trades
+_AS_DEAR, _NEAR, _RIDGE = (
+    0.93,
+    0.5,
+    0.1,
+)  # of the best one's cost at least; distance at which a network counts for a third
 
 
 class SeededFront(LocalSearch):
@@ -27,6 +37,9 @@ class SeededFront(LocalSearch):
     front (Rote, Computing 48, 1992). A gap is filled from the fronts that its ends are of: which model is right, and which
     precision the better one, differs from place to place. Without `known` all seeds are evaluated, in an order that covers
     them at any number of evaluations.
+
+    Where the whole network is known to be above a limit, the best one below it is wanted and not a front: after the first few,
+    networks are tried that cost what the best one does and spend it elsewhere. A model of the loss is wrong by layers.
 
     `exact` and `gates` are called so by where their seeds are from. InputError where the space does not give every layer sizes
     of its own.
@@ -59,11 +72,15 @@ class SeededFront(LocalSearch):
         rows = rows[np.isfinite(costs[rows])]
         self.pool, self.places, self.fronts = given[rows], np.log(costs[rows]), fronts[rows]
         self.free = np.ones(len(self.pool), dtype=np.bool_)
+        self.limited = known is not None and not np.isfinite(known(space.largest[None])).all()
+        self.sizes = len(shapes.lower)  # variables; one more may say the precision
 
     def ask(self) -> IntArray:
-        """The start and a few seeds; then seeds in the largest gaps, a mutation where no gap has one."""
+        """The start and a few seeds; then trades below a limit, or seeds in the largest gaps; a mutation where there is neither."""
         if not len(self.genomes):
             return unique(np.concatenate([self.start, self._take(self._coarse())]))
+        if self.limited and len(trades := self._trades()):
+            return trades
         chosen = self._take(self._in_gaps())
         return chosen if len(chosen) else self._children()
 
@@ -71,6 +88,46 @@ class SeededFront(LocalSearch):
         """Keep the non-dominated ones, and that the others were evaluated."""
         self.archive.add(genomes, objectives)
         super().tell(genomes, objectives)
+
+    def _trades(self) -> IntArray:
+        """Trades of the network of least error that are new: half of a batch promise most, the others are any."""
+        errors, variables = self.objectives[:, 0], len(self.space.lower)
+        if not np.isfinite(errors).any():
+            return self.genomes[:0]
+        best = int(np.argmin(errors))
+        tried = [self._traded(self.genomes[best], self.objectives[best, 1:]) for _ in range(_TRADES)]
+        new = self.archive.unseen(np.array([one for one in tried if one is not None]).reshape(-1, variables))
+        promising = np.argsort(self._slopes(best) @ self._away(new, best).T, kind="stable")[: BATCH // 2]
+        others = np.delete(np.arange(len(new)), promising)[: BATCH - len(promising)]
+        return new[[*promising, *others]]
+
+    def _away(self, genomes: IntArray, best: int) -> Floats:
+        """How far genomes are from the best one [n, sizes], as shares of what a variable spans."""
+        span = np.maximum(self.space.upper - self.space.lower, 1)
+        return np.asarray(((genomes - self.genomes[best]) / span)[:, : self.sizes])
+
+    def _slopes(self, best: int) -> Floats:
+        """What the error grows by along each variable [sizes], by ridge regression on what was found about as dear."""
+        genomes, objectives = self.archive.genomes, self.archive.objectives
+        there = self.archive.worked & (objectives[:, 1] > _AS_DEAR * self.objectives[best, 1])
+        there &= (genomes[:, self.sizes :] == self.genomes[best, self.sizes :]).all(axis=1)
+        away, grown = self._away(genomes[there], best), objectives[there, 0] - self.objectives[best, 0]
+        near = away * np.exp(-np.abs(away).sum(axis=1, keepdims=True) / _NEAR)
+        return np.asarray(np.linalg.solve(near.T @ away + _RIDGE * np.eye(self.sizes), near.T @ grown))
+
+    def _traded(self, genome: IntArray, costs: Floats) -> IntArray | None:
+        """Less of one variable and as much more of another as costs no more; None where no more of it is to be had."""
+        assert self.known is not None  # noqa: S101  only then there is a limit
+        lower, upper = self.space.lower, self.space.upper
+        giver = self.rng.choice(np.flatnonzero(genome[: self.sizes] > lower[: self.sizes]))
+        taker = self.rng.choice(np.delete(np.arange(self.sizes), giver))
+        given, taken = genome[giver] - lower[giver], upper[taker] - genome[taker]
+        less = genome.copy()
+        less[giver] -= max(1, round(TRADED * given * self.rng.random()))
+        more = np.repeat(less[None], taken, axis=0)
+        more[:, taker] += np.arange(1, taken + 1)
+        paid = np.flatnonzero((self.known(more) <= _SAME * costs).all(axis=1))
+        return more[paid[-1]] if len(paid) else None
 
     def _children(self) -> IntArray:
         """Mutations that are new and not known to be above a limit; one of them anyhow where none is."""
