@@ -29,6 +29,9 @@ the table of words: few of them are read."""
 POLISH_SHARE = {"embedding": 0.25, "classification": 0.5, "regression": 0.5}
 """Of the epochs of a run, by task."""
 
+POLISHED_EXAMPLES = 32_000
+"""Seen by each network in a polish, at most, where the run was not told its epochs: minutes, however much data there are."""
+
 POLISH_RATE = {"embedding": 2e-4, "classification": 5e-5, "regression": 5e-5}
 """Learning rate of a polish, by task. Embeddings to be like are a target in every dimension: four times the usual rate is
 steady, and one epoch at it brings all-MiniLM-L6-v2 nearer than one at the usual rate does."""
@@ -148,9 +151,13 @@ class Weights(ABC):
             yield group
 
     def _polish_options(self) -> TrainingOptions:
-        task, epochs = self.subject.checkpoint.task, self.trainer.training_options().epochs
+        task, train = self.subject.checkpoint.task, self.subject.data.train
+        epochs = POLISH_SHARE[task] * self.trainer.training_options().epochs
+        if self.trainer.options.epochs is None:
+            examples = sum(map(len, train.texts)) if task == "embedding" else len(train)
+            epochs = min(epochs, POLISHED_EXAMPLES / examples)
         return self.trainer.training_options(
-            epochs=POLISH_SHARE[task] * epochs, learning_rate=POLISH_RATE[task], dropout=0.0, temperature=2.0
+            epochs=epochs, learning_rate=POLISH_RATE[task], dropout=0.0, temperature=2.0
         )
 
     @cached_property

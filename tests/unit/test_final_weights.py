@@ -30,8 +30,8 @@ def subject(tmp_path_factory, request):
     return load_subject(options)
 
 
-def make(subject, root):
-    options = Options(model="", epochs=1.0)
+def make(subject, root, epochs=1.0):
+    options = Options(model="", epochs=epochs)
     trainer = Trainer(subject=subject, store=Store(root), options=options, monitor=SilentMonitor())
     return Resolved(trainer, rank(trainer))
 
@@ -80,3 +80,11 @@ def test_a_polished_network_is_not_the_corrected_one_and_a_fast_run_ships_that(s
     assert same(weights.final(subnet, share), weights.corrected(subnet, share)) is (subject.effort == "fast")
     sliced = slice_parameters(weights.dense, subject.checkpoint.architecture, subnet)
     assert not same(weights.final(subnet, share), sliced)
+
+
+@pytest.mark.parametrize(("asked", "most", "epochs"), [(None, 10_000_000, 1.25), (None, 10, None), (4.0, 10, 1.0)])
+def test_a_polish_of_much_data_sees_a_part_of_it(subject, tmp_path, monkeypatch, asked, most, epochs):
+    monkeypatch.setattr("compiler.pipeline.weights.POLISHED_EXAMPLES", most)
+    weights = make(subject, tmp_path, asked)
+    sentences = len(subject.data.train) * len(subject.data.train.texts[0])
+    assert weights._polish_options().epochs == (epochs or most / sentences)
