@@ -157,6 +157,40 @@ def searches(record: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def limited(record: Sequence[Mapping[str, Any]]) -> str:
+    """The likeness to the dense model that each method finds at each speed-up it was asked for, mean of the seeds."""
+    asked = list(dict.fromkeys(run["min_speedup"] for run in record))
+    lines = [
+        f"| `--search` | {' | '.join(f'at least {least:g}x' for least in asked)} |",
+        "| --- " * (1 + len(asked)) + "|",
+    ]
+    for method in dict.fromkeys(run["search"] for run in record):
+        found = [
+            [run["picks"][f"{least}x"]["likeness"] for run in record if (run["search"], run["min_speedup"]) == (method, least)]
+            for least in asked
+        ]  # fmt: skip
+        lines.append(f"| {method} | {' | '.join(f'{sum(seeds) / len(seeds):.4f}' for seeds in found)} |")
+    return "\n".join(lines)
+
+
+STAGES = ("rank heads and units", "profile", "search", "final weights", "export and check", "measure artefacts")
+
+
+def scale(record: Sequence[Mapping[str, Any]]) -> str:
+    """How long the whole of `--effort fast` takes on larger models, and the memory of its process."""
+    lines = [
+        f"| model | parameters | cores | all | {' | '.join(STAGES)} | peak memory |",
+        "| --- " * (5 + len(STAGES)) + "|",
+    ]
+    for run in record:
+        stages = " | ".join(f"{run['timings_s'][stage]:,.0f} s" for stage in STAGES)
+        lines.append(
+            f"| {run['model']} | {run['parameters'] / 1e6:.0f} M | {run['fingerprint']['cpu_count']} | {run['seconds']:,.0f} s "
+            f"| {stages} | {run['peak_bytes'] / 2**30:.1f} GiB |"
+        )
+    return "\n".join(lines)
+
+
 SHOWN = ("1.5x", "2.0x", "3.0x", "4.0x")
 SHOWN_OF_BOTH = ("3.0x", "4.0x", "5.0x", "6.0x")
 """Speed-ups of classifiers: of structure alone, and with the precision, which alone is 2.6x."""
@@ -213,6 +247,8 @@ def main() -> None:
         "joint_seeds": oneshot,
         "searches": searches,
         "searches_joint": searches,
+        "searches_limited": limited,
+        "scale": scale,
     }
     for name, make in makers.items():
         record = json.loads((ROOT / f"bench/results/{RECORDS.get(name, name)}.json").read_text(encoding="utf-8"))
