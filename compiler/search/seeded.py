@@ -20,12 +20,9 @@ TRADED = 0.5
 
 _TRIES = 64  # mutations, of which a batch is taken that was never evaluated
 _TRADES = 256  # the same of trades
-_SAME = 1.0005  # no dearer than the network that trades
-_AS_DEAR, _NEAR, _RIDGE = (
-    0.93,
-    0.5,
-    0.1,
-)  # of the best one's cost at least; distance at which a network counts for a third
+_AS_DEAR = 0.93  # of the best one's cost, at least, for a network to tell of its trades
+_NEAR = 0.5  # from it; at this distance a network counts for a third
+_RIDGE = 0.1
 
 
 class SeededFront(LocalSearch):
@@ -39,7 +36,8 @@ class SeededFront(LocalSearch):
     them at any number of evaluations.
 
     Where the whole network is known to be above a limit, the best one below it is wanted and not a front: after the first few,
-    networks are tried that cost what the best one does and spend it elsewhere. A model of the loss is wrong by layers.
+    networks are tried that cost no more than the dearest seed and spend it elsewhere than the best one does. A model of the
+    loss is wrong by layers.
 
     `exact` and `gates` are called so by where their seeds are from. InputError where the space does not give every layer sizes
     of its own.
@@ -66,20 +64,22 @@ class SeededFront(LocalSearch):
         super().__init__(space, sampler, seed=seed, seeds=None if known else seeds, known=known)
         self.archive = Archive(space)
         given = self.start[:0] if seeds is None or known is None else seeds
-        costs = np.zeros(0) if known is None or not len(given) else known(given)[:, 0]
+        every = np.zeros((0, 1)) if known is None or not len(given) else known(given)
+        costs = every[:, 0]
         fronts = np.cumsum(np.diff(costs, prepend=costs[:1]) < 0)
         rows = first_rows(given)
         rows = rows[np.isfinite(costs[rows])]
         self.pool, self.places, self.fronts = given[rows], np.log(costs[rows]), fronts[rows]
         self.free = np.ones(len(self.pool), dtype=np.bool_)
-        self.limited = known is not None and not np.isfinite(known(space.largest[None])).all()
+        limited = known is not None and len(rows) and not np.isfinite(known(space.largest[None])).all()
+        self.most = every[rows].max(axis=0) if limited else None  # of each cost, in a trade
         self.sizes = len(shapes.lower)  # variables; one more may say the precision
 
     def ask(self) -> IntArray:
         """The start and a few seeds; then trades below a limit, or seeds in the largest gaps; a mutation where there is neither."""
         if not len(self.genomes):
             return unique(np.concatenate([self.start, self._take(self._coarse())]))
-        if self.limited and len(trades := self._trades()):
+        if self.most is not None and len(trades := self._trades(self.most)):
             return trades
         chosen = self._take(self._in_gaps())
         return chosen if len(chosen) else self._children()
@@ -89,13 +89,14 @@ class SeededFront(LocalSearch):
         self.archive.add(genomes, objectives)
         super().tell(genomes, objectives)
 
-    def _trades(self) -> IntArray:
+    def _trades(self, most: Floats) -> IntArray:
         """Trades of the network of least error that are new: half of a batch promise most, the others are any."""
         errors, variables = self.objectives[:, 0], len(self.space.lower)
-        if not np.isfinite(errors).any():
-            return self.genomes[:0]
+        errors = np.where((self.objectives[:, 1:] <= most).all(axis=1), errors, np.inf)
         best = int(np.argmin(errors))
-        tried = [self._traded(self.genomes[best], self.objectives[best, 1:]) for _ in range(_TRADES)]
+        if not np.isfinite(errors[best]):
+            return self.genomes[:0]
+        tried = [self._traded(self.genomes[best], most) for _ in range(_TRADES)]
         new = self.archive.unseen(np.array([one for one in tried if one is not None]).reshape(-1, variables))
         promising = np.argsort(self._slopes(best) @ self._away(new, best).T, kind="stable")[: BATCH // 2]
         others = np.delete(np.arange(len(new)), promising)[: BATCH - len(promising)]
@@ -115,18 +116,19 @@ class SeededFront(LocalSearch):
         near = away * np.exp(-np.abs(away).sum(axis=1, keepdims=True) / _NEAR)
         return np.asarray(np.linalg.solve(near.T @ away + _RIDGE * np.eye(self.sizes), near.T @ grown))
 
-    def _traded(self, genome: IntArray, costs: Floats) -> IntArray | None:
-        """Less of one variable and as much more of another as costs no more; None where no more of it is to be had."""
+    def _traded(self, genome: IntArray, most: Floats) -> IntArray | None:
+        """Less of one variable and as much more of another as the costs allow; None where there is none of the one or the other."""
         assert self.known is not None  # noqa: S101  only then there is a limit
         lower, upper = self.space.lower, self.space.upper
-        giver = self.rng.choice(np.flatnonzero(genome[: self.sizes] > lower[: self.sizes]))
-        taker = self.rng.choice(np.delete(np.arange(self.sizes), giver))
+        giver, taker = self.rng.choice(self.sizes, 2, replace=False)
         given, taken = genome[giver] - lower[giver], upper[taker] - genome[taker]
+        if not (given and taken):
+            return None
         less = genome.copy()
         less[giver] -= max(1, round(TRADED * given * self.rng.random()))
         more = np.repeat(less[None], taken, axis=0)
         more[:, taker] += np.arange(1, taken + 1)
-        paid = np.flatnonzero((self.known(more) <= _SAME * costs).all(axis=1))
+        paid = np.flatnonzero((self.known(more) <= most).all(axis=1))
         return more[paid[-1]] if len(paid) else None
 
     def _children(self) -> IntArray:
