@@ -464,6 +464,81 @@ def test_exact_takes_medium_in_several_precisions(medium):
     assert np.array_equal(method.ask()[0], mixed.largest)
 
 
+def below(space, most):
+    """Costs as a run knows them that has a limit."""
+    return lambda genomes: np.where(known(space, genomes) > most, np.inf, known(space, genomes))
+
+
+def wrong_seeds(medium, most):
+    seeds = np.clip(np.unique(uneven(front_seeds(60)), axis=0), medium.lower, medium.upper)
+    seeds = seeds[known(medium, seeds)[:, 0] <= most]
+    return seeds[np.argsort(known(medium, seeds)[:, 0], kind="stable")]
+
+
+@pytest.mark.parametrize("name", AROUND_SEEDS)
+def test_below_a_limit_the_best_network_trades_and_costs_no_more_than_the_dearest_seed(name, medium):
+    most = 0.5
+    seeds = wrong_seeds(medium, most)
+    dearest = known(medium, seeds)[-1, 0]
+    method = make(name, medium, seeds=seeds, known=below(medium, most))
+    genomes = method.ask()
+    values = np.column_stack([objectives(medium, genomes)[:, 0], below(medium, most)(genomes)])
+    values[np.isinf(values[:, 1]), 0] = np.inf
+    method.tell(genomes, values)
+    for _ in range(8):
+        best = genomes[np.argmin(np.where(values[:, 1] <= dearest, values[:, 0], np.inf))]
+        asked = method.ask()
+        change = np.sign(asked - best)
+        assert (change == -1).sum(axis=1).tolist() == (change == 1).sum(axis=1).tolist() == [1] * len(asked)
+        assert (known(medium, asked) <= dearest).all()
+        genomes = np.concatenate([genomes, asked])
+        values = np.concatenate([values, objectives(medium, asked)])
+        method.tell(asked, values[-len(asked) :])
+    assert len(np.unique(genomes, axis=0)) == len(genomes)
+
+
+def test_trades_mend_what_the_model_of_the_loss_has_wrong(medium):
+    most = 0.5
+    seeds, errors = wrong_seeds(medium, most), {}
+
+    def limited(space, genomes):
+        values = objectives(space, genomes)
+        return np.where(values[:, 1:] > most, np.inf, values)
+
+    for way, costs in {"trades": below(medium, most), "gaps": partial(known, medium)}.items():
+        _, values = search(make("exact", medium, seeds=seeds, known=costs), medium, limited, evaluations=50)
+        errors[way] = values[:, 0].min()
+    front = limited(medium, exact_front(*knapsack()).options)
+    ideal = front[:, 0].min()
+    assert errors["trades"] - ideal < 0.5 * (errors["gaps"] - ideal)
+
+
+def test_a_trade_leaves_the_precision(medium):
+    mixed = MixedPrecision.of(medium, ("fp32", "int8"))
+    seeds = wrong_seeds(medium, 0.4)
+    seeds = np.concatenate([np.column_stack([seeds, np.full(len(seeds), form)]) for form in (0, 1)])
+    method = make_method(
+        "exact", mixed, lambda rng, n: sample_uniform(mixed, rng, n), seed=0, seeds=seeds, known=below(mixed, 0.4)
+    )
+    genomes = method.ask()
+    values = objectives(mixed, genomes)
+    values[values[:, 1] > 0.4] = np.inf
+    method.tell(genomes, values)
+    asked = method.ask()
+    assert len(asked)
+    assert (asked[:, -1] == genomes[np.argmin(values[:, 0]), -1]).all()
+
+
+def test_a_limit_that_only_the_smallest_meets_leaves_nothing_to_trade(medium):
+    least = known(medium, medium.smallest[None])[0, 0]
+    method = make("exact", medium, seeds=medium.smallest[None], known=below(medium, least))
+    genomes = method.ask()
+    values = objectives(medium, genomes)
+    values[values[:, 1] > least] = np.inf
+    method.tell(genomes, values)
+    assert len(method.ask())
+
+
 @pytest.mark.parametrize("name", AROUND_SEEDS)
 @pytest.mark.parametrize("space", sorted(set(SPACES) - {"medium"}))
 def test_spaces_whose_layers_have_no_sizes_of_their_own_are_refused(name, space):
