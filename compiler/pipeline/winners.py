@@ -25,7 +25,7 @@ from compiler.pipeline.measuring import StoreRecorder
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Budgets, Options
 from compiler.pipeline.resources import Resources
-from compiler.search import spread_out
+from compiler.search import BELOW, spread_out
 from compiler.spaces import Form
 from compiler.store import Store, key_of
 from profilers import OutOfMemoryError, Plan, Program, Series, Workload, interleave
@@ -89,17 +89,23 @@ class Winner:
 def choose(front: Sequence[Found], limits: Mapping[str, float], count: int, along: str = "latency") -> list[Found]:
     """At most `count` networks of a front, in even ratios of one of its objectives; below the limits where there are some.
 
-    The best few just below the limits are always among them. What keeps less than `WORTH` of the best metric leaves its
+    The best just below the limits are always among them, and so are the best a little further below (`BELOW`): the prediction has
+    an error, and it is much the same for networks of one cost. What keeps less than `WORTH` of the best metric leaves its
     place to networks that are of use.
     """
-    within = [f for f in front if all(f.costs[name] <= limit * MARGIN for name, limit in limits.items())]
+    within = _within(front, limits, MARGIN)
     best = sorted(within or front[:1], key=lambda f: f.quality.error)
     least = WORTH * max(f.quality.metric for f in front)
     pool = best[: max(count, sum(f.quality.metric >= least for f in best))]
-    must = best[:3] if limits else []
+    must = [f for share in (1.0, *BELOW) for f in _within(best, limits, MARGIN * share)[:1] if limits]
     spread = [pool[i] for i in spread_out(np.log([f.costs[along] for f in pool]), count)]
     chosen = {f.id: f for f in (*must, *spread)}
     return sorted(list(chosen.values())[:count], key=lambda f: f.latency_s)
+
+
+def _within(found: Sequence[Found], limits: Mapping[str, float], share: float) -> list[Found]:
+    """Those that are predicted to take no more than this share of every limit."""
+    return [f for f in found if all(f.costs[name] <= limit * share for name, limit in limits.items())]
 
 
 def dense_elsewhere(hunt: Hunt, dense: Found) -> list[Found]:

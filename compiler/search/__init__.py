@@ -12,9 +12,11 @@ from compiler.search.front import (
 )
 from compiler.search.method import Method
 from compiler.search.registry import AROUND_SEEDS, METHODS, check_method, make_method
+from compiler.search.seeded import BELOW
 
 __all__ = [
     "AROUND_SEEDS",
+    "BELOW",
     "METHODS",
     "SHARES",
     "Job",

@@ -18,6 +18,10 @@ BATCH = 4
 TRADED = 0.5
 """Of what a variable has, at most, in one trade."""
 
+BELOW = (0.97, 0.94)
+"""Of the cost of the others, that of one trade in every batch, in turn: should the prediction be wrong, a network a little
+cheaper is at hand."""
+
 _TRIES = 64  # mutations, of which a batch is taken that was never evaluated
 _TRADES = 256  # the same of trades
 _AS_DEAR = 0.93  # of the best one's cost, at least, for a network to tell of its trades
@@ -90,17 +94,21 @@ class SeededFront(LocalSearch):
         super().tell(genomes, objectives)
 
     def _trades(self, most: Floats) -> IntArray:
-        """Trades of the network of least error that are new: half of a batch promise most, the others are any."""
-        errors, variables = self.objectives[:, 0], len(self.space.lower)
-        errors = np.where((self.objectives[:, 1:] <= most).all(axis=1), errors, np.inf)
+        """Trades of the network of least error that are new: two that promise most, any other, and a promising cheaper one."""
+        errors = np.where((self.objectives[:, 1:] <= most).all(axis=1), self.objectives[:, 0], np.inf)
         best = int(np.argmin(errors))
         if not np.isfinite(errors[best]):
             return self.genomes[:0]
-        tried = [self._traded(self.genomes[best], most) for _ in range(_TRADES)]
-        new = self.archive.unseen(np.array([one for one in tried if one is not None]).reshape(-1, variables))
-        promising = np.argsort(self._slopes(best) @ self._away(new, best).T, kind="stable")[: BATCH // 2]
-        others = np.delete(np.arange(len(new)), promising)[: BATCH - len(promising)]
-        return new[[*promising, *others]]
+        as_dear, cheaper = (
+            self._traded(best, most),
+            self._traded(best, BELOW[len(self.archive) // BATCH % len(BELOW)] * most),
+        )
+        ordered = self._by_promise(as_dear, best)
+        others = as_dear[~(as_dear[:, None] == ordered[:2]).all(axis=2).any(axis=1)]
+        return unique(np.concatenate([ordered[:2], others[:1], self._by_promise(cheaper, best)[:1]]))
+
+    def _by_promise(self, genomes: IntArray, best: int) -> IntArray:
+        return genomes[np.argsort(self._away(genomes, best) @ self._slopes(best), kind="stable")]
 
     def _away(self, genomes: IntArray, best: int) -> Floats:
         """How far genomes are from the best one [n, sizes], as shares of what a variable spans."""
@@ -116,7 +124,13 @@ class SeededFront(LocalSearch):
         near = away * np.exp(-np.abs(away).sum(axis=1, keepdims=True) / _NEAR)
         return np.asarray(np.linalg.solve(near.T @ away + _RIDGE * np.eye(self.sizes), near.T @ grown))
 
-    def _traded(self, genome: IntArray, most: Floats) -> IntArray | None:
+    def _traded(self, best: int, most: Floats) -> IntArray:
+        """Many a trade of a network, new ones alone [n, variables]."""
+        tried = [self._trade(self.genomes[best], most) for _ in range(_TRADES)]
+        made = [one for one in tried if one is not None]
+        return self.archive.unseen(np.array(made, dtype=np.int64).reshape(-1, len(self.space.lower)))
+
+    def _trade(self, genome: IntArray, most: Floats) -> IntArray | None:
         """Less of one variable and as much more of another as the costs allow; None where there is none of the one or the other."""
         assert self.known is not None  # noqa: S101  only then there is a limit
         lower, upper = self.space.lower, self.space.upper

@@ -87,3 +87,10 @@ def test_where_too_few_are_of_use_the_best_of_the_others_are_kept_too():
 def test_below_a_limit_the_best_are_kept_whatever_they_are_worth():
     assert kept(front(0.1, 0.2, 0.3, 0.4, 0.9), 2, latency=0.006) == [0.2, 0.3]
     assert kept(front(0.1, 0.9), 2, latency=1e-6) == [0.1]
+
+
+def test_below_a_limit_a_little_cheaper_networks_are_kept_too():
+    """Were the prediction 5 % too low, all of one cost would miss the limit together."""
+    costs = {0.5: 4.0, 0.80: 9.0, 0.84: 9.3, 0.90: 9.65, 0.91: 9.68, 0.92: 9.7}
+    networks = [found(str(m), ms, Quality(metric=m, others={})) for m, ms in costs.items()]
+    assert kept(networks, 4, latency=0.01) == [0.5, 0.80, 0.84, 0.92]
