@@ -99,16 +99,15 @@ class SeededFront(LocalSearch):
         best = int(np.argmin(errors))
         if not np.isfinite(errors[best]):
             return self.genomes[:0]
-        as_dear, cheaper = (
-            self._traded(best, most),
-            self._traded(best, BELOW[len(self.archive) // BATCH % len(BELOW)] * most),
-        )
-        ordered = self._by_promise(as_dear, best)
-        others = as_dear[~(as_dear[:, None] == ordered[:2]).all(axis=2).any(axis=1)]
-        return unique(np.concatenate([ordered[:2], others[:1], self._by_promise(cheaper, best)[:1]]))
+        slopes, share = self._slopes(best), BELOW[len(self.archive) // BATCH % len(BELOW)]
+        as_dear, cheaper = self._traded(best, most), self._traded(best, share * most)
+        promising = as_dear[self._by_promise(as_dear, best, slopes)[:2]]
+        others = as_dear[~(as_dear[:, None] == promising).all(axis=2).any(axis=1)]
+        return unique(np.concatenate([promising, others[:1], cheaper[self._by_promise(cheaper, best, slopes)[:1]]]))
 
-    def _by_promise(self, genomes: IntArray, best: int) -> IntArray:
-        return genomes[np.argsort(self._away(genomes, best) @ self._slopes(best), kind="stable")]
+    def _by_promise(self, genomes: IntArray, best: int, slopes: Floats) -> IntArray:
+        """Rows of genomes, that of the least error first as far as it grows evenly."""
+        return np.argsort(self._away(genomes, best) @ slopes, kind="stable")
 
     def _away(self, genomes: IntArray, best: int) -> Floats:
         """How far genomes are from the best one [n, sizes], as shares of what a variable spans."""
