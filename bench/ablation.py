@@ -1,194 +1,191 @@
-"""What each step without training brings: STS-B test Spearman of all-MiniLM-L6-v2 at equal predicted latency.
+"""What each step brings: STS-B test Spearman of all-MiniLM-L6-v2 at equal predicted latency.
 
     python bench/ablation.py --seeds 0 1 2 --json bench/results/ablation.json
 
 Steps: the same share of every layer, heads and units by importance; re-solved layer after layer; sizes allocated by the
-exact front of the modelled loss. (Search and polish come on top: `bench/oneshot.py`.) Calibrated on sentences of stsb/train
-without their scores. Of the loss models that a run starts from, the one whose network is more like the dense model on sentences of
-stsb/dev is taken. Beside it: how modelled loss ranks fifty random networks, against their likeness on stsb/dev.
+exact front of the modelled loss; the search below that latency from there; its networks distilled from the dense model, all in
+one job. Calibrated on, and polished with, sentences of stsb/train without their scores. Of the loss models that a run starts
+from, and of the networks a search keeps, the one more like the dense model on sentences of stsb/dev is taken. Beside it: how
+modelled loss ranks fifty random networks, against their likeness on stsb/dev.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmark_data import data_folder
+from cost_tables import cost_model
 from output import write_json
 from scipy.stats import spearmanr
 from stsb_embeddings import SpearmanOfCosine
-from torch import Tensor
 
-from compiler.costing import CostModel
-from compiler.data import Split, TextData, read_data
-from compiler.evaluation import default_metric, encode, make_yardstick
-from compiler.families import Checkpoint, load_checkpoint
+from compiler.costing import Costs
+from compiler.data import read_data
+from compiler.export import ModelWorkbench
 from compiler.families.embedded import embedded_model
-from compiler.oneshot import (
-    Reconstructor,
-    calibrate,
-    exact_front,
-    rank_sub_blocks,
-    reconstruct,
-    sensitivities,
-)
-from compiler.oneshot.reconstruction import one_batch, residual_sums
-from compiler.pipeline.ranking import Ranking
+from compiler.oneshot import exact_front
+from compiler.pipeline import Options
+from compiler.pipeline.graphs import find_templates
+from compiler.pipeline.hunt import Hunt, dense_subnet
+from compiler.pipeline.learned import learn
+from compiler.pipeline.limits import MARGIN
+from compiler.pipeline.monitor import SilentMonitor, Stages
 from compiler.pipeline.seeds import LOCAL_SHARES, Groups, allocated
-from compiler.slicing import SubnetRunner, slice_parameters
+from compiler.pipeline.subject import load_subject
+from compiler.pipeline.training import Parameters
+from compiler.pipeline.winners import choose
+from compiler.slicing import slice_parameters
 from compiler.spaces import Counts, Subnet, make_space, sample_stratified
 from compiler.spaces.space import Medium
-from profilers import CostTable, LayerSizes, Workload
-from targets.presence import shipped_files
+from compiler.store import Store, default_root
+from profilers import LayerSizes
 
 SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
 NETS = 50
-Parameters = Mapping[str, Tensor]
+EVALUATIONS = 40
+UNIT_STEP = 16
+Net = tuple[Subnet, Parameters]
 
 
-def cost_model(precision: str = "fp32") -> CostModel:
-    """The shipped table of this model at batch 1, 128 tokens, one thread."""
-    workload = Workload(batch=1, tokens=128, threads=1, precision=precision, runtime="onnxruntime")
-    (file,) = (file for file in shipped_files("cpu") if file.name == "cpu-minilm.json")
-    table = CostTable.read(Path(str(file)))
-    return CostModel.of(table.under([workload]), workload)
+class Ablation:
+    """One seed: what a run learns of the model, and every step's networks and weights."""
 
-
-Likeness = Callable[[Subnet, Parameters], float]
-"""Mean cosine of a sub-network's embeddings to the dense ones."""
-
-
-def likeness(checkpoint: Checkpoint, sentences: Sequence[tuple[str, ...]]) -> Likeness:
-    """On some sentences, as a run judges networks without labels."""
-    runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
-    yardstick = make_yardstick(
-        checkpoint, Split(texts=tuple(sentences), labels=None), default_metric("embedding", None), max_tokens=128,
-        dense=lambda batches: batches.outputs(lambda inputs: checkpoint.model(**inputs)[-1]),
-    )  # fmt: skip
-    return lambda subnet, weights: yardstick.quality(lambda inputs: runner(subnet, inputs, weights)[-1]).metric
-
-
-class OneShot:
-    """One seed: calibration, ranking, and every step's weights."""
-
-    def __init__(self, checkpoint: Checkpoint, sentences: Sequence[tuple[str, ...]], seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        batches = encode(checkpoint, [sentences[i] for i in rng.permutation(len(sentences))[:1000]], max_tokens=128)
-        self.checkpoint, self.architecture = checkpoint, checkpoint.architecture
-        calibration = calibrate(checkpoint, batches)
-        ordering, blocks = rank_sub_blocks(checkpoint, calibration, sensitivities(checkpoint, batches, seed=seed))
-        self.ranking = Ranking(batches=batches, calibration=calibration, ordering=ordering, blocks=blocks)
-        self.reconstructor = Reconstructor(checkpoint, calibration)
-        batch = one_batch(batches, checkpoint)
-        self.batch, self.sums = batch, residual_sums(checkpoint, batch)
-        space = make_space("medium", self.architecture, ordering=ordering, unit_step=16)
+    def __init__(self, seed: int, store: Store) -> None:
+        self.options = Options(
+            model=str(embedded_model()), data=data_folder("stsb"), task="embedding", effort="balanced", search="exact",
+            evaluations=EVALUATIONS, seed=seed,
+        )  # fmt: skip
+        subject = load_subject(self.options)
+        checkpoint = self.checkpoint = subject.checkpoint
+        templates = find_templates(checkpoint, store, {"fp32"}, self.options.opset)
+        bench = ModelWorkbench(checkpoint, templates)
+        self.learned = learn(subject, store, self.options, Stages(SilentMonitor()))
+        self.weights, self.ranking = self.learned.weights, self.learned.ranking
+        space = make_space("medium", checkpoint.architecture, ordering=self.ranking.ordering, unit_step=UNIT_STEP)
         assert isinstance(space, Medium)  # noqa: S101  by that name
-        self.space = space
+        self.space, self.groups, self.cost = space, Groups.of(space), cost_model()
+        costs = {"fp32": Costs(architecture=checkpoint.architecture, latency=self.cost)}
+        self.hunt = Hunt(self.learned, space, costs, ("fp32",), bench, store)
+        self.test = SpearmanOfCosine(checkpoint, read_data(data_folder("stsb")).test)
 
-    def sliced(self, subnet: Subnet) -> Parameters:
-        """Cut, nothing re-solved."""
-        return slice_parameters(self.reconstructor.dense, self.architecture, subnet)
+    def likeness(self, net: Net) -> float:
+        """Mean cosine to the dense embeddings, as a run judges networks without labels."""
+        subnet, parameters = net
+        return self.learned.search.quality(self.hunt.run(subnet, parameters, self.hunt.forms[0])).metric
 
-    def resolved(self, subnet: Subnet) -> Parameters:
-        """Re-solved as `--effort fast` ships it."""
-        start = self.reconstructor.parameters(subnet)
-        return reconstruct(self.checkpoint, subnet, start, self.batch, self.sums)
+    def latency_s(self, subnet: Subnet) -> float:
+        """Predicted."""
+        return float(self.cost.latency_s(Counts.of([subnet.shape]))[0])
 
-    def uniform(self, cost: CostModel, budget_s: float) -> Subnet:
+    def uniform(self, budget_s: float) -> Subnet:
         """The largest network of one share of every layer within a latency."""
-        a = self.architecture
+        a = self.checkpoint.architecture
         shapes = [
             (LayerSizes(max(1, round(share * a.heads)), max(16, round(share * a.ffn_units / 16) * 16)),) * a.layers
             for share in np.linspace(0.02, 1, 99)
         ]
-        seconds = cost.latency_s(Counts.of(shapes))
+        seconds = self.cost.latency_s(Counts.of(shapes))
         return Subnet.first(shapes[int(np.flatnonzero(seconds <= budget_s)[-1])], self.space.ordering)
 
-    def allocated(self, cost: CostModel, budget_s: float, share: float) -> Subnet:
+    def allocated(self, budget_s: float, share: float) -> Subnet:
         """The sizes that lose least within a latency, by one loss model."""
-        groups = Groups.of(self.space)
-        budgets_s = np.array([budget_s - cost.base_s - self.widest(cost)])
-        return self.space.subnet(allocated(groups.losses(self.ranking.losses(share)), cost, groups, budgets_s)[0])
+        widest = self.cost.head_workspace_s * int(self.space.heads.max())
+        widest += self.cost.unit_workspace_s * int(self.space.units.max())
+        budgets_s = np.array([budget_s - self.cost.base_s - widest])
+        losses = self.groups.losses(self.ranking.losses(share))
+        return self.space.subnet(allocated(losses, self.cost, self.groups, budgets_s)[0])
 
-    def widest(self, cost: CostModel) -> float:
-        """The most that scratch space takes."""
-        heads, units = int(self.space.heads.max()), int(self.space.units.max())
-        return cost.head_workspace_s * heads + cost.unit_workspace_s * units
+    def searched(self, budget_s: float) -> list[Subnet]:
+        """What a search below a latency keeps, which aims a little below its limit."""
+        limits = {"latency": budget_s / MARGIN}
+        self.hunt.found.clear()
+        front = self.hunt.search(self.options, limits, SilentMonitor())
+        return [found.subnet for found in choose(front, limits, 3)]
 
-
-def steps(shot: OneShot, cost: CostModel, budget_s: float, like: Likeness, test: SpearmanOfCosine) -> dict[str, Any]:
-    """Likeness on dev and Spearman on test of each step within a latency."""
-    uniform = shot.uniform(cost, budget_s)
-    allocations = [shot.allocated(cost, budget_s, share) for share in LOCAL_SHARES]
-    nets = [(net, shot.resolved(net)) for net in allocations]
-    ways = {
-        "importance": (uniform, shot.sliced(uniform)),
-        "reconstruction": (uniform, shot.resolved(uniform)),
-        "allocation": max(nets, key=lambda net: like(*net)),
-    }
-    return {
-        name: {
-            "heads": [s.heads for s in net[0].shape], "ffn_units": [s.ffn_units for s in net[0].shape],
-            "predicted_ms": float(cost.latency_s(Counts.of([net[0].shape]))[0]) * 1e3,
-            "likeness": like(*net), "spearman": test(*net),
+    def untrained(self, budget_s: float) -> dict[str, Net]:
+        """The network of every step but the last within a latency."""
+        uniform, weights = self.uniform(budget_s), self.weights
+        allocated = [self.allocated(budget_s, share) for share in LOCAL_SHARES]
+        return {
+            "importance": (uniform, slice_parameters(weights.dense, self.checkpoint.architecture, uniform)),
+            "reconstruction": (uniform, weights.corrected(uniform)),
+            "allocation": self._most_alike(allocated),
+            "search": self._most_alike(self.searched(budget_s)),
         }
-        for name, net in ways.items()
-    }  # fmt: skip
 
+    def _most_alike(self, subnets: list[Subnet]) -> Net:
+        return max(((subnet, self.weights.corrected(subnet)) for subnet in subnets), key=self.likeness)
 
-def correlation(shot: OneShot, cost: CostModel, like: Likeness, seed: int) -> dict[str, float]:
-    """Rank correlation of modelled loss and 1 - likeness, over random networks of all latencies."""
-    genomes = sample_stratified(shot.space, np.random.default_rng(seed), NETS, cost.latency_s)
-    subnets = [shot.space.subnet(genome) for genome in genomes]
-    real = [1 - like(subnet, shot.reconstructor.parameters(subnet)) for subnet in subnets]
-    found = {}
-    for share in LOCAL_SHARES:
-        modelled = shot.ranking.losses(share)
-        total = [
-            sum(modelled[i, "attention"][s.heads] + modelled[i, "ffn"][s.ffn_units] for i, s in enumerate(net.shape))
-            for net in subnets
+    def polished(self, subnets: list[Subnet]) -> list[Net]:
+        """The same networks, distilled together."""
+        self.weights.finish([(subnet, 1.0) for subnet in subnets])
+        return [(subnet, self.weights.final(subnet)) for subnet in subnets]
+
+    def told(self, net: Net) -> dict[str, Any]:
+        """What a network is, and how good it is on dev and on test."""
+        subnet = net[0]
+        return {
+            "heads": [s.heads for s in subnet.shape], "ffn_units": [s.ffn_units for s in subnet.shape],
+            "predicted_ms": self.latency_s(subnet) * 1e3, "likeness": self.likeness(net), "spearman": self.test(*net),
+        }  # fmt: skip
+
+    def correlation(self) -> dict[str, float]:
+        """Rank correlation of modelled loss and 1 - likeness, over random networks of all latencies."""
+        rng = np.random.default_rng(self.options.seed)
+        subnets = [
+            self.space.subnet(genome) for genome in sample_stratified(self.space, rng, NETS, self.cost.latency_s)
         ]
-        found[f"local {share}"] = float(spearmanr(total, real).statistic)
-    return found
+        real = [1 - self.likeness((subnet, self.weights.searched(subnet))) for subnet in subnets]
+        found = {}
+        for share in LOCAL_SHARES:
+            lost = self.ranking.losses(share)
+            total = [
+                sum(lost[i, "attention"][s.heads] + lost[i, "ffn"][s.ffn_units] for i, s in enumerate(net.shape))
+                for net in subnets
+            ]
+            found[f"local {share}"] = float(spearmanr(total, real).statistic)
+        return found
+
+    def allocation_s(self) -> float:
+        """How long the whole exact front of one loss model takes."""
+        start = time.monotonic()
+        exact_front(
+            self.groups.losses(self.ranking.losses(0.0)), self.groups.seconds(self.cost),
+            charge=self.cost.mask_s, charged=self.space.layers,
+        )  # fmt: skip
+        return time.monotonic() - start
 
 
-def one_seed(checkpoint: Checkpoint, data: TextData, seed: int) -> dict[str, Any]:
+def one_seed(seed: int, store: Store) -> dict[str, Any]:
     """Everything that one seed gives."""
-    train, dev = ([(text,) for pair in split.texts for text in pair] for split in (data.train, data.validation))
-    cost, a = cost_model(), checkpoint.architecture
-    dense = tuple(LayerSizes(a.heads, a.ffn_units) for _ in range(a.layers))
-    dense_s = float(cost.latency_s(Counts.of([dense]))[0])
-    shot, test = OneShot(checkpoint, list(dict.fromkeys(train)), seed), SpearmanOfCosine(checkpoint, data.test)
-    like = likeness(checkpoint, list(dict.fromkeys(dev))[:400])
-    groups = Groups.of(shot.space)
-    start = time.monotonic()
-    exact_front(
-        groups.losses(shot.ranking.losses(0.0)), groups.seconds(cost), charge=cost.mask_s, charged=shot.space.layers
-    )
-    allocation_s = time.monotonic() - start
+    run = Ablation(seed, store)
+    dense = dense_subnet(run.space)
+    dense_s = run.latency_s(dense)
+    nets = {f"{speedup}x": run.untrained(dense_s / speedup) for speedup in SPEEDUPS}
+    polished = run.polished([steps["search"][0] for steps in nets.values()])
+    for steps, net in zip(nets.values(), polished, strict=True):
+        steps["polish"] = net
     return {
-        "seed": seed, "calibration_tokens": shot.ranking.batches.tokens,
-        "dense": test(shot.space.subnet(shot.space.largest), shot.reconstructor.dense),
-        "allocation_s": round(allocation_s, 3), "rank_correlation": correlation(shot, cost, like, seed),
-        "speedups": {f"{s}x": steps(shot, cost, dense_s / s, like, test) for s in SPEEDUPS},
+        "seed": seed, "calibration_tokens": run.ranking.batches.tokens, "dense": run.test(dense, run.weights.dense),
+        "allocation_s": round(run.allocation_s(), 3), "rank_correlation": run.correlation(),
+        "speedups": {speedup: {step: run.told(net) for step, net in steps.items()} for speedup, steps in nets.items()},
     }  # fmt: skip
 
 
 def main() -> None:
     """Each seed, as it comes."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--cache", type=Path, default=None)
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
-    data = read_data(data_folder("stsb"))
-    checkpoint = load_checkpoint(str(embedded_model()), task="embedding")
-    results = []
+    store, results = Store(arguments.cache or default_root()), []
     for seed in arguments.seeds:
-        results.append(one_seed(checkpoint, data, seed))
+        results.append(one_seed(seed, store))
         write_json(arguments.json, results)
     json.dump(results, sys.stdout, indent=1)
 

@@ -19,8 +19,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from cost_tables import MINILM, cost_model
 from protocol_plan import OBJECTIVES, PARTS, Run, plan
-from protocol_run import Bench, cost_model
+from protocol_run import Bench
 from protocol_tasks import TASKS, prepare
 from rich.console import Console
 
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--objectives", nargs="+", choices=list(OBJECTIVES), default=list(OBJECTIVES))
     parser.add_argument("--model", default=None, help="folder or hub name (MiniLM if left out)")
-    parser.add_argument("--table", default="cpu-minilm.json", help="cost table that ships, or a file")
+    parser.add_argument("--table", default=MINILM, help="cost table that ships, or a file")
     parser.add_argument("--epochs", type=float, default=5)
     parser.add_argument("--rows", type=int, default=None, help="training rows at most")
     parser.add_argument("--evaluations", type=int, default=100)

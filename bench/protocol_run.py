@@ -25,25 +25,12 @@ from compiler.pipeline.weights import Resolved, Shared, Weights
 from compiler.pipeline.winners import choose
 from compiler.spaces import Counts, Form, Space, make_space
 from compiler.store import Store
-from profilers import CostTable, Workload
-from targets import shipped_files
-from targets.errors import InputError
 
 TEST_EXAMPLES = 2000
 """Of the test set, at most, always the same ones; only QNLI's is larger."""
 
 POLISHED = 8
 HALF = 0.5
-
-
-def cost_model(name: str) -> CostModel:
-    """A table by its file, or one that ships by its name: batch 1, 128 tokens, one thread, fp32."""
-    workload = Workload(batch=1, tokens=128, threads=1, precision="fp32", runtime="onnxruntime")
-    shipped = {file.name: Path(str(file)) for file in shipped_files("cpu")}
-    path = shipped.get(name, Path(name))
-    if not path.is_file():
-        raise InputError(f"no cost table {name}\ngive a file, or one of those that ship: {', '.join(shipped)}")
-    return CostModel.of(CostTable.read(path).under([workload]), workload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,7 +133,10 @@ def joint(record: Sequence[Mapping[str, Any]]) -> str:
 RECORDS = {"joint_seeds": "joint"}
 """Of the tables that share one with another."""
 
-STEPS = {"importance": "importance", "reconstruction": "+ reconstruction", "allocation": "+ exact allocation"}
+STEPS = {
+    "importance": "importance", "reconstruction": "+ reconstruction", "allocation": "+ exact allocation",
+    "search": "+ local search", "polish": "+ polish",
+}  # fmt: skip
 
 
 def ablation(record: Sequence[Mapping[str, Any]]) -> str:

@@ -8,7 +8,8 @@ On sentences of stsb/train without their scores, judged by likeness to the dense
 are predicted by the table that ships for this model (batch 1, 128 tokens, one thread). Networks are judged as a search judges them,
 not as they would ship. Asked for a speed-up, each is a search of its own, below that limit. Hypervolume is that of error and the logarithm of relative latency, reference `REFERENCE` and 1. What
 was ranked, learned or evaluated is in the store: a run that was stopped goes on. `seconds` are those of a search, its gates
-included; where it found something in the store they are too few.
+included; where it found something in the store they are too few. `found` has of every network the precision, the relative
+latency, the error and the examples it was judged on.
 """
 
 import argparse
@@ -22,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablation import cost_model
 from benchmark_data import data_folder
+from cost_tables import cost_model
 from output import write_json
 
 from compiler.costing import Costs
@@ -53,7 +54,7 @@ def searched(
     """What one search found, all of it or what is so much faster than the dense model at least."""
     checkpoint, precisions = learned.subject.checkpoint, options.precisions or ("fp32",)
     space = make_space("medium", checkpoint.architecture, ordering=learned.ranking.ordering, unit_step=UNIT_STEP)
-    costs = {p: Costs(architecture=checkpoint.architecture, latency=cost_model(p)) for p in precisions}
+    costs = {p: Costs(architecture=checkpoint.architecture, latency=cost_model(precision=p)) for p in precisions}
     hunt = Hunt(learned, space, costs, precisions, bench, store)
     dense_s = float(costs["fp32"].latency.latency_s(Counts.of([checkpoint.architecture.shape]))[0])
     start = time.monotonic()
@@ -66,7 +67,9 @@ def searched(
         "seconds": round(seconds, 1),
         "hypervolume": {str(n): _volume(found[:n], dense_s) for n in AFTER if n <= (options.evaluations or 0)},
         "picks": {f"{x}x": _pick(found, dense_s / x, dense_s) for x in SPEEDUPS if x >= (least or 0)},
-        "found": [[f.precision, round(f.latency_s / dense_s, 5), round(f.quality.error, 5)] for f in found],
+        "found": [
+            [f.precision, round(f.latency_s / dense_s, 5), round(f.quality.error, 5), len(f.quality.values)] for f in found
+        ],
     }  # fmt: skip
 
 

@@ -34,12 +34,28 @@ class Batches:
 
     def outputs(self, run: Run) -> NDArray[np.float32]:
         """Outputs [examples, values] of a network, in the order of the texts."""
+        return joined(self.rows, self.parts(run))
+
+    def parts(self, run: Run) -> list[NDArray[np.float32]]:
+        """Outputs of a network, batch by batch."""
         with torch.inference_mode():
-            parts = [run(batch).float().cpu().numpy() for batch in self.batches]
-        result = np.empty((len(self), parts[0].shape[1]), dtype=np.float32)
-        for rows, part in zip(self.rows, parts, strict=True):
-            result[rows] = part
-        return result
+            return [run(batch).float().cpu().numpy() for batch in self.batches]
+
+    def dealt(self, every: int) -> tuple["Batches", "Batches"]:
+        """One batch of so many, and the others; examples keep their numbers."""
+        taken, left = ([i for i in range(len(self.rows)) if (i % every == 0) == first] for first in (True, False))
+        return self._of(taken), self._of(left)
+
+    def _of(self, which: Sequence[int]) -> "Batches":
+        return Batches(batches=tuple(self.batches[i] for i in which), rows=tuple(self.rows[i] for i in which))
+
+
+def joined(rows: Sequence[NDArray[np.int64]], parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Outputs [examples, values] in the order of the texts, from those of every batch and the examples that are in it."""
+    result = np.empty((sum(map(len, rows)), parts[0].shape[1]), dtype=np.float32)
+    for which, part in zip(rows, parts, strict=True):
+        result[which] = part
+    return result
 
 
 def encode(

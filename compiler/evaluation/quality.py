@@ -1,6 +1,6 @@
 """The yardstick of one run: which metric, on which examples, against what."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,19 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.data import Split
-from compiler.evaluation.batches import Batches, Run, encode
+from compiler.evaluation.batches import Batches, Run, encode, joined
 from compiler.evaluation.metrics import METRICS, Metric
 from compiler.evaluation.noise import SURE, standard_error
 from compiler.families import Checkpoint
 
 Array = NDArray[Any]
 
+EVERY = 4
+"""A first look is at one batch of so many: batches go by length, so that it is at short texts and long ones."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
     """One network on one split: the metric, and the task's other metrics by name.
 
-    `values` [N] are the examples' parts in the metric (`compiler.evaluation.metrics.Metric`), empty where nothing was judged.
+    `values` [N] are the examples' parts in the metric (`compiler.evaluation.metrics.Metric`): of none where nothing was judged,
+    of some where those were enough (`Yardstick.quality`).
     """
 
     metric: float
@@ -67,17 +71,32 @@ class Yardstick:
 
     def score(self, outputs: Array) -> Quality:
         """The metrics of outputs [examples, values]; outputs that are not finite score as the worst possible."""
+        return self._score(outputs, self.reference)
+
+    def _score(self, outputs: Array, reference: Array) -> Quality:
         if not np.isfinite(outputs).all():
             return Quality(metric=0.0, others={m.name: 0.0 for m in self.others}, values=np.zeros(len(outputs)))
         return Quality(
-            metric=self.metric.score(outputs, self.reference),
-            others={m.name: m.score(outputs, self.reference) for m in self.others},
-            values=np.asarray(self.metric.values(outputs, self.reference), dtype=np.float64),
+            metric=self.metric.score(outputs, reference),
+            others={m.name: m.score(outputs, reference) for m in self.others},
+            values=np.asarray(self.metric.values(outputs, reference), dtype=np.float64),
         )
 
     def quality(self, run: Run) -> Quality:
         """The metrics of a network."""
         return self.score(self.outputs(run))
+
+    def looks(self, run: Run) -> Iterator[Quality]:
+        """The metrics of a network at a first look, at the examples `first_rows`, then on all; each when it is asked for."""
+        first, rest = self.batches.dealt(EVERY)
+        parts = first.parts(run)
+        yield self._score(np.concatenate(parts), self.reference[self.first_rows])
+        yield self.score(joined([*first.rows, *rest.rows], [*parts, *rest.parts(run)]))
+
+    @property
+    def first_rows(self) -> NDArray[np.int64]:
+        """Which examples a first look is at."""
+        return np.concatenate(self.batches.dealt(EVERY)[0].rows)
 
 
 def make_yardstick(

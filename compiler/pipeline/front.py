@@ -238,7 +238,7 @@ def _rows(outcome: Outcome) -> str:
     apart = any(found.trained < 1 for found in outcome.evaluated)
     widths = ["hidden_size"] if outcome.options.space == "width" else []
     writer.writerow([
-        "id", "error", "standard_error", "latency_ms", "latency_source", "precision", "in_fp32", "parameters", *map(_COLUMNS.get, others),
+        "id", "error", "standard_error", "examples", "latency_ms", "latency_source", "precision", "in_fp32", "parameters", *map(_COLUMNS.get, others),
         *(["trained_share"] if apart else []), "heads", "ffn_units", *widths, "on_front",
     ])  # fmt: skip
     for found in outcome.evaluated:
@@ -247,6 +247,7 @@ def _rows(outcome: Outcome) -> str:
             found.id,
             f"{found.quality.error:.6f}",
             "" if found.quality.standard_error is None else f"{found.quality.standard_error:.6f}",
+            len(found.quality.values),
             f"{found.latency_s * 1e3:.6f}",
             outcome.costs_of(found.form).estimate(found.subnet.shape, found.subnet.width).source,
             found.precision,

@@ -1,6 +1,6 @@
 """The search of one run: genomes to (validation error, costs), every evaluation kept in the store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.costing import Costs
-from compiler.evaluation import Quality, Run
+from compiler.evaluation import Quality, Run, outdone
 from compiler.export import ModelWorkbench, graph_run
 from compiler.pipeline.gated import learned_seeds
 from compiler.pipeline.learned import Learned
@@ -35,6 +35,7 @@ SEEDS = 16
 LEVELS = 128
 """Seeds of a search along them, of which it evaluates what it needs."""
 
+_LOOKS = ("looked-at", "evaluated")  # where the store has qualities: at a first look, and on all examples
 _OVER = 1.1  # evaluated is what is predicted a little above a limit, too: the prediction has an error
 _REFUSALS = 50  # networks above a limit that may be drawn for each evaluation
 Floats = NDArray[np.float64]
@@ -109,17 +110,41 @@ class Hunt:
         return costs.with_exceptions(self.costs["fp32"], form.exceptions) if form.exceptions else costs
 
     def evaluate(
-        self, networks: Sequence[tuple[Subnet, Form]], share: float = 1.0, progress: Progress = lambda _: None
+        self,
+        networks: Sequence[tuple[Subnet, Form]],
+        share: float = 1.0,
+        progress: Progress = lambda _: None,
+        names: Sequence[str] = (),
     ) -> list[Found]:
         """Quality on the search split, trained up to this share, and predicted costs; found is what was trained longest.
 
-        Networks are judged side by side; `progress` gets the share that is done.
+        Networks are judged side by side; `progress` gets the share that is done. One that a network found before outdoes, at
+        no higher cost of any that `names` gives, is judged on some of the examples (`compiler.evaluation.early`).
         """
         networks = [(subnet, form.of(subnet.shape)) for subnet, form in networks]
-        judged = list(dict.fromkeys((subnet, judged_in(form)) for subnet, form in networks))
-        qualities = self.learned.weights.of_each(lambda one: self.quality(*one, share), judged, progress)
+        judged = dict.fromkeys((subnet, judged_in(form)) for subnet, form in networks)
+        rivals = self._rivals(networks, share, names) if names else judged
+        qualities = self.learned.weights.of_each(
+            lambda one: self.quality(*one, share, rivals[one]), list(judged), progress
+        )
         known = dict(zip(judged, qualities, strict=True))
         return [self._found(subnet, form, known[subnet, judged_in(form)], share) for subnet, form in networks]
+
+    def _rivals(
+        self, networks: Sequence[tuple[Subnet, Form]], share: float, names: Sequence[str]
+    ) -> dict[tuple[Subnet, Form], Quality | None]:
+        """For what is judged, the best of those found, trained as long and judged on all examples, that cost no more in any form."""
+        least: dict[tuple[Subnet, Form], Floats] = {}
+        for subnet, form in networks:
+            values = self.costs_of(form).of(subnet.counts)
+            costs, one = np.array([float(values[name][0]) for name in names]), (subnet, judged_in(form))
+            least[one] = np.minimum(costs, least.get(one, costs))
+        examples = len(self.learned.search.batches)
+        pool = [f for f in self.found.values() if f.trained == share and len(f.quality.values) == examples]
+        pool.sort(key=lambda f: f.quality.error)
+        costs = self.objectives(pool, tuple(names))[:, 1:] if pool else np.empty((0, len(names)))
+        no_dearer = {one: np.flatnonzero(np.all(costs <= limit, axis=1)) for one, limit in least.items()}
+        return {one: pool[rows[0]].quality if len(rows) else None for one, rows in no_dearer.items()}
 
     def _found(self, subnet: Subnet, form: Form, quality: Quality, share: float) -> Found:
         before = self.found.get((subnet.digest, form))
@@ -149,17 +174,34 @@ class Hunt:
         assert throughput is not None  # noqa: S101  the caller asked
         return int(throughput.best(found.subnet.counts)[0][0])
 
-    def quality(self, subnet: Subnet, form: Form, share: float = 1.0) -> Quality:
-        """How good a sub-network is while searching, from the store where it was evaluated before, for whatever target."""
+    def quality(self, subnet: Subnet, form: Form, share: float = 1.0, rival: Quality | None = None) -> Quality:
+        """How good a sub-network is while searching, on all examples unless a rival outdoes it before.
+
+        From the store where it was evaluated before, for whatever target: what was judged once is never judged otherwise.
+        """
+        looks = self._looks(subnet, form, share)
+        first = next(looks)
+        short = None if rival is None else outdone(self.learned.search, first, rival)
+        return next(looks) if short is None else short
+
+    def _looks(self, subnet: Subnet, form: Form, share: float) -> Iterator[Quality]:
+        """At a first look and on all examples: stored, or computed when it is asked for."""
         key = key_of([self.about, subnet.digest, share, str(judged_in(form)), has_bf16()])
-        stored = self.store.get("evaluated", key)
-        if stored is not None:
-            return Quality.from_json(stored)
-        parameters = self.learned.weights.searched(subnet, share)
-        with bf16_where_it_is():
-            quality = self.learned.search.quality(self.run(subnet, parameters, form))
-        self.store.put("evaluated", key, quality.to_json())
-        return quality
+        stored = [self.store.get(kind, key) for kind in _LOOKS]
+        missing = stored.index(None) if None in stored else len(stored)
+        yield from map(Quality.from_json, stored[:missing])
+        if missing == len(stored):
+            return
+        run = self.run(subnet, self.learned.weights.searched(subnet, share), form)
+
+        def in_bf16(inputs: Mapping[str, Tensor]) -> Tensor:
+            with bf16_where_it_is():
+                return run(inputs)
+
+        for i, quality in enumerate(self.learned.search.looks(in_bf16)):
+            if i >= missing:
+                self.store.put(_LOOKS[i], key, quality.to_json())
+                yield quality
 
     def objectives(self, found: list[Found], names: tuple[str, ...]) -> Floats:
         """[n, 1 + objectives]: error first, all minimised."""
@@ -184,7 +226,8 @@ class Hunt:
             told = np.full((len(genomes), 1 + len(options.objectives)), np.inf)
             rows = self._within(genomes, limits)
             networks = [(self.space.subnet(g), self.forms[self.space.precision(g)]) for g in genomes[rows]]
-            found = self.evaluate(networks, method.share, _part_of(monitor, asked / total, len(rows) / total))
+            part = _part_of(monitor, asked / total, len(rows) / total)
+            found = self.evaluate(networks, method.share, part, options.objectives)
             told[rows] = self.objectives(found, options.objectives)
             asked += len(rows)
             refused += int(np.isinf(told[:, 0]).sum())
