@@ -75,7 +75,7 @@ class Ablation:
     def likeness(self, net: Net) -> float:
         """Mean cosine to the dense embeddings, as a run judges networks without labels."""
         subnet, parameters = net
-        return self.learned.search.quality(self.hunt.run(subnet, parameters, self.hunt.forms[0])).metric
+        return self.learned.search.quality(self.hunt.judge.run(subnet, parameters, self.hunt.forms[0])).metric
 
     def latency_s(self, subnet: Subnet) -> float:
         """Predicted."""

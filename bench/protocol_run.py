@@ -144,7 +144,7 @@ class Bench:
             subject=subject, weights=weights, search=self.validation, validation=self.validation, test=self.test
         )
         hunt = Hunt(learned, space, costs, ("fp32",), bench, self.store)
-        hunt.about = subject.key(
+        hunt.judge.about = subject.key(
             cell=asdict(cell), examples=len(self.validation.batches), training=repr(weights.trainer.supernet_options())
         )
         return hunt
@@ -163,7 +163,7 @@ class Bench:
         return [self._member(hunt, found, weights.final(found.subnet, found.trained)) for found in chosen]
 
     def _member(self, hunt: Hunt, found: Found, parameters: Parameters, validation: Quality | None = None) -> Member:
-        run = hunt.run(found.subnet, parameters, found.form)
+        run = hunt.judge.run(found.subnet, parameters, found.form)
         outputs = self.test.outputs(run)
         validation = validation or self.validation.quality(run)
         return Member(found=found, validation=validation, test=self.test.score(outputs), outputs=outputs)

@@ -1,41 +1,34 @@
 """The search of one run: genomes to (validation error, costs), every evaluation kept in the store."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from compiler.costing import Costs
-from compiler.evaluation import Quality, Run, outdone
-from compiler.export import ModelWorkbench, graph_run
+from compiler.evaluation import Quality
+from compiler.export import ModelWorkbench
 from compiler.pipeline.gated import learned_seeds
+from compiler.pipeline.judge import Judge, judged_in
 from compiler.pipeline.learned import Learned
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
 from compiler.pipeline.seeds import find_seeds
 from compiler.pipeline.side_by_side import Progress
 from compiler.search import is_nondominated, make_method
-from compiler.slicing import SubnetRunner, bf16_where_it_is, has_bf16
 from compiler.spaces import Form, MixedPrecision, Space, SubBlock, Subnet, sample_stratified, sample_uniform
 from compiler.spaces.space import Medium, Width
 from compiler.spaces.subnet import IntArray
-from compiler.store import Store, key_of
-from targets import STATIC
-
-AS_SERVED = ("int8", STATIC)
-"""Precisions whose networks are judged as the files that ship; the others follow fp32 closely and are judged in it."""
+from compiler.store import Store
 
 EVALUATIONS = {"fast": 40, "balanced": 80, "thorough": 100}
 SEEDS = 16
 LEVELS = 128
 """Seeds of a search along them, of which it evaluates what it needs."""
 
-_LOOKS = ("looked-at", "evaluated")  # where the store has qualities: at a first look, and on all examples
 _OVER = 1.1  # evaluated is what is predicted a little above a limit, too: the prediction has an error
 _REFUSALS = 50  # networks above a limit that may be drawn for each evaluation
 Floats = NDArray[np.float64]
@@ -89,20 +82,9 @@ class Hunt:
         self.forms = tuple(Form(p, kept) for p in precisions for kept in dict.fromkeys((exceptions.get(p, ()), ())))
         self.space = MixedPrecision.of(shapes, tuple(map(str, self.forms)))
         self.subject, self.bench, self.store = learned.subject, bench, store
-        self.about = learned.about
-        self.runner = SubnetRunner(self.subject.checkpoint.model, self.subject.checkpoint.architecture)
+        self.judge = Judge(learned, bench, store)
         self.found: dict[tuple[str, Form], Found] = {}
         self.gap: float | None = None
-
-    def run(self, subnet: Subnet, parameters: Mapping[str, Tensor], form: Form) -> Run:
-        """A candidate with given weights: as the dense model's slice, a quantised one as it will be served."""
-        if form.precision in AS_SERVED:
-            return self.served(subnet, parameters, form)
-        return lambda inputs: self.runner(subnet, inputs, parameters)[-1]
-
-    def served(self, subnet: Subnet, parameters: Mapping[str, Tensor], form: Form) -> Run:
-        """A network as it will be served, under ONNX Runtime on as many threads as PyTorch has here."""
-        return graph_run(self.bench.graph(subnet, parameters, *judged_in(form)), torch.get_num_threads())
 
     def costs_of(self, form: Form) -> Costs:
         """What networks of a form cost: exceptions take what they take in fp32."""
@@ -125,7 +107,7 @@ class Hunt:
         judged = dict.fromkeys((subnet, judged_in(form)) for subnet, form in networks)
         rivals = self._rivals(networks, share, names) if names else judged
         qualities = self.learned.weights.of_each(
-            lambda one: self.quality(*one, share, rivals[one]), list(judged), progress
+            lambda one: self.judge.quality(*one, share, rivals[one]), list(judged), progress
         )
         known = dict(zip(judged, qualities, strict=True))
         return [self._found(subnet, form, known[subnet, judged_in(form)], share) for subnet, form in networks]
@@ -173,35 +155,6 @@ class Hunt:
         throughput = self.costs_of(found.form).throughput
         assert throughput is not None  # noqa: S101  the caller asked
         return int(throughput.best(found.subnet.counts)[0][0])
-
-    def quality(self, subnet: Subnet, form: Form, share: float = 1.0, rival: Quality | None = None) -> Quality:
-        """How good a sub-network is while searching, on all examples unless a rival outdoes it before.
-
-        From the store where it was evaluated before, for whatever target: what was judged once is never judged otherwise.
-        """
-        looks = self._looks(subnet, form, share)
-        first = next(looks)
-        short = None if rival is None else outdone(self.learned.search, first, rival)
-        return next(looks) if short is None else short
-
-    def _looks(self, subnet: Subnet, form: Form, share: float) -> Iterator[Quality]:
-        """At a first look and on all examples: stored, or computed when it is asked for."""
-        key = key_of([self.about, subnet.digest, share, str(judged_in(form)), has_bf16()])
-        stored = [self.store.get(kind, key) for kind in _LOOKS]
-        missing = stored.index(None) if None in stored else len(stored)
-        yield from map(Quality.from_json, stored[:missing])
-        if missing == len(stored):
-            return
-        run = self.run(subnet, self.learned.weights.searched(subnet, share), form)
-
-        def in_bf16(inputs: Mapping[str, Tensor]) -> Tensor:
-            with bf16_where_it_is():
-                return run(inputs)
-
-        for i, quality in enumerate(self.learned.search.looks(in_bf16)):
-            if i >= missing:
-                self.store.put(_LOOKS[i], key, quality.to_json())
-                yield quality
 
     def objectives(self, found: list[Found], names: tuple[str, ...]) -> Floats:
         """[n, 1 + objectives]: error first, all minimised."""
@@ -301,11 +254,6 @@ class Hunt:
 def _part_of(monitor: Monitor, before: float, share: float) -> Progress:
     """Progress of a part of a stage."""
     return lambda done: monitor.progress(before + done * share)
-
-
-def judged_in(form: Form) -> Form:
-    """The form that a network's quality is taken in: of those that are judged alike, all find it in the store."""
-    return form if form.precision in AS_SERVED else Form("fp32")
 
 
 def dense_subnet(space: Space) -> Subnet:

@@ -17,7 +17,8 @@ from compiler.pipeline.device import Device, find_device
 from compiler.pipeline.exceptions import Exceptions, find_exceptions
 from compiler.pipeline.front import Outcome, write_run
 from compiler.pipeline.graphs import find_templates
-from compiler.pipeline.hunt import AS_SERVED, Found, Hunt, dense_subnet
+from compiler.pipeline.hunt import Found, Hunt, dense_subnet
+from compiler.pipeline.judge import AS_SERVED
 from compiler.pipeline.learned import Learned, learn
 from compiler.pipeline.limits import ceilings, check_floor
 from compiler.pipeline.measuring import check_shapes

@@ -94,7 +94,7 @@ def misplaced(run: Compilation, other: Compilation) -> Misplaced:
     """
     own_best, limits = run.best, run.limits
     subnet, trained, form = other.best.subnet, other.best.trained, own_best.form.of(other.best.subnet.shape)
-    stranger = run.hunt.costed(other.best.id, subnet, form, run.hunt.quality(subnet, form, trained), trained)
+    stranger = run.hunt.costed(other.best.id, subnet, form, run.hunt.judge.quality(subnet, form, trained), trained)
     beside = [*run.hunt.found.values(), stranger]
     as_good = min((f for f in beside if f.quality.error <= stranger.quality.error), key=lambda f: f.latency_s)
     as_fast = min((f for f in beside if f.latency_s <= stranger.latency_s), key=lambda f: f.quality.error)

@@ -19,7 +19,8 @@ from compiler.export.tensorrt import shape_profile, write_recipe
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import digest_of
 from compiler.pipeline.device import Device
-from compiler.pipeline.hunt import Found, Hunt, judged_in
+from compiler.pipeline.hunt import Found, Hunt
+from compiler.pipeline.judge import judged_in
 from compiler.pipeline.limits import MARGIN
 from compiler.pipeline.measuring import StoreRecorder
 from compiler.pipeline.monitor import Monitor
@@ -137,7 +138,7 @@ def scored(hunt: Hunt, found: Found, read: Callable[[], Mapping[str, Tensor]]) -
     key = key_of([about, found.subnet.digest, digest_of(parameters), str(judged_in(found.form))])
     stored = hunt.store.get("scored", key)
     if stored is None:
-        run = hunt.served(found.subnet, parameters, found.form)
+        run = hunt.judge.served(found.subnet, parameters, found.form)
         stored = [split.quality(run).to_json() for split in splits]
         hunt.store.put("scored", key, stored)
     validation, test = map(Quality.from_json, stored)

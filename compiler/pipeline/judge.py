@@ -1,0 +1,73 @@
+"""How good candidates are while searching: run as slices or as they will be served, every score kept in the store."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from compiler.evaluation import Quality, Run, outdone
+from compiler.export import ModelWorkbench, graph_run
+from compiler.pipeline.learned import Learned
+from compiler.slicing import SubnetRunner, bf16_where_it_is, has_bf16
+from compiler.spaces import Form, Subnet
+from compiler.store import Store, key_of
+from targets import STATIC
+
+AS_SERVED = ("int8", STATIC)
+"""Precisions whose networks are judged as the files that ship; the others follow fp32 closely and are judged in it."""
+
+_LOOKS = ("looked-at", "evaluated")  # where the store has qualities: at a first look, and on all examples
+
+
+class Judge:
+    """Gives a candidate the weights to search with, and judges it by the yardstick of the search."""
+
+    def __init__(self, learned: Learned, bench: ModelWorkbench, store: Store) -> None:
+        self.learned, self.bench, self.store = learned, bench, store
+        self.about = learned.about
+        checkpoint = learned.subject.checkpoint
+        self.runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
+
+    def run(self, subnet: Subnet, parameters: Mapping[str, Tensor], form: Form) -> Run:
+        """A candidate with given weights: as the dense model's slice, a quantised one as it will be served."""
+        if form.precision in AS_SERVED:
+            return self.served(subnet, parameters, form)
+        return lambda inputs: self.runner(subnet, inputs, parameters)[-1]
+
+    def served(self, subnet: Subnet, parameters: Mapping[str, Tensor], form: Form) -> Run:
+        """A network as it will be served, under ONNX Runtime on as many threads as PyTorch has here."""
+        return graph_run(self.bench.graph(subnet, parameters, *judged_in(form)), torch.get_num_threads())
+
+    def quality(self, subnet: Subnet, form: Form, share: float = 1.0, rival: Quality | None = None) -> Quality:
+        """How good a sub-network is while searching, on all examples unless a rival outdoes it before.
+
+        From the store where it was evaluated before, for whatever target: what was judged once is never judged otherwise.
+        """
+        looks = self._looks(subnet, form, share)
+        first = next(looks)
+        short = None if rival is None else outdone(self.learned.search, first, rival)
+        return next(looks) if short is None else short
+
+    def _looks(self, subnet: Subnet, form: Form, share: float) -> Iterator[Quality]:
+        """At a first look and on all examples: stored, or computed when it is asked for."""
+        key = key_of([self.about, subnet.digest, share, str(judged_in(form)), has_bf16()])
+        stored = [self.store.get(kind, key) for kind in _LOOKS]
+        missing = stored.index(None) if None in stored else len(stored)
+        yield from map(Quality.from_json, stored[:missing])
+        if missing == len(stored):
+            return
+        run = self.run(subnet, self.learned.weights.searched(subnet, share), form)
+
+        def in_bf16(inputs: Mapping[str, Tensor]) -> Tensor:
+            with bf16_where_it_is():
+                return run(inputs)
+
+        for i, quality in enumerate(self.learned.search.looks(in_bf16)):
+            if i >= missing:
+                self.store.put(_LOOKS[i], key, quality.to_json())
+                yield quality
+
+
+def judged_in(form: Form) -> Form:
+    """The form that a network's quality is taken in: of those that are judged alike, all find it in the store."""
+    return form if form.precision in AS_SERVED else Form("fp32")
