@@ -5,6 +5,8 @@ import numpy as np
 from compiler.costing import parameter_counts
 from compiler.families import Architecture
 from compiler.families.table import family_of
+from compiler.oneshot import exact_front
+from compiler.search import hypervolume, make_method
 from compiler.spaces import sample_stratified, sample_uniform
 
 SIZES = Architecture(
@@ -40,6 +42,10 @@ def known(space, genomes) -> np.ndarray:
 
 def objectives(space, genomes) -> np.ndarray:
     return np.column_stack([error(space.counts(genomes)) / 2, known(space, genomes)])
+
+
+def make(name, space, *, seed=0, sampler="stratified", **options):
+    return make_method(name, space, samplers(space)[sampler], seed=seed, **options)
 
 
 def samplers(space):
@@ -82,3 +88,19 @@ def finished(method, space, *, trainings: int):
             excess = 0.01 * (1 / method.share - 1) * np.random.default_rng(genome).random()
             shown.append(value + np.array([excess, 0.0]))
         method.tell(genomes, np.array(shown))
+
+
+def knapsack():
+    """The error and cost above as losses and costs of every layer's options, attention first."""
+    weight = 1.5 ** np.arange(SIZES.layers)
+    losses, costs = [], []
+    for size, parameters in ((SIZES.heads, SIZES.attention_parameters), (SIZES.ffn_units, SIZES.ffn_parameters)):
+        for w in weight / weight.sum():
+            losses.append(w * (1 - np.sqrt(np.arange(size + 1) / size)) / 2)
+            costs.append(np.array([float(parameters(k)) for k in range(size + 1)]))
+    return losses, costs
+
+
+def ideal_volume(medium) -> float:
+    """Of the best front, by dynamic programming: an oracle that knows nothing of searches."""
+    return hypervolume(objectives(medium, exact_front(*knapsack()).options), np.array([1.0, 1.0]))
