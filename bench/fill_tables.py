@@ -1,6 +1,6 @@
-"""The README's tables from bench/results: put between their markers, never typed.
+"""The tables of README.md and docs/benchmarks.md from bench/results: put between their markers, never typed.
 
-python bench/readme_table.py
+python bench/fill_tables.py
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-
+PAGES = ("README.md", "docs/benchmarks.md")
 
 ASKED = ("batch", "tokens", "threads", "precision")
 NAMES = {
@@ -176,6 +176,41 @@ def limited(record: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def early_stop(record: Sequence[Mapping[str, Any]]) -> str:
+    """What a first look saves of a search, and what both ways find, mean of the seeds."""
+    lines = [
+        "| data | `--search` | stopped | examples judged | time | hypervolume, all judged in full | with first looks |",
+        "| --- " * 7 + "|",
+    ]
+    runs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for run in record:
+        runs.setdefault((run["task"], run["search"]), []).append(run)
+    for (task, method), seeds in runs.items():
+        stopped, evaluated = (sum(run[name] for run in seeds) for name in ("stopped", "evaluated"))
+        share, *volumes = (
+            sum(values) / len(seeds)
+            for values in zip(*((run["share"], *run["hypervolume"].values()) for run in seeds), strict=True)
+        )
+        whole, early = (sum(run["seconds"][way] for run in seeds) for way in ("whole", "early"))
+        lines.append(
+            f"| {NAMES[task]} | {method} | {stopped / evaluated:.0%} | {share:.0%} | {early / whole:.2f}x "
+            f"| {' | '.join(f'{volume:.3f}' for volume in volumes)} |"
+        )
+    return "\n".join(lines)
+
+
+TRAININGS = {"super-network": "a super-network, strategy full, on MRPC", "polish": "four networks polished on STS-B"}
+
+
+def training(record: Mapping[str, Any]) -> str:
+    """Seconds of a step as it is and with each saving left out."""
+    taken = {name: record["seconds_a_step"][name] for name in TRAININGS}
+    ways = list(taken["polish"])
+    lines = [f"| a step of | {' | '.join(ways)} |", "| --- " * (1 + len(ways)) + "|"]
+    lines += [f"| {TRAININGS[name]} | {' | '.join(f'{of[way]:.2f} s' for way in ways)} |" for name, of in taken.items()]
+    return "\n".join(lines)
+
+
 STAGES = ("rank heads and units", "profile", "search", "final weights", "export and check", "measure artefacts")
 
 
@@ -231,32 +266,38 @@ def fill(text: str, name: str, content: str) -> str:
     return re.sub(rf"<!-- {name} -->.*<!-- /{name} -->", lambda _: section, text, flags=re.DOTALL)
 
 
+MAKERS: dict[str, Callable[[Any], str]] = {
+    "demo": demo,
+    "labelled": labelled,
+    "tables": tables,
+    "dense_export": dense_export,
+    "oneshot": oneshot,
+    "oneshot_asked": oneshot,
+    "ablation": ablation,
+    "oneshot_balanced": oneshot,
+    "finetuned": finetuned,
+    "finetuned_joint": partial(finetuned, shown=SHOWN_OF_BOTH),
+    "joint": joint,
+    "joint_seeds": oneshot,
+    "searches": searches,
+    "searches_joint": searches,
+    "searches_limited": limited,
+    "early_stop": early_stop,
+    "training": training,
+    "scale": scale,
+}
+"""How each table is made of the record of its name."""
+
+
 def main() -> None:
-    """Rewrite the README between the markers."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    makers: dict[str, Callable[[Any], str]] = {
-        "demo": demo,
-        "labelled": labelled,
-        "tables": tables,
-        "dense_export": dense_export,
-        "oneshot": oneshot,
-        "oneshot_asked": oneshot,
-        "ablation": ablation,
-        "oneshot_balanced": oneshot,
-        "finetuned": finetuned,
-        "finetuned_joint": partial(finetuned, shown=SHOWN_OF_BOTH),
-        "joint": joint,
-        "joint_seeds": oneshot,
-        "searches": searches,
-        "searches_joint": searches,
-        "searches_limited": limited,
-        "scale": scale,
-    }
-    for name, make in makers.items():
+    """Rewrite the pages between their markers."""
+    pages = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+    for name, make in MAKERS.items():
         record = json.loads((ROOT / f"bench/results/{RECORDS.get(name, name)}.json").read_text(encoding="utf-8"))
-        text = fill(text, f"{name}-table", make(record))
-    readme.write_text(text, encoding="utf-8")
+        (page,) = (page for page, text in pages.items() if f"<!-- {name}-table -->" in text)
+        pages[page] = fill(pages[page], f"{name}-table", make(record))
+    for page, text in pages.items():
+        (ROOT / page).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
