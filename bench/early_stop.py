@@ -1,6 +1,6 @@
 """What it saves to stop judging hopeless networks after a first look, and what it costs: searches with it and without.
 
-    python bench/early_stop.py stsb sst2 --seeds 0 1 2 --json bench/results/early_stop.json
+    python bench/early_stop.py stsb --seeds 0 1 2 --json bench/results/early_stop.json
 
 STS-B's sentences without their scores, as embeddings are compiled; the others with MiniLM fine-tuned on them (`--models`, of
 `bench/finetuned.py`), judged by their labels. Each method searches twice with nothing evaluated before, once judging every
