@@ -18,28 +18,23 @@ from typing import Any
 
 import numpy as np
 from benchmark_data import data_folder
-from cost_tables import cost_model
+from hunts import UNIT_STEP, make_hunt, prepare
 from output import write_json
 from scipy.stats import spearmanr
 from stsb_embeddings import SpearmanOfCosine
 
-from compiler.costing import Costs
 from compiler.data import read_data
-from compiler.export import ModelWorkbench
 from compiler.families.embedded import embedded_model
 from compiler.oneshot import exact_front
 from compiler.pipeline import Options
-from compiler.pipeline.graphs import find_templates
-from compiler.pipeline.hunt import Hunt, dense_subnet
-from compiler.pipeline.learned import learn
+from compiler.pipeline.hunt import dense_subnet
 from compiler.pipeline.limits import MARGIN
-from compiler.pipeline.monitor import SilentMonitor, Stages
+from compiler.pipeline.monitor import SilentMonitor
 from compiler.pipeline.seeds import LOCAL_SHARES, Groups, allocated
-from compiler.pipeline.subject import load_subject
 from compiler.pipeline.training import Parameters
 from compiler.pipeline.winners import choose
 from compiler.slicing import slice_parameters
-from compiler.spaces import Counts, Subnet, make_space, sample_stratified
+from compiler.spaces import Counts, Subnet, sample_stratified
 from compiler.spaces.space import Medium
 from compiler.store import Store, default_root
 from profilers import LayerSizes
@@ -47,7 +42,6 @@ from profilers import LayerSizes
 SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
 NETS = 50
 EVALUATIONS = 40
-UNIT_STEP = 16
 Net = tuple[Subnet, Parameters]
 
 
@@ -59,18 +53,14 @@ class Ablation:
             model=str(embedded_model()), data=data_folder("stsb"), task="embedding", effort="balanced", search="exact",
             evaluations=EVALUATIONS, seed=seed,
         )  # fmt: skip
-        subject = load_subject(self.options)
-        checkpoint = self.checkpoint = subject.checkpoint
-        templates = find_templates(checkpoint, store, {"fp32"}, self.options.opset)
-        bench = ModelWorkbench(checkpoint, templates)
-        self.learned = learn(subject, store, self.options, Stages(SilentMonitor()))
+        self.learned, bench = prepare(self.options, store)
+        self.checkpoint = self.learned.subject.checkpoint
         self.weights, self.ranking = self.learned.weights, self.learned.ranking
-        space = make_space("medium", checkpoint.architecture, ordering=self.ranking.ordering, unit_step=UNIT_STEP)
-        assert isinstance(space, Medium)  # noqa: S101  by that name
-        self.space, self.groups, self.cost = space, Groups.of(space), cost_model()
-        costs = {"fp32": Costs(architecture=checkpoint.architecture, latency=self.cost)}
-        self.hunt = Hunt(self.learned, space, costs, ("fp32",), bench, store)
-        self.test = SpearmanOfCosine(checkpoint, read_data(data_folder("stsb")).test)
+        self.hunt = make_hunt(self.learned, bench, ("fp32",), store)
+        space = self.hunt.shapes
+        assert isinstance(space, Medium)  # noqa: S101  `make_hunt` says so
+        self.space, self.groups, self.cost = space, Groups.of(space), self.hunt.costs["fp32"].latency
+        self.test = SpearmanOfCosine(self.checkpoint, read_data(data_folder("stsb")).test)
 
     def likeness(self, net: Net) -> float:
         """Mean cosine to the dense embeddings, as a run judges networks without labels."""
@@ -85,7 +75,8 @@ class Ablation:
         """The largest network of one share of every layer within a latency."""
         a = self.checkpoint.architecture
         shapes = [
-            (LayerSizes(max(1, round(share * a.heads)), max(16, round(share * a.ffn_units / 16) * 16)),) * a.layers
+            (LayerSizes(max(1, round(share * a.heads)), UNIT_STEP * max(1, round(share * a.ffn_units / UNIT_STEP))),)
+            * a.layers
             for share in np.linspace(0.02, 1, 99)
         ]
         seconds = self.cost.latency_s(Counts.of(shapes))

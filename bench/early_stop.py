@@ -19,18 +19,14 @@ from unittest.mock import patch
 
 import numpy as np
 from benchmark_data import data_folder
+from hunts import prepare
 from labelled import METRICS
 from output import write_json
 from searches import searched
 
 from compiler.evaluation import early
-from compiler.export import ModelWorkbench
 from compiler.families.embedded import embedded_model
 from compiler.pipeline import Options
-from compiler.pipeline.graphs import find_templates
-from compiler.pipeline.learned import learn
-from compiler.pipeline.monitor import SilentMonitor, Stages
-from compiler.pipeline.subject import load_subject
 from compiler.search import hypervolume
 from compiler.store import Store, default_root
 
@@ -40,9 +36,7 @@ WAYS = ("whole", "early")
 
 def compared(options: Options, order: tuple[str, ...], store: Store, methods: tuple[str, ...]) -> list[dict[str, Any]]:
     """Every method on one task and seed, in both ways."""
-    subject = load_subject(options)
-    bench = ModelWorkbench(subject.checkpoint, find_templates(subject.checkpoint, store, {"fp32"}, options.opset))
-    learned = learn(subject, store, options, Stages(SilentMonitor()))
+    learned, bench = prepare(options, store)
     examples, found = len(learned.search.batches), []
     for method in methods:
         runs = {}

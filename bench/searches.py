@@ -24,26 +24,22 @@ from typing import Any
 
 import numpy as np
 from benchmark_data import data_folder
-from cost_tables import cost_model
+from hunts import make_hunt, prepare
 from output import write_json
 
-from compiler.costing import Costs
 from compiler.export import ModelWorkbench
 from compiler.families.embedded import embedded_model
 from compiler.pipeline import Options
-from compiler.pipeline.graphs import find_templates
-from compiler.pipeline.hunt import Found, Hunt
-from compiler.pipeline.learned import Learned, learn
-from compiler.pipeline.monitor import SilentMonitor, Stages
-from compiler.pipeline.subject import load_subject
+from compiler.pipeline.hunt import Found
+from compiler.pipeline.learned import Learned
+from compiler.pipeline.monitor import SilentMonitor
 from compiler.search import hypervolume
-from compiler.spaces import Counts, make_space
+from compiler.spaces import Counts
 from compiler.store import Store, default_root
 
 METHODS = ("exact", "surrogate", "nsga2", "local", "random")
 SPEEDUPS = (1.5, 2.0, 3.0, 4.0, 6.0)
 AFTER = (16, 24, 32, 40, 60, 80)
-UNIT_STEP = 16
 REFERENCE = 0.3
 """Of the error: a mean cosine of 0.7, below which embeddings are of little use."""
 
@@ -52,11 +48,9 @@ def searched(
     learned: Learned, bench: ModelWorkbench, options: Options, store: Store, least: float | None = None
 ) -> dict[str, Any]:
     """What one search found, all of it or what is so much faster than the dense model at least."""
-    checkpoint, precisions = learned.subject.checkpoint, options.precisions or ("fp32",)
-    space = make_space("medium", checkpoint.architecture, ordering=learned.ranking.ordering, unit_step=UNIT_STEP)
-    costs = {p: Costs(architecture=checkpoint.architecture, latency=cost_model(precision=p)) for p in precisions}
-    hunt = Hunt(learned, space, costs, precisions, bench, store)
-    dense_s = float(costs["fp32"].latency.latency_s(Counts.of([checkpoint.architecture.shape]))[0])
+    precisions, dense = options.precisions or ("fp32",), learned.subject.checkpoint.architecture.shape
+    hunt = make_hunt(learned, bench, precisions, store)
+    dense_s = float(hunt.costs["fp32"].latency.latency_s(Counts.of([dense]))[0])
     start = time.monotonic()
     hunt.search(options, {} if least is None else {"latency": dense_s / least}, SilentMonitor())
     seconds = time.monotonic() - start
@@ -107,10 +101,7 @@ def main() -> None:
             model=str(embedded_model()), data=data_folder("stsb"), task="embedding", effort="fast", seed=seed,
             evaluations=arguments.evaluations, precisions=tuple(arguments.precision.split(",")),
         )  # fmt: skip
-        subject, precisions = load_subject(options), options.precisions or ()
-        templates = find_templates(subject.checkpoint, store, set(precisions), options.opset)
-        bench = ModelWorkbench(subject.checkpoint, templates, subject.range_texts(set(precisions)))
-        learned = learn(subject, store, options, Stages(SilentMonitor()))
+        learned, bench = prepare(options, store)
         for method, least in product(arguments.methods, arguments.min_speedup):
             results.append(searched(learned, bench, replace(options, search=method), store, least))
             sys.stderr.write(json.dumps({k: v for k, v in results[-1].items() if k != "found"}) + "\n")

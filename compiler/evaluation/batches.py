@@ -43,8 +43,8 @@ class Batches:
 
     def dealt(self, every: int) -> tuple["Batches", "Batches"]:
         """One batch of so many, and the others; examples keep their numbers."""
-        taken, left = ([i for i in range(len(self.rows)) if (i % every == 0) == first] for first in (True, False))
-        return self._of(taken), self._of(left)
+        numbers = range(len(self.rows))
+        return self._of(numbers[::every]), self._of([i for i in numbers if i % every])
 
     def _of(self, which: Sequence[int]) -> "Batches":
         return Batches(batches=tuple(self.batches[i] for i in which), rows=tuple(self.rows[i] for i in which))

@@ -6,9 +6,6 @@ other, example by example, says more than either figure.
 
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from compiler.evaluation.noise import standard_error
 from compiler.evaluation.quality import Quality, Yardstick
 
@@ -27,11 +24,7 @@ def outdone(yardstick: Yardstick, first: Quality, rival: Quality) -> Quality | N
     no metric can be. The other metrics, and the values, are those of what was seen.
     """
     behind = rival.values[yardstick.first_rows] - first.values
-    if len(behind) < FEWEST or not _certain(behind):
+    difference = float(behind.mean())
+    if len(behind) < FEWEST or difference <= BEYOND_DOUBT * (standard_error(behind) or 0.0):
         return None
-    return replace(first, metric=max(rival.metric - float(behind.mean()), min(first.metric, 0.0)))
-
-
-def _certain(behind: NDArray[np.float64]) -> bool:
-    noise = standard_error(behind)
-    return noise is not None and float(behind.mean()) > BEYOND_DOUBT * noise
+    return replace(first, metric=max(rival.metric - difference, min(first.metric, 0.0)))

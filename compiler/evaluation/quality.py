@@ -24,7 +24,7 @@ class Quality:
     """One network on one split: the metric, and the task's other metrics by name.
 
     `values` [N] are the examples' parts in the metric (`compiler.evaluation.metrics.Metric`): of none where nothing was judged,
-    of some where those were enough (`Yardstick.quality`).
+    of some where those were enough (`compiler.evaluation.early`).
     """
 
     metric: float
