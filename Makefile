@@ -19,7 +19,7 @@ demo: install
 	$(BIN)/compile --demo
 
 test: install
-	$(BIN)/pytest --durations=10 $(ARGS)
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

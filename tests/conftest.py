@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from targets import usable_cpus
+
 TESTS = Path(__file__).parent
 TIMEOUT_S = {
     "unit": 60,
@@ -17,11 +19,32 @@ TIMEOUT_S = {
     "gpu": 300,
 }
 
+MOST_WORKERS = 8
+"""Tests at once, at most: each may hold a model, and a process that compiles it."""
+
+THREADS = 2
+
+
+def take_processors() -> None:
+    """A worker of pytest-xdist and the processes it starts have processors of their own, so that none waits for another's."""
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker is not None and workers <= usable_cpus() and hasattr(os, "sched_setaffinity"):
+        processors = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, processors[int(worker.removeprefix("gw")) :: workers])
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """What `--numprocesses auto` means."""
+    return min(usable_cpus(), MOST_WORKERS)
+
+
+take_processors()
+
 # read when torch, transformers and paretoc are imported, here and in the processes that tests start
 _CACHE = tempfile.TemporaryDirectory(prefix="paretoc-tests-", ignore_cleanup_errors=True)
 os.environ["PARETOC_CACHE"] = _CACHE.name
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["OMP_NUM_THREADS"] = "2"
+os.environ["OMP_NUM_THREADS"] = str(min(usable_cpus(), THREADS))
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
