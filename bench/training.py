@@ -1,4 +1,4 @@
-"""What a training step takes, and what it took with PyTorch's fused attention and with the whole table of words.
+"""What a training step takes, and what it would take with PyTorch's attention, its dropout, the whole table of words, or all.
 
     python bench/training.py --json bench/results/training.json
 
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,22 +35,27 @@ from compiler.supernet.examples import Examples
 from targets import Target, measure_fingerprint, usable_cpus
 
 POLISHED = 4
-WAYS = ("as it is", "fused attention", "whole table", "both")
+SAVINGS: dict[str, Callable[[Checkpoint], AbstractContextManager[Any]]] = {
+    "fused attention": lambda _: patch.object(training, "WRITTEN_OUT_TOKENS", 0),
+    "PyTorch's dropout": lambda _: patch.object(training, "ByteDropout", nullcontext),
+    "whole table": lambda checkpoint: patch.object(
+        Examples, "renumbered", lambda _: torch.arange(checkpoint.architecture.vocabulary)
+    ),
+}
+"""What trains with PyTorch's own, or all that there is, instead."""
+
+WAYS = {"as it is": (), **{name: (name,) for name in SAVINGS}, "all three": tuple(SAVINGS)}
 
 Run = Callable[[Path, Callable[[float, str], None]], Any]
 
 
 @contextmanager
 def in_the_way(way: str, checkpoint: Checkpoint) -> Iterator[None]:
-    """Training with one of its savings left out, or both."""
-    longest = 0 if way in {"fused attention", "both"} else training.WRITTEN_OUT_TOKENS
-    everything = torch.arange(checkpoint.architecture.vocabulary)
-    with patch.object(training, "WRITTEN_OUT_TOKENS", longest):
-        if way in {"whole table", "both"}:
-            with patch.object(Examples, "renumbered", lambda _: everything):
-                yield
-        else:
-            yield
+    """Training with one of its savings left out, or all."""
+    with ExitStack() as stack:
+        for name in WAYS[way]:
+            stack.enter_context(SAVINGS[name](checkpoint))
+        yield
 
 
 def supernet_run(steps: int) -> tuple[Checkpoint, Run]:
@@ -90,7 +95,7 @@ def seconds_a_step(run: Run) -> float:
 
 
 def main() -> None:
-    """Both trainings in every way, in turns."""
+    """Both trainings in every way, in turns; networks that are polished have no dropout."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)

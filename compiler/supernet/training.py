@@ -18,6 +18,7 @@ from compiler.slicing import build_skeleton, has_bf16
 from compiler.spaces import Space, Subnet
 from compiler.spaces.sampling import CostFunction
 from compiler.supernet.checkpoints import last_checkpoint
+from compiler.supernet.dropout import ByteDropout
 from compiler.supernet.examples import Examples, plan_batches
 from compiler.supernet.losses import task_loss
 from compiler.supernet.strategies import (
@@ -53,7 +54,7 @@ class TrainingOptions:
     `batch_size` is examples a backward pass, `accumulation` the batches of an optimiser step. `sampling` says how random
     sub-networks are drawn: "stratified" over their cost, or "uniform" as in the paper. `bf16` is autocast: weights and
     optimiser stay float32; it is ignored where the processor has no such arithmetic. `dropout` replaces the model's own
-    rates; 0 also saves the time of drawing the masks, up to a sixth of a step on a CPU.
+    rates; 0 also saves the time of drawing the masks.
     """
 
     strategy: str = "full"
@@ -267,7 +268,8 @@ class _Run:
         )
         total_steps = -(-len(batches) // options.accumulation)
         learning = [*networks_of(model), *([] if teacher is None else [teacher])]
-        with _random_state_kept(), words_only(learning, checkpoint.architecture, examples.renumbered()):
+        words = words_only(learning, checkpoint.architecture, examples.renumbered())
+        with _random_state_kept(), words, ByteDropout():
             trainer = SubnetTrainer(
                 model=model,
                 arguments=self._arguments(total_steps),
