@@ -15,7 +15,8 @@ class ByteDropout(TorchFunctionMode):
     """Inside the block `torch.nn.functional.dropout`, and so every `Dropout` module, draws bytes where the tensor is on a CPU.
 
     The rate is the nearest multiple of 1/256 (0.1016 for 0.1), and what stays is scaled by that rate: the expectation
-    is exact. Forward and backward take a quarter to a half of PyTorch's time, which draws an integer of 32 bits an element. Rates nearest to 0 or 1, and tensors elsewhere, are PyTorch's.
+    is exact. Forward and backward take a quarter to a half of the time of PyTorch's, which draw an integer of 32 bits an
+    element. Rates nearest to 0 or 1, and tensors elsewhere, are PyTorch's.
     """
 
     def __torch_function__(
