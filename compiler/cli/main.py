@@ -19,8 +19,14 @@ from targets.errors import InputError, ParetocError
 
 VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff")
 INTERRUPTED = 130
-ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "MKL_CBWR": "AUTO", "MKL_DYNAMIC": "FALSE"}
-"""Read when torch is loaded: the same products bit for bit in every process, so that a resumed run ends the same."""
+ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "MKL_CBWR": "AUTO",
+    "MKL_DYNAMIC": "FALSE",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "4096",
+}
+"""Read when torch is loaded: the same products bit for bit in every process, so that a resumed run ends the same; and room
+for code for all shapes of product that training meets (`compiler/supernet/few_shapes.py`), a quarter of a megabyte each."""
 
 _USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """typer brings its own copy of click and exports only the leaves of its exceptions."""

@@ -1,7 +1,7 @@
 """The one slicer: parameters of a dense model and a sub-network to smaller parameters, and a skeleton that runs them."""
 
 from compiler.slicing.arithmetic import bf16_where_it_is, has_bf16
-from compiler.slicing.skeleton import Restoring, SubnetRunner, build_skeleton, sharing_weights, with_restoring
+from compiler.slicing.skeleton import Restoring, SubnetRunner, build_skeleton, run_with, sharing_weights, with_restoring
 from compiler.slicing.slicer import slice_parameters
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "bf16_where_it_is",
     "build_skeleton",
     "has_bf16",
+    "run_with",
     "sharing_weights",
     "slice_parameters",
     "with_restoring",

@@ -184,7 +184,11 @@ class SubnetRunner:
         pattern = tuple((bool(h), bool(u)) for h, u in subnet.shape)
         skeleton = self._skeletons.get(pattern, subnet.width)
         skeleton.train(self.dense.training)
-        weights = self.parameters(subnet) if parameters is None else parameters
-        state = {f"backbone.{name}": tensor for name, tensor in weights.items()}
-        outputs: tuple[Tensor, ...] = torch.func.functional_call(skeleton, state, kwargs=dict(inputs))
-        return outputs
+        return run_with(skeleton, self.parameters(subnet) if parameters is None else parameters, inputs)
+
+
+def run_with(network: nn.Module, parameters: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """Task outputs of a network for a padded batch, with these parameters of its backbone instead of its own."""
+    state = {f"backbone.{name}": tensor for name, tensor in parameters.items()}
+    outputs: tuple[Tensor, ...] = torch.func.functional_call(network, state, kwargs=dict(inputs))
+    return outputs

@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from compiler.evaluation import encode
 from compiler.families import Checkpoint
+from compiler.supernet.few_shapes import round_length
 from targets.errors import InputError
 
 IntArray = NDArray[np.int64]
@@ -19,13 +21,19 @@ _BATCHES_PER_POOL = 50
 
 
 class Examples:
-    """Tokenised texts and their labels; a batch of any rows is padded to the longest of them.
+    """Tokenised texts and their labels; a batch of any rows is padded to the longest of them, `few_lengths` to a round length.
 
     Embedding models embed each text by itself, so a pair gives them two examples.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]], labels: NDArray[Any] | None, *, max_tokens: int
+        self,
+        checkpoint: Checkpoint,
+        texts: Sequence[tuple[str, ...]],
+        labels: NDArray[Any] | None,
+        *,
+        max_tokens: int,
+        few_lengths: bool = False,
     ) -> None:
         if not texts:
             raise InputError("no examples to train on: the training split is empty")
@@ -40,6 +48,7 @@ class Examples:
         tokenizer = checkpoint.tokenizer
         self._padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
         self._labels = None if labels is None else _label_tensor(labels, checkpoint.task)
+        self._max_tokens, self._few_lengths = max_tokens, few_lengths
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -61,11 +70,16 @@ class Examples:
         return words
 
     def batch(self, rows: IntArray) -> dict[str, Tensor]:
-        """Int64 [rows, longest] per input name, and "labels" [rows] where there are any."""
+        """Int64 [rows, length] per input name, and "labels" [rows] where there are any."""
         picked = [self._tokens[row] for row in rows]
+        longest = max(len(tokens["input_ids"]) for tokens in picked)
+        length = max(longest, min(round_length(longest), self._max_tokens)) if self._few_lengths else longest
         batch = {
-            name: torch.nn.utils.rnn.pad_sequence(
-                [tokens[name] for tokens in picked], batch_first=True, padding_value=self._padding.get(name, 0)
+            name: torch.stack(
+                [
+                    pad(tokens[name], (0, length - len(tokens[name])), value=self._padding.get(name, 0))
+                    for tokens in picked
+                ]
             )
             for name in picked[0]
         }
