@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.families import Checkpoint
+from compiler.slicing import round_length
 
 Run = Callable[[Mapping[str, Tensor]], Tensor]
 """Padded inputs to outputs [batch, values]."""
@@ -61,7 +62,7 @@ def joined(rows: Sequence[NDArray[np.int64]], parts: Sequence[NDArray[np.float32
 def encode(
     checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]], *, max_tokens: int, batch_size: int = 32
 ) -> Batches:
-    """Tokenise texts (one or two columns), the model's own prompt before the first; cut at `max_tokens`."""
+    """Tokenise texts (one or two columns), the model's own prompt before the first; cut at `max_tokens`, padded to round lengths."""
     recipe = checkpoint.model.recipe
     prompt = recipe.prompt if recipe is not None else ""
     lower = recipe is not None and recipe.lower_case
@@ -74,10 +75,14 @@ def encode(
     lengths = [len(ids) for ids in encoded["input_ids"]]
     order = np.argsort(lengths, kind="stable")
     rows = tuple(order[i : i + batch_size] for i in range(0, len(order), batch_size))
-    return Batches(batches=tuple(_pad(checkpoint, encoded, part) for part in rows), rows=rows)
+    padded_to = [round_length(lengths[part[-1]], max_tokens) for part in rows]
+    batches = tuple(_pad(checkpoint, encoded, part, length) for part, length in zip(rows, padded_to, strict=True))
+    return Batches(batches=batches, rows=rows)
 
 
-def _pad(checkpoint: Checkpoint, encoded: Mapping[str, list[list[int]]], rows: NDArray[np.int64]) -> dict[str, Tensor]:
+def _pad(
+    checkpoint: Checkpoint, encoded: Mapping[str, list[list[int]]], rows: NDArray[np.int64], length: int
+) -> dict[str, Tensor]:
     picked = {name: [encoded[name][row] for row in rows] for name in encoded}
-    padded = checkpoint.tokenizer.pad(picked, return_tensors="pt")
+    padded = checkpoint.tokenizer.pad(picked, padding="max_length", max_length=length, return_tensors="pt")
     return {name: padded[name] for name in checkpoint.input_names}

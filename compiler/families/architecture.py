@@ -32,6 +32,11 @@ class LayerNames:
         """Modules whose parameters go when every FFN unit goes."""
         return (self.ffn_input, self.ffn_output, self.ffn_norm)
 
+    @property
+    def products(self) -> tuple[str, ...]:
+        """Modules that multiply matrices."""
+        return (self.query, self.key, self.value, self.attention_output, self.ffn_input, self.ffn_output)
+
 
 class StemPart(NamedTuple):
     """A parameter outside the encoder layers that has residual dimensions: along which axis, and what each of them takes."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from compiler.evaluation import Quality, Run, outdone
 from compiler.export import ModelWorkbench, graph_run
 from compiler.pipeline.learned import Learned
-from compiler.slicing import SubnetRunner, bf16_where_it_is, has_bf16
+from compiler.slicing import SubnetRunner, bf16_where_it_is, cast_once, has_bf16
 from compiler.spaces import Form, Subnet
 from compiler.store import Store, key_of
 from targets import STATIC
@@ -32,7 +32,8 @@ class Judge:
         """A candidate with given weights: as the dense model's slice, a quantised one as it will be served."""
         if form.precision in AS_SERVED:
             return self.served(subnet, parameters, form)
-        return lambda inputs: self.runner(subnet, inputs, parameters)[-1]
+        weights = cast_once(parameters, self.runner.architecture)
+        return lambda inputs: self.runner(subnet, inputs, weights)[-1]
 
     def served(self, subnet: Subnet, parameters: Mapping[str, Tensor], form: Form) -> Run:
         """A network as it will be served, under ONNX Runtime on as many threads as PyTorch has here."""
@@ -56,7 +57,9 @@ class Judge:
         yield from map(Quality.from_json, stored[:missing])
         if missing == len(stored):
             return
-        run = self.run(subnet, self.learned.weights.searched(subnet, share), form)
+        weights = self.learned.weights.searched(subnet, share)
+        with bf16_where_it_is():
+            run = self.run(subnet, weights, form)
 
         def in_bf16(inputs: Mapping[str, Tensor]) -> Tensor:
             with bf16_where_it_is():

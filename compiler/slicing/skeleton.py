@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from compiler.families import Architecture, TaskModel
 from compiler.families.table import StandIn
+from compiler.slicing.few_shapes import shapes_are_dear, with_round_units
 from compiler.slicing.slicer import slice_parameters
 from compiler.spaces import Shape, Subnet
 
@@ -184,11 +185,15 @@ class SubnetRunner:
         pattern = tuple((bool(h), bool(u)) for h, u in subnet.shape)
         skeleton = self._skeletons.get(pattern, subnet.width)
         skeleton.train(self.dense.training)
-        return run_with(skeleton, self.parameters(subnet) if parameters is None else parameters, inputs)
+        weights = self.parameters(subnet) if parameters is None else parameters
+        return run_with(skeleton, self.architecture, weights, inputs)
 
 
-def run_with(network: nn.Module, parameters: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+def run_with(
+    network: nn.Module, architecture: Architecture, parameters: Mapping[str, Tensor], inputs: Mapping[str, Tensor]
+) -> tuple[Tensor, ...]:
     """Task outputs of a network for a padded batch, with these parameters of its backbone instead of its own."""
-    state = {f"backbone.{name}": tensor for name, tensor in parameters.items()}
+    weights = with_round_units(parameters, architecture) if shapes_are_dear() else parameters
+    state = {f"backbone.{name}": tensor for name, tensor in weights.items()}
     outputs: tuple[Tensor, ...] = torch.func.functional_call(network, state, kwargs=dict(inputs))
     return outputs

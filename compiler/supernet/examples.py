@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from compiler.evaluation import encode
 from compiler.families import Checkpoint
-from compiler.supernet.few_shapes import round_length
+from compiler.slicing import round_length
 from targets.errors import InputError
 
 IntArray = NDArray[np.int64]
@@ -21,19 +21,13 @@ _BATCHES_PER_POOL = 50
 
 
 class Examples:
-    """Tokenised texts and their labels; a batch of any rows is padded to the longest of them, `few_lengths` to a round length.
+    """Tokenised texts and their labels; a batch of any rows is padded to the longest of them, in round numbers.
 
     Embedding models embed each text by itself, so a pair gives them two examples.
     """
 
     def __init__(
-        self,
-        checkpoint: Checkpoint,
-        texts: Sequence[tuple[str, ...]],
-        labels: NDArray[Any] | None,
-        *,
-        max_tokens: int,
-        few_lengths: bool = False,
+        self, checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]], labels: NDArray[Any] | None, *, max_tokens: int
     ) -> None:
         if not texts:
             raise InputError("no examples to train on: the training split is empty")
@@ -48,7 +42,7 @@ class Examples:
         tokenizer = checkpoint.tokenizer
         self._padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
         self._labels = None if labels is None else _label_tensor(labels, checkpoint.task)
-        self._max_tokens, self._few_lengths = max_tokens, few_lengths
+        self._max_tokens = max_tokens
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -72,8 +66,7 @@ class Examples:
     def batch(self, rows: IntArray) -> dict[str, Tensor]:
         """Int64 [rows, length] per input name, and "labels" [rows] where there are any."""
         picked = [self._tokens[row] for row in rows]
-        longest = max(len(tokens["input_ids"]) for tokens in picked)
-        length = max(longest, min(round_length(longest), self._max_tokens)) if self._few_lengths else longest
+        length = round_length(max(len(tokens["input_ids"]) for tokens in picked), self._max_tokens)
         batch = {
             name: torch.stack(
                 [

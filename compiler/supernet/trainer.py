@@ -15,7 +15,6 @@ from compiler.families import Architecture, TaskModel
 from compiler.slicing import SubnetRunner, run_with
 from compiler.spaces import Subnet
 from compiler.supernet.examples import Examples, IntArray, own_rows
-from compiler.supernet.few_shapes import with_round_units
 from compiler.supernet.losses import Loss, Outputs
 from compiler.supernet.strategies import Plan, Turn
 from compiler.supernet.training import Progress
@@ -35,51 +34,32 @@ class SuperNetwork(nn.Module):
     """A network of which any sub-network can be run; slicing happens in `forward`.
 
     It must: data-parallel wrappers synchronise the gradients of what runs inside the wrapped module's `forward`.
-    With `few_shapes` FFNs are run with a round number of units.
     """
 
-    def __init__(self, network: TaskModel, architecture: Architecture, *, few_shapes: bool = False) -> None:
+    def __init__(self, network: TaskModel, architecture: Architecture) -> None:
         super().__init__()
         self.network = network
         self.run = SubnetRunner(network, architecture)
-        self.few_shapes = few_shapes
 
     def forward(self, inputs: dict[str, Tensor], subnet: Subnet | None = None) -> Outputs:
         """Task outputs of a sub-network, or of the whole network, for a padded batch."""
-        if subnet is None:
-            outputs: Outputs = self.network(**inputs)
-            return outputs
-        weights = self.run.parameters(subnet)
-        return self.run(
-            subnet, inputs, with_round_units(weights, self.run.architecture) if self.few_shapes else weights
-        )
+        outputs: Outputs = self.network(**inputs) if subnet is None else self.run(subnet, inputs)
+        return outputs
 
 
 class Students(nn.Module):
-    """Several sub-networks with weights of their own, which learn side by side; `few_shapes` as in `SuperNetwork`."""
+    """Several sub-networks with weights of their own, which learn side by side."""
 
-    def __init__(
-        self,
-        subnets: Sequence[Subnet],
-        networks: Sequence[TaskModel],
-        architecture: Architecture,
-        *,
-        few_shapes: bool = False,
-    ) -> None:
+    def __init__(self, subnets: Sequence[Subnet], networks: Sequence[TaskModel], architecture: Architecture) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
         self.rows = {subnet.digest: row for row, subnet in enumerate(subnets)}
         self.architecture = architecture
-        self.few_shapes = few_shapes
 
     def forward(self, inputs: dict[str, Tensor], subnet: Subnet) -> Outputs:
         """Task outputs of one of them for a padded batch."""
         network: Any = self.networks[self.rows[subnet.digest]]
-        if not self.few_shapes:
-            outputs: Outputs = network(**inputs)
-            return outputs
-        weights = with_round_units(dict(network.backbone.named_parameters()), self.architecture)
-        return run_with(network, weights, inputs)
+        return run_with(network, self.architecture, dict(network.backbone.named_parameters()), inputs)
 
 
 def networks_of(model: nn.Module) -> Sequence[TaskModel]:

@@ -151,8 +151,7 @@ def train_alone(
     _assign(network, parameters)
     plan = (Turn(subnet=subnet, role="learn"),)
     run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
-    students = Students([subnet], [network], checkpoint.architecture, few_shapes=run.few_shapes)
-    run.train(students, lambda *_: plan, None)
+    run.train(Students([subnet], [network], checkpoint.architecture), lambda *_: plan, None)
     return _parameters(network)
 
 
@@ -189,8 +188,7 @@ def polish(
         _assign(network, own)
     plan = tuple(Turn(subnet=subnet, role="learn") for subnet in subnets)
     run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
-    students = Students(subnets, networks, checkpoint.architecture, few_shapes=run.few_shapes)
-    run.train(students, lambda *_: plan, teacher)
+    run.train(Students(subnets, networks, checkpoint.architecture), lambda *_: plan, teacher)
     return [_parameters(network) for network in networks]
 
 
@@ -252,8 +250,7 @@ class _Run:
         """Train the weights that all sub-networks of a network share; its parameters."""
         from compiler.supernet.trainer import SuperNetwork
 
-        model = SuperNetwork(network, self.checkpoint.architecture, few_shapes=self.few_shapes)
-        self.train(model, planner, teacher)
+        self.train(SuperNetwork(network, self.checkpoint.architecture), planner, teacher)
         return _parameters(network)
 
     def train(self, model: torch.nn.Module, planner: StepPlanner, teacher: TaskModel | None) -> None:
@@ -263,10 +260,8 @@ class _Run:
         options, checkpoint = self.options, self.checkpoint
         if options.dropout is not None:
             _set_dropout(model, options.dropout)
-        examples = Examples(
-            checkpoint, self.texts, self.labels, max_tokens=self.max_tokens, few_lengths=self.few_shapes
-        )
-        if self.few_shapes and examples.lengths.max() <= WRITTEN_OUT_TOKENS:
+        examples = Examples(checkpoint, self.texts, self.labels, max_tokens=self.max_tokens)
+        if self._in_bf16 and not torch.cuda.is_available() and examples.lengths.max() <= WRITTEN_OUT_TOKENS:
             _write_attention_out(model)
         batches = plan_batches(
             examples.lengths, batch_size=options.batch_size, epochs=options.epochs, seed=options.seed
@@ -287,11 +282,6 @@ class _Run:
             )
             resumed = last_checkpoint(self.work_dir)
             trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
-
-    @property
-    def few_shapes(self) -> bool:
-        """Whether a new shape of matrix product is dear: in bfloat16 on a CPU it is compiled."""
-        return self._in_bf16 and not torch.cuda.is_available()
 
     @property
     def _in_bf16(self) -> bool:

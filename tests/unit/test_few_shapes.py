@@ -1,16 +1,15 @@
 """Fewer shapes of products: the networks and the gradients stay what they were."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 
-from compiler.slicing import build_skeleton, run_with, slice_parameters
+from compiler.evaluation import encode
+from compiler.slicing import SubnetRunner, build_skeleton, run_with, slice_parameters
+from compiler.slicing.few_shapes import cast_once, round_length, with_round_units
 from compiler.spaces import Subnet
 from compiler.supernet import trainer
 from compiler.supernet.examples import Examples
-from compiler.supernet.few_shapes import round_length, with_round_units
 from tests.tiny import tiny_checkpoint
 from tests.training import LABELS, MAX_TOKENS, TEXTS
 
@@ -25,27 +24,27 @@ class Cosine(torch.nn.Module):
 
 
 def test_a_round_length_is_the_next_of_few():
-    lengths = [round_length(tokens) for tokens in range(1, 513)]
+    lengths = [round_length(tokens, 1000) for tokens in range(1, 513)]
     assert all(0 <= length - tokens <= max(3, tokens / 4) for tokens, length in enumerate(lengths, start=1))
     assert np.mean([length / tokens for tokens, length in enumerate(lengths[31:], start=32)]) < 1.1
     assert sorted(set(lengths[:128])) == [*range(4, 33, 4), 40, 48, 56, 64, 80, 96, 112, 128]
-    assert all(round_length(length) == length for length in lengths)
+    assert all(round_length(length, 1000) == length for length in lengths)
 
 
 @pytest.mark.parametrize("longest", [10, 18, 19, 32])
 def test_batches_are_padded_to_round_lengths_but_no_further_than_the_model_goes(classifier, longest):
-    examples = Examples(classifier, TEXTS, LABELS, max_tokens=longest, few_lengths=True)
-    exact = Examples(classifier, TEXTS, LABELS, max_tokens=longest)
-    lengths = set()
+    examples = Examples(classifier, TEXTS, LABELS, max_tokens=longest)
+    alone = encode(classifier, TEXTS, max_tokens=longest, batch_size=1)
+    encoded = {int(rows[0]): batch for batch, rows in zip(alone.batches, alone.rows, strict=True)}
     for row in range(30):
-        batch, expected = examples.batch(np.array([row])), exact.batch(np.array([row]))
-        tokens = expected["input_ids"].shape[1]
-        assert batch["input_ids"].shape[1] == max(tokens, min(longest, round_length(tokens)))
-        assert batch["attention_mask"].sum() == tokens
-        assert (batch["input_ids"][:, tokens:] == classifier.tokenizer.pad_token_id).all()
-        assert all(torch.equal(batch[name][:, :tokens], expected[name]) for name in ("input_ids", "attention_mask"))
-        lengths.add(batch["input_ids"].shape[1])
-    assert lengths <= {8, 12, 16, longest}
+        expected = classifier.tokenizer(*TEXTS[row], truncation=True, max_length=longest)["input_ids"]
+        length = round_length(len(expected), longest)
+        assert len(expected) <= length <= longest
+        for batch in (examples.batch(np.array([row])), encoded[row]):
+            assert batch["input_ids"].tolist() == [
+                expected + [classifier.tokenizer.pad_token_id] * (length - len(expected))
+            ]
+            assert batch["attention_mask"].tolist() == [[1] * len(expected) + [0] * (length - len(expected))]
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
@@ -67,7 +66,7 @@ def test_round_units_change_neither_outputs_nor_gradients(tmp_path, family, acti
     for rounded in (False, True):
         own = {name: p.detach().double().requires_grad_() for name, p in start.items()}
         used = with_round_units(own, architecture) if rounded else own
-        (logits,) = run_with(network.double().eval(), used, inputs)
+        (logits,) = run_with(network.double().eval(), architecture, used, inputs)
         loss = torch.nn.functional.cross_entropy(logits, labels)
         found[rounded] = (
             logits,
@@ -81,30 +80,45 @@ def test_round_units_change_neither_outputs_nor_gradients(tmp_path, family, acti
             torch.testing.assert_close(found[True][1][name], gradient, rtol=1e-9, atol=1e-12, msg=name)
 
 
-def test_super_network_and_students_run_round_networks_only_where_asked(steady_classifier, monkeypatch):
+def test_networks_are_round_in_an_autocast_to_bf16_and_nowhere_else(steady_classifier, monkeypatch):
     architecture, sizes = steady_classifier.architecture, []
     linear = torch.nn.functional.linear
     monkeypatch.setattr(torch.nn.functional, "linear", lambda x, w, b=None: sizes.append(len(w)) or linear(x, w, b))
     inputs = Examples(steady_classifier, TEXTS[:4], LABELS[:4], max_tokens=MAX_TOKENS).batch(np.arange(4))
     inputs.pop("labels")
-    student = copy.deepcopy(steady_classifier.model)
-    logits = {}
-    for few in (False, True):
-        for model in (
-            trainer.SuperNetwork(steady_classifier.model, architecture, few_shapes=few).eval(),
-            trainer.Students([SUBNET], [_sliced(student, steady_classifier)], architecture, few_shapes=few).eval(),
-        ):
+    supernet = trainer.SuperNetwork(steady_classifier.model, architecture).eval()
+    students = trainer.Students([SUBNET], [_sliced(steady_classifier)], architecture).eval()
+    for dtype, few in ((None, False), (torch.float16, False), (torch.bfloat16, True)):
+        logits = []
+        for model in (supernet, students):
             sizes.clear()
-            logits[few, type(model)] = model(inputs, SUBNET)[0]
+            with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype is not None):
+                logits.append(model(inputs, SUBNET)[0])
             assert (128 in sizes) == few
-            assert (3 in sizes[:-1]) != few
-    first, *others = logits.values()
-    for other in others:
-        torch.testing.assert_close(other, first)
+            assert (len(SUBNET.units[0]) in sizes[:-1]) != few
+        assert torch.equal(*logits)
 
 
-def _sliced(network, checkpoint):
-    skeleton = build_skeleton(network, checkpoint.architecture, SUBNET.shape)
-    sliced = slice_parameters(dict(network.backbone.named_parameters()), checkpoint.architecture, SUBNET)
+def test_matrices_cast_once_are_what_the_autocast_makes_of_them(steady_classifier):
+    architecture = steady_classifier.architecture
+    own = slice_parameters(
+        {name: p.detach() for name, p in steady_classifier.model.backbone.named_parameters()}, architecture, SUBNET
+    )
+    inputs = Examples(steady_classifier, TEXTS[:4], LABELS[:4], max_tokens=MAX_TOKENS).batch(np.arange(4))
+    inputs.pop("labels")
+    runner = SubnetRunner(steady_classifier.model, architecture)
+    assert all(cast_once(own, architecture)[name] is tensor for name, tensor in own.items()), "outside of one"
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        cast = cast_once(own, architecture)
+        (expected,), (ours,) = runner(SUBNET, inputs, own), runner(SUBNET, inputs, cast)
+    assert torch.equal(ours, expected)
+    kinds = {name: tensor.dtype for name, tensor in cast.items()}
+    assert kinds[f"{architecture.names(0).ffn_input}.weight"] == torch.bfloat16
+    assert {kinds[name] for name in kinds if "embeddings" in name or "LayerNorm" in name} == {torch.float32}
+
+
+def _sliced(checkpoint):
+    skeleton = build_skeleton(checkpoint.model, checkpoint.architecture, SUBNET.shape)
+    sliced = slice_parameters(dict(checkpoint.model.backbone.named_parameters()), checkpoint.architecture, SUBNET)
     skeleton.backbone.load_state_dict(sliced, strict=False, assign=True)
     return skeleton
