@@ -101,9 +101,7 @@ def test_networks_are_round_in_an_autocast_to_bf16_and_nowhere_else(steady_class
 
 def test_matrices_cast_once_are_what_the_autocast_makes_of_them(steady_classifier):
     architecture = steady_classifier.architecture
-    own = slice_parameters(
-        {name: p.detach() for name, p in steady_classifier.model.backbone.named_parameters()}, architecture, SUBNET
-    )
+    own = _weights(steady_classifier)
     inputs = Examples(steady_classifier, TEXTS[:4], LABELS[:4], max_tokens=MAX_TOKENS).batch(np.arange(4))
     inputs.pop("labels")
     runner = SubnetRunner(steady_classifier.model, architecture)
@@ -119,6 +117,10 @@ def test_matrices_cast_once_are_what_the_autocast_makes_of_them(steady_classifie
 
 def _sliced(checkpoint):
     skeleton = build_skeleton(checkpoint.model, checkpoint.architecture, SUBNET.shape)
-    sliced = slice_parameters(dict(checkpoint.model.backbone.named_parameters()), checkpoint.architecture, SUBNET)
-    skeleton.backbone.load_state_dict(sliced, strict=False, assign=True)
+    skeleton.backbone.load_state_dict(_weights(checkpoint), strict=False, assign=True)
     return skeleton
+
+
+def _weights(checkpoint):
+    dense = {name: p.detach() for name, p in checkpoint.model.backbone.named_parameters()}
+    return slice_parameters(dense, checkpoint.architecture, SUBNET)
