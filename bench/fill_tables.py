@@ -5,6 +5,7 @@ python bench/fill_tables.py
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ PAGES = ("README.md", "docs/benchmarks.md")
 
 ASKED = ("batch", "tokens", "threads", "precision")
 NAMES = {
-    "trec": "TREC", "mrpc": "MRPC", "stsb": "STS-B", "banking77": "Banking77", "rte": "RTE", "cola": "CoLA", "sst2": "SST-2",
+    "trec": "TREC", "mrpc": "MRPC", "stsb": "STS-B", "banking77": "Banking77", "rte": "RTE", "cola": "CoLA", "sst2": "SST-2", "qnli": "QNLI",
 }  # fmt: skip
 
 
@@ -211,6 +212,32 @@ def training(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+METHODS = ("exact", "surrogate", "nsga2")
+
+
+def protocol(record: Mapping[str, Any]) -> str:
+    """Gains of every search that was run, by task and seed, the paper's setting first, and what half the parameters cost."""
+    ours = re.findall(r"method=(\S+)", record["bar"]["chosen"])[0]
+    blocks: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
+    for search in record["searches"]:
+        blocks[search["task"], search["seed"]][search["way"]["method"]] = search
+    lines = [
+        f"| task, seed | the paper's | {' | '.join(METHODS)} | factor | half the parameters, the paper's | ours |",
+        "| --- " * (5 + len(METHODS)) + "|",
+    ]
+    for (task, seed), searches in blocks.items():
+        gains = {method: search["gain"] for method, search in searches.items()}
+        shown = [f"{gains[method]:.3f}" if method in gains else "" for method in ("ehvi", *METHODS)]
+        factor = f"{gains[ours] / gains['ehvi']:.2f}x" if {ours, "ehvi"} <= set(gains) else ""
+        halves = [_half(searches[method]["half"]["params"]) if method in searches else "" for method in ("ehvi", ours)]
+        lines.append(f"| {NAMES[task]}, {seed} | {' | '.join([*shown, factor, *halves])} |")
+    return "\n".join(lines)
+
+
+def _half(pick: Mapping[str, Any] | None) -> str:
+    return "none" if pick is None else _share(pick["loss"], *pick["interval"])
+
+
 STAGES = ("rank heads and units", "profile", "search", "final weights", "export and check", "measure artefacts")
 
 
@@ -284,6 +311,7 @@ MAKERS: dict[str, Callable[[Any], str]] = {
     "searches_limited": limited,
     "early_stop": early_stop,
     "training": training,
+    "protocol": protocol,
     "scale": scale,
 }
 """How each table is made of the record of its name."""

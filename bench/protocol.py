@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--time-limit", type=float, default=float("inf"), help="minutes; no search begins after them")
     parser.add_argument("--list", action="store_true", help="say what is done and what is missing")
     parser.add_argument("--cache", type=Path, default=Path("out/protocol"))
-    parser.add_argument("--out", type=Path, default=Path("out/protocol.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path("bench/results/protocol.jsonl"))
     arguments = parser.parse_args()
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
     arguments.model = arguments.model or str(embedded_model())

@@ -1,6 +1,6 @@
 """Tables of what `bench/protocol.py` has run so far.
 
-    python bench/protocol_report.py out/protocol.jsonl --json bench/results/protocol.json --svg docs/protocol.svg
+    python bench/protocol_report.py --json bench/results/protocol.json --svg docs/protocol.svg
 
 Markdown goes to stdout. Hypervolumes are of validation errors and costs, in quantiles of all that was evaluated on a task;
 gains are of test errors and latencies (`bench/protocol_stats.py`). Ways are compared where all else is equal, in paired blocks
@@ -188,7 +188,7 @@ def _loss(pick: Mapping[str, Any] | None) -> str:
 def main() -> None:
     """Read, sum up, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("lines", type=Path, nargs="?", default=Path("out/protocol.jsonl"))
+    parser.add_argument("lines", type=Path, nargs="?", default=Path("bench/results/protocol.jsonl"))
     parser.add_argument("--quick", action="store_true", help="of quick runs, which are left out otherwise")
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--svg", type=Path, default=None)
