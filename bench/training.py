@@ -1,4 +1,4 @@
-"""What a training step takes, and what it would take with PyTorch's attention, its dropout, the whole table of words, or all.
+"""What a training step takes, and what it would take without one of its savings, or without any.
 
     python bench/training.py --json bench/results/training.json
 
@@ -9,6 +9,7 @@ of a step is the median, over rounds, of the median step of a run.
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -24,27 +25,40 @@ import torch
 from benchmark_data import data_folder
 from output import write_json
 
+from compiler.cli.main import ENVIRONMENT
 from compiler.costing import parameter_counts
 from compiler.data import read_data
 from compiler.families import Checkpoint, load_checkpoint
 from compiler.families.embedded import embedded_model
-from compiler.slicing import slice_parameters
+from compiler.slicing import skeleton, slice_parameters
 from compiler.spaces import make_space, sample_uniform
-from compiler.supernet import TrainingOptions, polish, train_supernet, training
-from compiler.supernet.examples import Examples
+from compiler.supernet import TrainingOptions, examples, polish, train_supernet, training
 from targets import Target, measure_fingerprint, usable_cpus
 
 POLISHED = 4
+
+
+@contextmanager
+def every_shape(_: Checkpoint) -> Iterator[None]:
+    """FFNs and batches of every size."""
+    with (
+        patch.object(skeleton, "with_round_units", lambda parameters, _: parameters),
+        patch.object(examples, "round_length", lambda tokens, _: tokens),
+    ):
+        yield
+
+
 SAVINGS: dict[str, Callable[[Checkpoint], AbstractContextManager[Any]]] = {
     "fused attention": lambda _: patch.object(training, "WRITTEN_OUT_TOKENS", 0),
     "PyTorch's dropout": lambda _: patch.object(training, "ByteDropout", nullcontext),
+    "every shape": every_shape,
     "whole table": lambda checkpoint: patch.object(
-        Examples, "renumbered", lambda _: torch.arange(checkpoint.architecture.vocabulary)
+        examples.Examples, "renumbered", lambda _: torch.arange(checkpoint.architecture.vocabulary)
     ),
 }
 """What trains with PyTorch's own, or all that there is, instead."""
 
-WAYS = {"as it is": (), **{name: (name,) for name in SAVINGS}, "all three": tuple(SAVINGS)}
+WAYS = {"as it is": (), **{name: (name,) for name in SAVINGS}, "all four": tuple(SAVINGS)}
 
 Run = Callable[[Path, Callable[[float, str], None]], Any]
 
@@ -101,6 +115,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
+    os.environ.update(ENVIRONMENT)
     torch.set_num_threads(usable_cpus())
     found: dict[str, Any] = {}
     for name, make in {"super-network": supernet_run, "polish": polish_run}.items():
