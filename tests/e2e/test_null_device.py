@@ -289,6 +289,7 @@ def test_gates_need_sizes_of_its_own_in_every_layer(place):
 @pytest.mark.usefixtures("no_fresh_export")
 @pytest.mark.parametrize("data", ["classes", "scores"])
 def test_mo_asha_trains_every_network_on_its_own(place, data, monkeypatch):
+    monkeypatch.setattr("compiler.slicing.arithmetic.has_bf16", lambda: False)  # judged in fp32, as it is served
     asked = ("--effort", "thorough", "--search", "mo-asha", "--epochs", 2)
     _, out = place.run(*asked, data=getattr(place, data))
     front = read(out)
@@ -302,7 +303,7 @@ def test_mo_asha_trains_every_network_on_its_own(place, data, monkeypatch):
     assert max(rungs) > 1
     assert 15 < sum(rungs) <= 24, "every rung is an evaluation"
     for net in front["candidates"]:
-        assert net["error"] == pytest.approx(float(rows[net["id"]]["error"]), abs=0.03), "it ships as it was judged"
+        assert net["error"] == pytest.approx(float(rows[net["id"]]["error"]), abs=0.005), "it ships as it was judged"
     stages = {row["stage"] for row in csv.DictReader((out / "training.csv").open(encoding="utf-8"))}
     assert {f"{net['id']} to 0.222 epochs" for net in front["candidates"]} < stages
 
