@@ -200,7 +200,7 @@ def early_stop(record: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-TRAININGS = {"super-network": "a super-network, strategy full, on MRPC", "polish": "four networks polished on STS-B"}
+TRAININGS = {"super-network": "a super-network, strategy full, on MRPC", "polish": "ten networks polished on STS-B"}
 
 
 def training(record: Mapping[str, Any]) -> str:
