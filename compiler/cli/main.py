@@ -23,7 +23,7 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "MKL_CBWR": "AUTO",
     "MKL_DYNAMIC": "FALSE",
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "4096",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "2048",
 }
 """Read when torch is loaded: the same products bit for bit in every process, so that a resumed run ends the same; and room
 for code for all shapes of product that training meets (`compiler/supernet/few_shapes.py`), a quarter of a megabyte each."""
