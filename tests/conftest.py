@@ -33,6 +33,7 @@ def take_processors() -> None:
         os.sched_setaffinity(0, processors[int(worker.removeprefix("gw")) :: workers])
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """What `--numprocesses auto` means."""
     return min(usable_cpus(), MOST_WORKERS)

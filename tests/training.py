@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from compiler.spaces import make_space
+from compiler.spaces import Subnet, make_space
 from compiler.supernet import TrainingOptions, plan_step, stratified_sampler, train_supernet
 from tests.tiny import WORDS
 
 MAX_TOKENS = 32
+SMALL_SUBNET = Subnet.of([[0, 2], [], [1]], [[1, 5, 40], [3], []])
 
 
 def cost(counts):

@@ -7,13 +7,10 @@ import torch
 from compiler.evaluation import encode
 from compiler.slicing import SubnetRunner, build_skeleton, run_with, slice_parameters
 from compiler.slicing.few_shapes import cast_once, round_length, with_round_units
-from compiler.spaces import Subnet
 from compiler.supernet import trainer
 from compiler.supernet.examples import Examples
 from tests.tiny import tiny_checkpoint
-from tests.training import LABELS, MAX_TOKENS, TEXTS
-
-SUBNET = Subnet.of([[0, 2], [], [1]], [[1, 5, 40], [3], []])
+from tests.training import LABELS, MAX_TOKENS, SMALL_SUBNET, TEXTS
 
 
 class Cosine(torch.nn.Module):
@@ -52,14 +49,14 @@ def test_batches_are_padded_to_round_lengths_but_no_further_than_the_model_goes(
 def test_round_units_change_neither_outputs_nor_gradients(tmp_path, family, activation):
     checkpoint = tiny_checkpoint(tmp_path, family, task="classification")
     network, architecture = (
-        build_skeleton(checkpoint.model, checkpoint.architecture, SUBNET.shape),
+        build_skeleton(checkpoint.model, checkpoint.architecture, SMALL_SUBNET.shape),
         checkpoint.architecture,
     )
     for module in list(network.modules()) if activation else ():
         for name in ("intermediate_act_fn", "activation"):
             if callable(getattr(module, name, None)):
                 setattr(module, name, activation)
-    start = slice_parameters(dict(checkpoint.model.backbone.named_parameters()), architecture, SUBNET)
+    start = slice_parameters(dict(checkpoint.model.backbone.named_parameters()), architecture, SMALL_SUBNET)
     inputs = Examples(checkpoint, TEXTS[:6], LABELS[:6], max_tokens=MAX_TOKENS).batch(np.arange(6))
     labels = inputs.pop("labels")
     found = {}
@@ -87,15 +84,15 @@ def test_networks_are_round_in_an_autocast_to_bf16_and_nowhere_else(steady_class
     inputs = Examples(steady_classifier, TEXTS[:4], LABELS[:4], max_tokens=MAX_TOKENS).batch(np.arange(4))
     inputs.pop("labels")
     supernet = trainer.SuperNetwork(steady_classifier.model, architecture).eval()
-    students = trainer.Students([SUBNET], [_sliced(steady_classifier)], architecture).eval()
+    students = trainer.Students([SMALL_SUBNET], [_sliced(steady_classifier)], architecture).eval()
     for dtype, few in ((None, False), (torch.float16, False), (torch.bfloat16, True)):
         logits = []
         for model in (supernet, students):
             sizes.clear()
             with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype is not None):
-                logits.append(model(inputs, SUBNET)[0])
+                logits.append(model(inputs, SMALL_SUBNET)[0])
             assert (128 in sizes) == few
-            assert (len(SUBNET.units[0]) in sizes[:-1]) != few
+            assert (len(SMALL_SUBNET.units[0]) in sizes[:-1]) != few
         assert torch.equal(*logits)
 
 
@@ -108,7 +105,7 @@ def test_matrices_cast_once_are_what_the_autocast_makes_of_them(steady_classifie
     assert all(cast_once(own, architecture)[name] is tensor for name, tensor in own.items()), "outside of one"
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         cast = cast_once(own, architecture)
-        (expected,), (ours,) = runner(SUBNET, inputs, own), runner(SUBNET, inputs, cast)
+        (expected,), (ours,) = runner(SMALL_SUBNET, inputs, own), runner(SMALL_SUBNET, inputs, cast)
     assert torch.equal(ours, expected)
     kinds = {name: tensor.dtype for name, tensor in cast.items()}
     assert kinds[f"{architecture.names(0).ffn_input}.weight"] == torch.bfloat16
@@ -116,11 +113,11 @@ def test_matrices_cast_once_are_what_the_autocast_makes_of_them(steady_classifie
 
 
 def _sliced(checkpoint):
-    skeleton = build_skeleton(checkpoint.model, checkpoint.architecture, SUBNET.shape)
+    skeleton = build_skeleton(checkpoint.model, checkpoint.architecture, SMALL_SUBNET.shape)
     skeleton.backbone.load_state_dict(_weights(checkpoint), strict=False, assign=True)
     return skeleton
 
 
 def _weights(checkpoint):
     dense = {name: p.detach() for name, p in checkpoint.model.backbone.named_parameters()}
-    return slice_parameters(dense, checkpoint.architecture, SUBNET)
+    return slice_parameters(dense, checkpoint.architecture, SMALL_SUBNET)

@@ -5,13 +5,11 @@ import pytest
 import torch
 
 from compiler.slicing import SubnetRunner, slice_parameters
-from compiler.spaces import Subnet, make_space
+from compiler.spaces import make_space
 from compiler.supernet import TrainingOptions, polish
 from compiler.supernet.examples import Examples
 from compiler.supernet.losses import embedding_loss
-from tests.training import LABELS, MAX_TOKENS, TEXTS, sentences
-
-SMALL_SUBNET = Subnet.of([[0, 2], [], [1]], [[1, 5, 40], [3], []])
+from tests.training import LABELS, MAX_TOKENS, SMALL_SUBNET, TEXTS, sentences
 
 
 def embedding_error(checkpoint, subnet, parameters):
