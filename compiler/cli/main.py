@@ -26,7 +26,7 @@ ENVIRONMENT = {
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "2048",
 }
 """Read when torch is loaded: the same products bit for bit in every process, so that a resumed run ends the same; and room
-for code for all shapes of product that training meets (`compiler/supernet/few_shapes.py`), a quarter of a megabyte each."""
+for code for all shapes of product that training meets (`compiler/slicing/few_shapes.py`), a quarter of a megabyte each."""
 
 _USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """typer brings its own copy of click and exports only the leaves of its exceptions."""
