@@ -6,12 +6,11 @@ python bench/fill_tables.py
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from protocol_plan import main_part
+from protocol_report import PAPERS_WAY
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/benchmarks.md")
@@ -133,7 +132,7 @@ def joint(record: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-RECORDS = {"joint_seeds": "joint"}
+RECORDS = {"joint_seeds": "joint", "protocol_ways": "protocol"}
 """Of the tables that share one with another."""
 
 STEPS = {
@@ -214,22 +213,48 @@ def training(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def protocol(record: Mapping[str, Any]) -> str:
-    """Gains of the main part's searches, by task and seed, the paper's setting first, and what half the parameters cost."""
-    ways = [{**asdict(cell), **asdict(search)} for cell, search in main_part() if search.objective == "latency"]
-    methods = " | ".join(way["method"] for way in ways[1:])
+def protocol_ways(record: Mapping[str, Any]) -> str:
+    """What every way gains on seed 0, a line a way, the paper's setting first; beside it what half the parameters cost."""
+    first = {(str(search["way"]), search["task"]): search for search in record["searches"] if search["seed"] == 0}
+    tasks = [task for task in NAMES if any(task == of for _, of in first)]
+    ways = {str(search["way"]): search["way"] for search in record["searches"]}
     lines = [
-        f"| task, seed | the paper's | {methods} | factor | half the parameters, the paper's | ours |",
-        "| --- " * (4 + len(ways)) + "|",
+        f"| way | {' | '.join(NAMES[task] for task in tasks)} |",
+        "| --- " * (1 + len(tasks)) + "|",
     ]
-    best = {(result["task"], result["seed"]): result for result in record["bar"]["results"]}
-    for block in dict.fromkeys((search["task"], search["seed"]) for search in record["searches"]):
-        of = [search for search in record["searches"] if (search["task"], search["seed"]) == block]
-        found = [next((search for search in of if search["way"] == way), None) for way in ways]
-        gains = ["" if search is None else f"{search['gain']:.3f}" for search in found]
-        papers = "" if found[0] is None else _half(found[0]["half"]["params"])
-        ours = (f"{best[block]['factor']:.2f}x", _half(best[block]["half_params"])) if block in best else ("", "")
-        lines.append(f"| {NAMES[block[0]]}, {block[1]} | {' | '.join([*gains, ours[0], papers, ours[1]])} |")
+    for key, way in ways.items():
+        cells = [_gained(first[key, task]) if (key, task) in first else "" for task in tasks]
+        lines.append(f"| {_way(way)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _way(way: Mapping[str, Any]) -> str:
+    """The weights and the method in words."""
+    weights = "re-solved" if way["start"] == "reconstruction" else f"super-network, {way['space'].upper()}"
+    return f"{weights}, {way['method']}{', polished' if way['polish'] else ''}"
+
+
+def _gained(search: Mapping[str, Any]) -> str:
+    pick = search["half"]["params"]
+    return f"{search['gain']:.3f}, {'none' if pick is None else format(pick['loss'], '.1%')}"
+
+
+def protocol(record: Mapping[str, Any]) -> str:
+    """The bar: the combination that seed 0 chose against the paper's setting, by task and seed."""
+    lines = [
+        "| task, seed | gain, the paper's | gain, chosen | factor | half the parameters, the paper's | chosen |",
+        "| --- " * 6 + "|",
+    ]
+    papers = {
+        (search["task"], search["seed"]): search["half"]["params"]
+        for search in record["searches"] if search["way"] == PAPERS_WAY
+    }  # fmt: skip
+    for result in record["bar"]["results"]:
+        block = result["task"], result["seed"]
+        lines.append(
+            f"| {NAMES[block[0]]}, {block[1]} | {result['paper']:.3f} | {result['best']:.3f} | {result['factor']:.2f}x "
+            f"| {_half(papers[block])} | {_half(result['half_params'])} |"
+        )
     return "\n".join(lines)
 
 
@@ -310,6 +335,7 @@ MAKERS: dict[str, Callable[[Any], str]] = {
     "searches_limited": limited,
     "early_stop": early_stop,
     "training": training,
+    "protocol_ways": protocol_ways,
     "protocol": protocol,
     "scale": scale,
 }

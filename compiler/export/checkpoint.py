@@ -13,7 +13,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from compiler.export.reload import plain_config, write_modelling
-from compiler.families import Architecture, Checkpoint, EmbeddingRecipe, TaskModel, auto_class, load_checkpoint
+from compiler.families import (
+    Architecture,
+    Checkpoint,
+    EmbeddingRecipe,
+    ScoreScale,
+    TaskModel,
+    auto_class,
+    load_checkpoint,
+)
 from compiler.families.architecture import architecture_of
 from compiler.families.checkpoint import (
     SIDE_FILES,
@@ -105,6 +113,7 @@ def load_model(
     label_names: Sequence[str] | None = None,
     pooling: str | None = None,
     prompt: str | None = None,
+    scale: ScoreScale | None = None,
     seed: int = 0,
     trust_remote_code: bool = False,
 ) -> Checkpoint:
@@ -114,8 +123,8 @@ def load_model(
     """
     if not is_compiled(folder):
         return load_checkpoint(
-            str(folder), task=task, label_names=label_names, pooling=pooling, prompt=prompt, seed=seed,
-            trust_remote_code=trust_remote_code,
+            str(folder), task=task, label_names=label_names, pooling=pooling, prompt=prompt, scale=scale,
+            seed=seed, trust_remote_code=trust_remote_code,
         )  # fmt: skip
     checkpoint = load_sliced(folder, pooling=pooling, prompt=prompt)
     if checkpoint.task != task:

@@ -3,6 +3,7 @@
 from compiler.families.architecture import Architecture, LayerNames
 from compiler.families.checkpoint import Checkpoint, load_checkpoint
 from compiler.families.embedding import EmbeddingRecipe
+from compiler.families.scores import ScoreScale
 from compiler.families.table import FAMILIES, Family, family_of, supported_model_types
 from compiler.families.task_model import TaskModel, auto_class
 
@@ -13,6 +14,7 @@ __all__ = [
     "EmbeddingRecipe",
     "Family",
     "LayerNames",
+    "ScoreScale",
     "TaskModel",
     "auto_class",
     "family_of",

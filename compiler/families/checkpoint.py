@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compiler.families.architecture import Architecture, architecture_of
 from compiler.families.embedding import EmbeddingRecipe, read_recipe
+from compiler.families.scores import ScoreScale
 from compiler.families.table import family_of
 from compiler.families.task_model import TaskModel
 from targets.errors import InputError
@@ -226,12 +227,13 @@ def load_checkpoint(
     label_names: Sequence[str] | None = None,
     pooling: str | None = None,
     prompt: str | None = None,
+    scale: ScoreScale | None = None,
     seed: int = 0,
     trust_remote_code: bool = False,
 ) -> Checkpoint:
     """Load a dense model for a task: "embedding", "classification" or "regression".
 
-    A head the checkpoint does not have is initialised from `seed`. Raises InputError for every way a folder can be
+    A head the checkpoint does not have is initialised from `seed`, that of a regression on the `scale` of the labels. Raises InputError for every way a folder can be
     unusable: no configuration, no tokenizer, no or pickled or corrupt weights, an unsupported family, NaN weights.
     """
     folder = resolve(source)
@@ -248,6 +250,8 @@ def load_checkpoint(
     if not classifier:
         drop_unused_pooler(backbone)
     refuse_nan(backbone, folder)
+    if scale is not None and not head_trained:
+        scale.give(backbone)
     architecture, model = architecture_of(backbone), TaskModel(backbone, recipe).eval()
     return Checkpoint(
         name=folder.resolve().name if Path(source).is_dir() else source,

@@ -15,7 +15,7 @@ from torch import Tensor
 from compiler.data import Split, TextData, demo_data, read_data
 from compiler.evaluation import Batches, Metric, Yardstick, default_metric, encode, make_yardstick
 from compiler.export import is_compiled, load_model, read_origin
-from compiler.families import Checkpoint
+from compiler.families import Checkpoint, ScoreScale
 from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
 from compiler.pipeline.options import Options
@@ -220,12 +220,14 @@ def load_subject(options: Options) -> Subject:
     source = str(embedded_model()) if options.demo else options.model
     folder = resolve(source)
     data, task = _read(options, folder)
+    labels = data.train.labels
     checkpoint = load_model(
         folder,
         task=task,
         label_names=data.label_names,
         pooling=options.pooling,
         prompt=options.prompt,
+        scale=ScoreScale.of(labels) if task == "regression" and labels is not None else None,
         seed=options.seed,
         trust_remote_code=options.trust_remote_code,
     )
@@ -237,7 +239,7 @@ def load_subject(options: Options) -> Subject:
         data = _aligned(data, checkpoint.label_names)
     if options.traffic is None:
         check_length(checkpoint, options.seq_len)
-    labelled = data.train.labels is not None
+    labelled = labels is not None
     effort, train_dense = _settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
     _check_search(options.search, effort=effort, trained=labelled and task != "embedding")
     notes = list(data.notes)

@@ -3,7 +3,7 @@
 import copy
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compiler.families import Checkpoint, TaskModel
+from compiler.families import Checkpoint, ScoreScale, TaskModel
 from compiler.slicing import build_skeleton, has_bf16
 from compiler.spaces import Space, Subnet
 from compiler.spaces.sampling import CostFunction
@@ -260,7 +260,11 @@ class _Run:
         options, checkpoint = self.options, self.checkpoint
         if options.dropout is not None:
             _set_dropout(model, options.dropout)
-        examples = Examples(checkpoint, self.texts, self.labels, max_tokens=self.max_tokens)
+        labels, scale = self.labels, None
+        if checkpoint.task == "regression" and labels is not None:
+            scale = ScoreScale.of(labels)  # steps are the same whatever the labels' unit
+            labels = scale.standard(labels)
+        examples = Examples(checkpoint, self.texts, labels, max_tokens=self.max_tokens)
         if self._in_bf16 and not torch.cuda.is_available() and examples.lengths.max() <= WRITTEN_OUT_TOKENS:
             _write_attention_out(model)
         batches = plan_batches(
@@ -269,7 +273,8 @@ class _Run:
         total_steps = -(-len(batches) // options.accumulation)
         learning = [*networks_of(model), *([] if teacher is None else [teacher])]
         words = words_only(learning, checkpoint.architecture, examples.renumbered())
-        with _random_state_kept(), words, ByteDropout():
+        standard = nullcontext() if scale is None else scale.taken([network.backbone for network in learning])
+        with _random_state_kept(), words, standard, ByteDropout():
             trainer = SubnetTrainer(
                 model=model,
                 arguments=self._arguments(total_steps),
