@@ -77,7 +77,8 @@ def encoder_budgets_s(cost: CostModel, groups: Groups, count: int, limit_s: floa
     least, most = (share * full for share in _SHARES_OF_FULL)
     if limit_s is None or limit_s * MARGIN - cost.base_s >= most:
         return np.geomspace(least, most, count)
-    most = max(limit_s * MARGIN - cost.base_s, least)
+    most = max(limit_s * MARGIN - cost.base_s, _ROUNDING * full)
+    least = min(least, most / 2)
     far = count // 2
     return np.concatenate([np.linspace(least, 0.8 * most, far), np.linspace(0.85 * most, most, count - far)])
 

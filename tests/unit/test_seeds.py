@@ -12,7 +12,7 @@ from compiler.oneshot.importance import SubBlock
 from compiler.pipeline.limits import MARGIN, ceilings, check_floor
 from compiler.pipeline.options import Budgets
 from compiler.pipeline.ranking import Ranking
-from compiler.pipeline.seeds import LOCAL_SHARES, Groups, allocated, encoder_s, find_seeds
+from compiler.pipeline.seeds import LOCAL_SHARES, Groups, allocated, encoder_budgets_s, encoder_s, find_seeds
 from compiler.spaces import Ordering, make_space
 from profilers import CostKey, Dimensions, LayerSizes, Workload, roofline_table
 from profilers.memory_model import NetworkBytes, Phase, modelled_memory
@@ -85,6 +85,15 @@ def test_below_a_latency_they_are_dense_just_below_it():
     assert (encoder <= 1 + 1e-9).all()
     assert (encoder > 0.75).sum() >= 6
     assert encoder[0] < 0.4
+
+
+@pytest.mark.parametrize("share", [0.06, 0.02, 0.0])
+def test_below_a_latency_of_next_to_nothing_they_still_fit(share):
+    limit = (LATENCY.base_s + share * (DENSE_S - LATENCY.base_s)) / MARGIN
+    budgets = encoder_budgets_s(LATENCY, Groups.of(SPACE), 16, limit)
+    assert (budgets > 0).all()
+    assert LATENCY.base_s + budgets.max() <= limit * MARGIN * (1 + 1e-6)
+    assert latencies(seeds(latency=limit)).max() <= limit
 
 
 def test_a_generous_limit_changes_nothing():
