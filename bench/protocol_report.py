@@ -11,6 +11,7 @@ import argparse
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +102,13 @@ def _compared(axis: str, rest: tuple[Any, ...], ways: Mapping[str, Mapping[tuple
 def bar(rows: Sequence[Row]) -> dict[str, Any]:
     """The best combination on seed 0, by the tasks on which it meets the bar, then by its mean gain; on every seed its gains.
 
-    Of those that were run wherever there is anything to hold against the paper's setting.
+    Of those that were run wherever there is anything to hold against the paper's setting. `tasks` is the bar itself: means
+    over the other seeds.
     """
     by_way: dict[str, dict[tuple[str, int], Row]] = defaultdict(dict)
     for row in rows:
-        by_way[_name(row["way"])][row["task"], row["seed"]] = row
-    paper = by_way.pop(_name(PAPERS_WAY), {})
+        by_way[way_name(row["way"])][row["task"], row["seed"]] = row
+    paper = by_way.pop(way_name(PAPERS_WAY), {})
     first = [block for block in paper if block[1] == 0 and any(block in of for of in by_way.values())]
     tried = {
         way: {
@@ -125,10 +127,24 @@ def bar(rows: Sequence[Row]) -> dict[str, Any]:
         }
         for (task, seed), row in sorted(by_way[best].items()) if (task, seed) in paper
     ]  # fmt: skip
-    return {"chosen": best, "tried": tried, "results": results}
+    return {"chosen": best, "tried": tried, "results": results, "tasks": _on_other_seeds(results)}
 
 
-def _name(way: Mapping[str, Any]) -> str:
+def _on_other_seeds(results: Sequence[Row]) -> dict[str, Row]:
+    """By task what the chosen combination gains over the paper's setting, and loses at half the parameters; without seed 0."""
+    found = {}
+    for task, group in groupby((result for result in results if result["seed"]), key=lambda result: result["task"]):
+        rows = list(group)
+        best, paper = ({"gain": float(np.mean([row[name] for row in rows]))} for name in ("best", "paper"))
+        losses = [(row["half_params"] or {"loss": 1.0})["loss"] for row in rows]
+        found[task] = {
+            "seeds": [row["seed"] for row in rows], "factor": _factor(best, paper), "loss": float(np.mean(losses)),
+        }  # fmt: skip
+    return found
+
+
+def way_name(way: Mapping[str, Any]) -> str:
+    """As tables and records call a cell with its search."""
     return " ".join(f"{name}={value}" for name, value in way.items())
 
 
@@ -172,12 +188,12 @@ def bar_lines(found: Mapping[str, Any]) -> list[str]:
         )
         for result in found["results"]
     ]  # fmt: skip
-    gained = sum(result["factor"] >= FACTOR for result in found["results"])
-    small = sum((result["half_params"] or {"loss": 1.0})["loss"] <= MOST_LOST for result in found["results"])
+    tasks = found["tasks"].values()
+    gained, kept = sum(of["factor"] >= FACTOR for of in tasks), sum(of["loss"] <= MOST_LOST for of in tasks)
     return [
         f"Best of {len(found['tried'])} combinations on seed 0: {found['chosen']}",
         *table(("task", "seed", "gain, paper", "gain, best", "factor", "loss at half the parameters"), lines),
-        f"At least {FACTOR}x in {gained} of {len(lines)}; at most {MOST_LOST:.0%} lost in {small} of {len(lines)}.",
+        f"On other seeds: at least {FACTOR}x on {gained} of {len(tasks)} tasks, at most {MOST_LOST:.0%} lost on {kept}.",
     ]
 
 
@@ -202,7 +218,7 @@ def main() -> None:
     found, compared = bar(rows), comparisons(rows)
     write_json(arguments.json, {"bar": found, "comparisons": compared, "searches": rows})
     if arguments.svg is not None:
-        write_plot(arguments.svg, rows, {"paper": _name(PAPERS_WAY), "best": found.get("chosen", "")}, _name)
+        write_plot(arguments.svg, rows, {"paper": way_name(PAPERS_WAY), "best": found.get("chosen", "")}, way_name)
     print("\n".join([*bar_lines(found), "", *(line for each in compared for line in comparison_lines(each))]))
 
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import percentileofscore
 
-from bench.protocol_plan import ONE_SHOT, OURS, PAPER, PARTS, plan, possible
+from bench.protocol_plan import CHOSEN, ONE_SHOT, OURS, PAPER, PARTS, plan, possible
 from bench.protocol_stats import gain, kept_at, normalised_volume, quantiles, rank_ways
 
 RNG = np.random.default_rng(0)
@@ -123,6 +124,15 @@ def test_the_best_combination_is_chosen_on_seed_0_and_shown_on_all(script):
     found = report.bar(rows)
     assert "strategy=full" in found["chosen"]
     assert [round(result["factor"], 3) for result in found["results"]] == [1.5] * 4
-    assert "At least 1.15x in 4 of 4; at most 1% lost in 4 of 4." in report.bar_lines(found)
+    assert found["tasks"]["rte"] == {"seeds": [1], "factor": pytest.approx(1.5), "loss": pytest.approx(0.005)}
+    assert "On other seeds: at least 1.15x on 2 of 2 tasks, at most 1% lost on 2." in report.bar_lines(found)
     cells = [each for each in report.comparisons(rows) if each["axis"] == "method"]
     assert all(each["blocks"] == 4 for each in cells)
+
+
+def test_other_seeds_run_what_seed_0_chose(script):
+    chosen = json.loads(Path("bench/results/protocol.json").read_text(encoding="utf-8"))["bar"]["chosen"]
+    cell, search = CHOSEN
+    assert chosen == script("protocol_report").way_name({**asdict(cell), **asdict(search)})
+    runs = plan(["bar"], ["rte"], [1], ["latency"])
+    assert [(run.cell, run.search) for run in runs] == [(PAPER, runs[0].search), CHOSEN]
