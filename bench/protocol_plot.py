@@ -1,4 +1,7 @@
-"""Fronts on test, one panel a task: error against relative latency, a colour a way, every seed a line. Plain SVG."""
+"""Fronts on test, one panel a task: error against relative latency, a colour a way, every seed a line. Plain SVG.
+
+Dashed is the dense network's error.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +26,7 @@ def write_plot(path: Path, rows: Sequence[Row], ways: Mapping[str, str], name: C
         for place, task in enumerate(tasks)
     ]  # fmt: skip
     legend = "".join(
-        f'<text x="{MARGIN + 90 * i}" y="16" fill="{COLOURS[i]}">{label}</text>' for i, label in enumerate(ways)
+        f'<text x="{MARGIN + 120 * i}" y="16" fill="{COLOURS[i]}">{label}</text>' for i, label in enumerate(ways)
     )
     width, height = WIDTH * min(ACROSS, len(tasks)), 24 + HEIGHT * -(-len(tasks) // ACROSS)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,15 +41,21 @@ def _panel(task: str, drawn: Sequence[tuple[int, Row]], place: int) -> str:
     left, top = WIDTH * (place % ACROSS), 24 + HEIGHT * (place // ACROSS)
     inner = WIDTH - 1.5 * MARGIN, HEIGHT - 1.5 * MARGIN
     fronts = [(colour, _front(row)) for colour, row in drawn]
-    most = max([float(points[:, 1].max()) for _, points in fronts], default=1.0)
-    x, y = MARGIN, HEIGHT - MARGIN
+    dense = [1 - row["dense_test"] for _, row in drawn]
+    errors = np.concatenate([dense, *(points[:, 1] for _, points in fronts)]) if drawn else np.array([0.0, 1.0])
+    least, span = errors.min(), max(float(np.ptp(errors)), 1e-9)
     lines = "".join(
-        f'<polyline fill="none" stroke="{COLOURS[colour]}" points="{_path(points / [1, most], inner)}"/>'
+        f'<polyline fill="none" stroke="{COLOURS[colour]}" points="{_path((points - [0, least]) / [1, span], inner)}"/>'
         for colour, points in fronts
     )
+    whole = "".join(
+        f'<path d="M0 {-inner[1] * (error - least) / span:.1f}h{inner[0]}" stroke="#aaa" stroke-dasharray="3"/>'
+        for error in sorted(set(dense))
+    )
     return (
-        f'<g transform="translate({left + x},{top + y})"><path d="M0 {-inner[1]}V0H{inner[0]}" fill="none" stroke="#333"/>'
-        f'<text x="4" y="{4 - inner[1]}">{task}: test error, up to {most:.2f}</text>'
+        f'<g transform="translate({left + MARGIN},{top + HEIGHT - MARGIN})">{whole}'
+        f'<path d="M0 {-inner[1]}V0H{inner[0]}" fill="none" stroke="#333"/>'
+        f'<text x="0" y="{-6 - inner[1]}">{task}: test error, {least:.2f} to {least + span:.2f}</text>'
         f'<text x="{inner[0]}" y="14" text-anchor="end">latency, up to dense</text>{lines}</g>'
     )
 

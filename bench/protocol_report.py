@@ -218,7 +218,12 @@ def main() -> None:
     found, compared = bar(rows), comparisons(rows)
     write_json(arguments.json, {"bar": found, "comparisons": compared, "searches": rows})
     if arguments.svg is not None:
-        write_plot(arguments.svg, rows, {"paper": way_name(PAPERS_WAY), "best": found.get("chosen", "")}, way_name)
+        write_plot(
+            arguments.svg,
+            rows,
+            {"the paper's": way_name(PAPERS_WAY), "chosen on seed 0": found.get("chosen", "")},
+            way_name,
+        )
     print("\n".join([*bar_lines(found), "", *(line for each in compared for line in comparison_lines(each))]))
 
 
