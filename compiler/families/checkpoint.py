@@ -233,8 +233,9 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Load a dense model for a task: "embedding", "classification" or "regression".
 
-    A head the checkpoint does not have is initialised from `seed`, that of a regression on the `scale` of the labels. Raises InputError for every way a folder can be
-    unusable: no configuration, no tokenizer, no or pickled or corrupt weights, an unsupported family, NaN weights.
+    A head the checkpoint does not have is initialised from `seed`, that of a regression on the `scale` of the labels.
+    Raises InputError for every way a folder can be unusable: no configuration, no tokenizer, no or pickled or corrupt
+    weights, an unsupported family, NaN weights.
     """
     folder = resolve(source)
     _check_files(folder)
