@@ -14,13 +14,14 @@ from scipy.stats import percentileofscore
 from bench.protocol_plan import CHOSEN, ONE_SHOT, OURS, PAPER, PARTS, plan, possible
 from bench.protocol_stats import gain, kept_at, normalised_volume, quantiles, rank_ways
 
+BENCH = Path(__file__).parents[2] / "bench"
 RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
 def script(monkeypatch):
     """Imports a benchmark as it runs: beside its siblings."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "bench"))
+    monkeypatch.syspath_prepend(str(BENCH))
     yield importlib.import_module
     for name in [name for name in sys.modules if name.startswith("protocol")]:
         del sys.modules[name]
@@ -131,7 +132,7 @@ def test_the_best_combination_is_chosen_on_seed_0_and_shown_on_all(script):
 
 
 def test_other_seeds_run_what_seed_0_chose(script):
-    chosen = json.loads(Path("bench/results/protocol.json").read_text(encoding="utf-8"))["bar"]["chosen"]
+    chosen = json.loads((BENCH / "results" / "protocol.json").read_text(encoding="utf-8"))["bar"]["chosen"]
     cell, search = CHOSEN
     assert chosen == script("protocol_report").way_name({**asdict(cell), **asdict(search)})
     runs = plan(["bar"], ["rte"], [1], ["latency"])
