@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markdown_table import table
 from output import write_json
 from protocol import read_lines
 from protocol_plan import PAPER, PAPER_METHOD, Search
@@ -153,23 +154,20 @@ def _factor(best: float, paper: float) -> float:
     return float(max(best, LEAST) / max(paper, LEAST))
 
 
-def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table."""
-    return ["", *(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *lines)), ""]
-
-
 def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
     """One comparison as a table."""
     axis, blocks = comparison["axis"], comparison["blocks"]
     return [
         f"**{axis}**, with {', '.join(comparison['rest'])} ({blocks} pairs of task and seed):",
-        *table(
+        "",
+        table(
             (axis, "hypervolume", "its rank", "gain", "its rank"),
             [
                 (way, *(cell for figure in ("hypervolume", "gain") for cell in _cells(comparison[figure][way])))
                 for way in comparison["hypervolume"]
             ],
         ),
+        "",
     ]
 
 
@@ -192,7 +190,9 @@ def bar_lines(found: Mapping[str, Any]) -> list[str]:
     gained, kept = sum(of["factor"] >= FACTOR for of in tasks), sum(of["loss"] <= MOST_LOST for of in tasks)
     return [
         f"Best of {len(found['tried'])} combinations on seed 0: {found['chosen']}",
-        *table(("task", "seed", "gain, paper", "gain, best", "factor", "loss at half the parameters"), lines),
+        "",
+        table(("task", "seed", "gain, paper", "gain, best", "factor", "loss at half the parameters"), lines),
+        "",
         f"On other seeds: at least {FACTOR}x on {gained} of {len(tasks)} tasks, at most {MOST_LOST:.0%} lost on {kept}.",
     ]
 
