@@ -213,6 +213,10 @@ def main() -> None:
     parser.add_argument("--svg", type=Path, default=None)
     arguments = parser.parse_args()
     records = [record for record in read_lines(arguments.lines) if record["settings"]["quick"] == arguments.quick]
+    if len({str(record["settings"]) for record in records}) > 1:
+        parser.error(
+            f"{arguments.lines} has runs of several settings, which cannot be compared: keep each in a file of its own"
+        )
     pool = pools(records)
     rows = [summary(record, pool[record["task"]]) for record in records]
     found, compared = bar(rows), comparisons(rows)

@@ -1,10 +1,20 @@
 """The protocol's tables, of what `bench/protocol_report.py` writes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from markdown_table import NAMES, share, table
+from protocol_plan import IN_ANY_SPACE, OBJECTIVES, OUR_METHODS, OURS, Search
 from protocol_report import PAPERS_WAY
+
+CHANGED = {
+    "paper": PAPERS_WAY,
+    "ours": {**asdict(OURS), **asdict(Search(method=IN_ANY_SPACE, objective="latency", seeded=False))},
+    "methods": {**asdict(OURS), **asdict(Search(method=OUR_METHODS[0], objective="latency"))},
+}
+"""The ways from which the tables of `changes` start."""
 
 
 def protocol_ways(record: Mapping[str, Any]) -> str:
@@ -50,3 +60,36 @@ def protocol(record: Mapping[str, Any]) -> str:
 
 def _half(pick: Mapping[str, Any] | None) -> str:
     return "none" if pick is None else share(pick["loss"], *pick["interval"])
+
+
+def changes(record: Mapping[str, Any], of: str) -> str:
+    """What a way finds, and every way that differs from it in one thing.
+
+    The normalised hypervolume of validation is the mean of tasks and seeds, searched by each objective; the gain on test, by
+    latency, is a task's.
+    """
+    base = CHANGED[of]
+    found: dict[tuple[str, ...], dict[tuple[str, str], list[Mapping[str, Any]]]] = {}
+    for search in record["searches"]:
+        changed = tuple(name for name, value in search["way"].items() if name != "objective" and value != base[name])
+        if len(changed) <= 1:
+            way = (*changed, *(str(search["way"][name]) for name in changed))
+            found.setdefault(way, {}).setdefault((search["way"]["objective"], search["task"]), []).append(search)
+    tasks = [task for task in NAMES if any(task == key[1] for cells in found.values() for key in cells)]
+    rows = [
+        (
+            ": ".join(way) or "as it is",
+            *(_mean([cells.get((objective, task)) for task in tasks], "hypervolume") for objective in OBJECTIVES),
+            *(_mean([cells.get(("latency", task))], "gain") for task in tasks),
+        )
+        for way, cells in sorted(found.items(), key=lambda pair: [list(base).index(name) for name in pair[0][:1]])
+    ]
+    header = ("changed", *(f"hypervolume, {name}" for name in OBJECTIVES), *(f"gain, {NAMES[task]}" for task in tasks))
+    return table(header, rows)
+
+
+def _mean(blocks: Sequence[Sequence[Mapping[str, Any]] | None], figure: str) -> str:
+    """Of all seeds of all tasks; nothing where a task is missing."""
+    if None in blocks:
+        return ""
+    return f"{np.mean([search[figure] for block in blocks for search in block or ()]):.3f}"

@@ -3,7 +3,7 @@
 import importlib
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import percentileofscore
 
-from bench.protocol_plan import CHOSEN, ONE_SHOT, OURS, PAPER, PARTS, plan, possible
+from bench.protocol_plan import CHOSEN, IN_ANY_SPACE, ONE_SHOT, OURS, PAPER, PARTS, plan, possible
 from bench.protocol_stats import gain, kept_at, normalised_volume, quantiles, rank_ways
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -91,6 +91,24 @@ def test_every_strategy_space_and_method_is_in_the_whole_matrix():
     }  # fmt: skip
 
 
+def test_factors_change_every_thing_alone_and_none_is_dropped():
+    from compiler.search import METHODS
+    from compiler.spaces import OF_FULL_WIDTH
+    from compiler.supernet import STRATEGIES
+
+    pairs = list(PARTS["factors"]())
+    assert all(possible(*pair) for pair in pairs)
+    ours = [(cell, search) for cell, search in pairs if search.method == IN_ANY_SPACE and search.objective == "latency"]
+    base = asdict(ours[0][0]) | asdict(ours[0][1])
+    changed = [{k: v for k, v in (asdict(cell) | asdict(search)).items() if v != base[k]} for cell, search in ours[1:]]
+    assert all(len(one) == 1 for one in changed)
+    assert {"order", "sampling", "start", "unit_step", "seeded", "polish"} < {name for one in changed for name in one}
+    assert {one["space"] for one in changed if "space" in one} == set(OF_FULL_WIDTH) - {"medium"}
+    assert {one["strategy"] for one in changed if "strategy" in one} == set(STRATEGIES) - {"full"}
+    of_ours = {search.method for cell, search in PARTS["methods"]() if cell == OURS and possible(cell, search)}
+    assert of_ours == set(METHODS) - {"mo-asha"}
+
+
 def test_a_line_that_was_cut_off_is_run_again(script, tmp_path):
     protocol, path = script("protocol"), tmp_path / "lines.jsonl"
     protocol.append_line(path, {"a": 1})
@@ -129,6 +147,37 @@ def test_the_best_combination_is_chosen_on_seed_0_and_shown_on_all(script):
     assert "On other seeds: at least 1.15x on 2 of 2 tasks, at most 1% lost on 2." in report.bar_lines(found)
     cells = [each for each in report.comparisons(rows) if each["axis"] == "method"]
     assert all(each["blocks"] == 4 for each in cells)
+
+
+def test_changes_are_those_of_one_thing_and_blank_until_all_tasks_have_them(script):
+    report, tables = script("protocol_report"), script("protocol_tables")
+    runs = plan(["factors"], ["rte", "mrpc"], [0], ["latency", "params"])
+    gains = {OURS: 0.3, replace(OURS, space="small"): 0.2}
+    records = [
+        record(run, gains[run.cell]) for run in runs
+        if run.cell in gains and run.search.method == IN_ANY_SPACE and not run.search.polish
+    ]  # fmt: skip
+    records = [each for each in records if not (each["search"]["seeded"] and each["task"] == "rte")]
+    rows = [report.summary(one, report.pools(records)[one["task"]]) for one in records]
+    header, _, *lines = tables.changes({"searches": rows}, "ours").splitlines()
+    assert header == "| changed | hypervolume, latency | hypervolume, params | gain, MRPC | gain, RTE |"
+    volume = normalised_volume(*(np.array(values) for values in ([0.2, 0.3, 0.4], [0.9, 0.5, 0.2]) * 2))
+    assert lines == [
+        f"| as it is | {volume:.3f} | {volume:.3f} | 0.150 | 0.150 |",
+        f"| space: small | {volume:.3f} | {volume:.3f} | 0.100 | 0.100 |",
+        "| seeded: True |  |  | 0.150 |  |",
+    ]
+
+
+def test_runs_of_several_settings_are_not_compared(script, tmp_path, monkeypatch, capsys):
+    report, protocol, path = script("protocol_report"), script("protocol"), tmp_path / "lines.jsonl"
+    (run, *_) = plan(["main"], ["rte"], [0])
+    for rows in (None, 2000):
+        protocol.append_line(path, record(run, 0.1, settings={"quick": False, "rows": rows}))
+    monkeypatch.setattr(sys, "argv", ["protocol_report.py", str(path)])
+    with pytest.raises(SystemExit, match="2"):
+        report.main()
+    assert "several settings, which cannot be compared" in capsys.readouterr().err
 
 
 def test_other_seeds_run_what_seed_0_chose(script):
