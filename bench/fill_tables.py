@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from markdown_table import NAMES, share, table
-from protocol_tables import protocol, protocol_ways
+from protocol_tables import protocol, protocol_kept, protocol_ways
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/benchmarks.md")
@@ -117,7 +117,7 @@ def joint(record: Sequence[Mapping[str, Any]]) -> str:
     return table(("network", "precision", "speed-up", "kept"), rows)
 
 
-RECORDS = {"joint_seeds": "joint", "protocol_ways": "protocol"}
+RECORDS = {"joint_seeds": "joint", "protocol_ways": "protocol", "protocol_kept": "protocol"}
 """Of the tables that share one with another."""
 
 STEPS = {
@@ -263,6 +263,7 @@ MAKERS: dict[str, Callable[[Any], str]] = {
     "training": training,
     "protocol_ways": protocol_ways,
     "protocol": protocol,
+    "protocol_kept": protocol_kept,
     "scale": scale,
 }
 """How each table is made of the record of its name."""

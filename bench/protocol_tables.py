@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from typing import Any
 
 import numpy as np
 from markdown_table import NAMES, share, table
 from protocol_plan import IN_ANY_SPACE, OBJECTIVES, OUR_METHODS, OURS, Search
-from protocol_report import PAPERS_WAY
+from protocol_report import PAPERS_WAY, SHARES, way_name
 
 CHANGED = {
     "paper": PAPERS_WAY,
@@ -60,6 +61,29 @@ def protocol(record: Mapping[str, Any]) -> str:
 
 def _half(pick: Mapping[str, Any] | None) -> str:
     return "none" if pick is None else share(pick["loss"], *pick["interval"])
+
+
+def protocol_kept(record: Mapping[str, Any]) -> str:
+    """Test metric over the dense one's at a share of the parameters and of the latency: the paper's setting and the chosen way.
+
+    The mean of the seeds that did not choose.
+    """
+    ways = {"the paper's": way_name(PAPERS_WAY), "chosen": record["bar"]["chosen"]}
+    columns = [(objective, most) for objective in ("params", "latency") for most in map(str, SHARES)]
+    rows = []
+    for task, (label, way) in product(record["bar"]["tasks"], ways.items()):
+        seeds = [
+            search["kept_metric"] for search in record["searches"]
+            if search["task"] == task and search["seed"] and way_name(search["way"]) == way
+        ]  # fmt: skip
+        rows.append((f"{NAMES[task]}, {label}", *(_kept([of[name][most] for of in seeds]) for name, most in columns)))
+    words = {"params": "of the parameters", "latency": "of the latency"}
+    return table(("task, way", *(f"{float(most):.0%} {words[name]}" for name, most in columns)), rows)
+
+
+def _kept(seeds: Sequence[float | None]) -> str:
+    there = [kept for kept in seeds if kept is not None]
+    return f"{np.mean(there):.1%}" if len(there) == len(seeds) else "none"
 
 
 def changes(record: Mapping[str, Any], of: str) -> str:

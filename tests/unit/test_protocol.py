@@ -145,6 +145,11 @@ def test_the_best_combination_is_chosen_on_seed_0_and_shown_on_all(script):
     assert [round(result["factor"], 3) for result in found["results"]] == [1.5] * 4
     assert found["tasks"]["rte"] == {"seeds": [1], "factor": pytest.approx(1.5), "loss": pytest.approx(0.005)}
     assert "On other seeds: at least 1.15x on 2 of 2 tasks, at most 1% lost on 2." in report.bar_lines(found)
+    kept = script("protocol_tables").protocol_kept({"bar": found, "searches": rows}).splitlines()
+    assert kept[2:4] == [  # test errors of 0.3 and 0.2, the dense network's is 0.1
+        "| MRPC, the paper's | none | 77.8% | 77.8% | none | 77.8% | 77.8% |",
+        "| MRPC, chosen | none | 88.9% | 88.9% | none | 88.9% | 88.9% |",
+    ]
     cells = [each for each in report.comparisons(rows) if each["axis"] == "method"]
     assert all(each["blocks"] == 4 for each in cells)
 
