@@ -73,7 +73,8 @@ def compile_command(
     pooling: Annotated[str | None, typer.Option(help="embedding models: mean, cls, max, mean_sqrt_len_tokens")] = None,
     prompt: Annotated[str | None, typer.Option(help="embedding models: text put before every input")] = None,
     effort: Annotated[
-        str, typer.Option(help="fast: no training; balanced: + polish; thorough: super-network")
+        str,
+        typer.Option(help="fast: no training; balanced: + fine-tuning where needed, polish; thorough: super-network"),
     ] = "auto",
     space: Annotated[str, typer.Option(help="small, medium, layer, sublayer, large or width")] = "medium",
     search: Annotated[

@@ -1,6 +1,6 @@
 """What a user can ask for, one field per flag of the command line."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from compiler.costing import OBJECTIVES
@@ -12,6 +12,8 @@ from targets.errors import InputError
 
 EFFORTS = ("auto", "fast", "balanced", "thorough")
 ORDERS = ("importance", "index")
+
+_OF_SUPERNETS = ("strategy", "temperature", "random_subnets")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,13 @@ class Options:
             return self.search
         modelled = self.space == "medium" and self.order == "importance" and self.objectives == ("latency",)
         return "exact" if modelled and effort != "thorough" else "nsga2"
+
+    @property
+    def of_supernets(self) -> tuple[str, ...]:
+        """The flags, other than by default, of what nothing but the training of a super-network knows."""
+        defaults = {each.name: each.default for each in fields(self)}
+        changed = [name for name in _OF_SUPERNETS if getattr(self, name) != defaults[name]]
+        return tuple(f"--{name.replace('_', '-')}" for name in changed)
 
     @property
     def costs(self) -> tuple[str, ...]:

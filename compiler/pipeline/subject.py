@@ -191,7 +191,8 @@ def _settle_effort(options: Options, *, labelled: bool, head_trained: bool, task
         )
     effort = options.effort
     if effort == "auto":
-        effort = "thorough" if needs_training else "fast"
+        of_thorough = options.of_supernets or options.search == "mo-asha"
+        effort = "thorough" if of_thorough else "balanced" if needs_training else "fast"
     if effort == "fast" and needs_training:
         raise InputError(
             "the checkpoint's task head was never trained, and --effort fast does not train\n"
@@ -200,9 +201,16 @@ def _settle_effort(options: Options, *, labelled: bool, head_trained: bool, task
     return effort, labelled and task != "embedding" and (needs_training or effort == "thorough")
 
 
-def _check_search(search: str, *, effort: str, trained: bool) -> None:
-    """InputError where a search trains every sub-network on its own and the run has no such training."""
-    if search == "mo-asha" and not (effort == "thorough" and trained):
+def _check_training(options: Options, *, effort: str, trained: bool) -> None:
+    """InputError where a search trains every sub-network on its own, or a flag is of super-networks, and the run trains none."""
+    alone = options.search == "mo-asha"
+    if options.of_supernets and (alone or effort != "thorough"):
+        run = "--search mo-asha" if alone else f"--effort {effort}"
+        raise InputError(
+            f"{options.of_supernets[0]} is of the training of a super-network, and a run with {run} has none\n"
+            "leave it out, or use --effort thorough with another --search"
+        )
+    if alone and not (effort == "thorough" and trained):
         raise InputError(
             "--search mo-asha trains every sub-network on its own: it needs labels and --effort thorough\n"
             f"here the effort is {effort}, {'with' if trained else 'without'} labels to train on; use another --search"
@@ -241,7 +249,7 @@ def load_subject(options: Options) -> Subject:
         check_length(checkpoint, options.seq_len)
     labelled = labels is not None
     effort, train_dense = _settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
-    _check_search(options.search, effort=effort, trained=labelled and task != "embedding")
+    _check_training(options, effort=effort, trained=labelled and task != "embedding")
     notes = list(data.notes)
     if is_compiled(folder):
         notes.append("the model was compiled before: it is the baseline of every ratio here, called dense")

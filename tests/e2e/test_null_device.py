@@ -167,17 +167,23 @@ def test_balanced_polishes_an_unlabelled_encoder(place):
 
 
 @pytest.mark.usefixtures("no_fresh_export")
-def test_an_untrained_head_is_trained_as_a_super_network(place):
-    _, out = place.run("--epochs", 1, data=place.classes)
+@pytest.mark.parametrize(
+    ("flags", "effort"),
+    [((), "balanced"), (("--effort", "thorough"), "thorough"), (("--strategy", "sandwich"), "thorough")],
+)
+def test_an_untrained_head_is_trained(place, flags, effort):
+    _, out = place.run("--epochs", 1, *flags, data=place.classes)
     front = read(out)
-    assert (front["task"], front["effort"], front["metric"]["name"]) == ("classification", "thorough", "accuracy")
+    assert (front["task"], front["effort"], front["metric"]["name"]) == ("classification", effort, "accuracy")
+    assert "fine-tune dense model" in front["timings_s"]
+    assert ("train super-network" in front["timings_s"]) == (effort == "thorough")
     check_files(out, front)
 
 
 @pytest.mark.usefixtures("no_fresh_export")
 def test_the_dense_model_and_the_super_network_learn_at_the_rate_that_is_asked_for(place):
     def highest(*flags):
-        _, out = place.run("--epochs", 1, *flags, data=place.classes)
+        _, out = place.run("--effort", "thorough", "--epochs", 1, *flags, data=place.classes)
         rows = list(csv.DictReader((out / "training.csv").open(encoding="utf-8")))
         return {
             stage: max(float(row["learning_rate"]) for row in rows if row["stage"] == stage)
@@ -188,13 +194,6 @@ def test_the_dense_model_and_the_super_network_learn_at_the_rate_that_is_asked_f
     for stage in ("fine-tuned", "supernet"):
         assert asked[stage] == pytest.approx(20 * usual[stage]), "the default is 5e-5"
     assert 0 < asked["polished"] <= 5e-5, "polish has its own"
-
-
-@pytest.mark.usefixtures("no_fresh_export")
-def test_balanced_fine_tunes_an_untrained_head_first(place):
-    front = place.front("--effort", "balanced", "--epochs", 1, data=place.classes)
-    assert "fine-tune dense model" in front["timings_s"]
-    assert "train super-network" not in front["timings_s"]
 
 
 @pytest.mark.usefixtures("no_fresh_export")
@@ -318,6 +317,19 @@ def test_mo_asha_is_refused_where_networks_are_not_trained_on_labels(place, flag
     done, _ = place.run("--search", "mo-asha", *flags, data=place.classes if labelled else None, code=2)
     assert "needs labels and --effort thorough" in done.message[0]
     assert ("with labels" in done.message[1]) == labelled
+
+
+@pytest.mark.parametrize(
+    ("flags", "run"),
+    [
+        (("--strategy", "kd", "--effort", "balanced"), "--effort balanced"),
+        (("--random-subnets", 3, "--search", "mo-asha"), "--search mo-asha"),
+        (("--temperature", 2, "--search", "mo-asha", "--effort", "thorough"), "--search mo-asha"),
+    ],
+)
+def test_flags_of_super_networks_are_refused_where_none_is_trained(place, flags, run):
+    done, _ = place.run(*flags, data=place.classes, code=2)
+    assert done.message[0].endswith(f"{flags[0]} is of the training of a super-network, and a run with {run} has none")
 
 
 @pytest.mark.usefixtures("no_fresh_export")
