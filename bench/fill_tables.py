@@ -171,16 +171,8 @@ def early_stop(record: Sequence[Mapping[str, Any]]) -> str:
         whole, early = (sum(run["seconds"][way] for run in seeds) for way in ("whole", "early"))
         spared = f"{stopped / evaluated:.0%}", f"{judged:.0%}", f"{early / whole:.2f}x"
         rows.append((NAMES[task], method, *spared, *(f"{volume:.3f}" for volume in volumes)))
-    header = (
-        "data",
-        "`--search`",
-        "stopped",
-        "examples judged",
-        "time",
-        "hypervolume, all judged in full",
-        "with first looks",
-    )
-    return table(header, rows)
+    judgements = ("hypervolume, all judged in full", "with first looks")
+    return table(("data", "`--search`", "stopped", "examples judged", "time", *judgements), rows)
 
 
 TRAININGS = {"super-network": "a super-network, strategy full, on MRPC", "polish": "ten networks polished on STS-B"}

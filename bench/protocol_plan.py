@@ -70,6 +70,12 @@ IN_ANY_SPACE = "surrogate"
 
 Pair = tuple[Cell, Search]
 
+
+def way_of(cell: Cell, search: Search) -> dict[str, Any]:
+    """Both by name, as records call them together."""
+    return {**asdict(cell), **asdict(search)}
+
+
 CHOSEN: Pair = (ONE_SHOT, Search(method="exact", objective="latency", polish=True))
 """The best on seed 0, by `bench/protocol_report.py`: what other seeds hold against the paper's setting."""
 

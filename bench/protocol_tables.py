@@ -1,19 +1,18 @@
 """The protocol's tables, of what `bench/protocol_report.py` writes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from itertools import product
 from typing import Any
 
 import numpy as np
-from markdown_table import NAMES, share, table
-from protocol_plan import IN_ANY_SPACE, OBJECTIVES, OUR_METHODS, OURS, Search
-from protocol_report import PAPERS_WAY, SHARES, way_name
+from markdown_table import NAMES, table
+from protocol_plan import IN_ANY_SPACE, OBJECTIVES, OUR_METHODS, OURS, Search, way_of
+from protocol_report import PAPERS_WAY, SHARES, lost, way_name
 
 CHANGED = {
     "paper": PAPERS_WAY,
-    "ours": {**asdict(OURS), **asdict(Search(method=IN_ANY_SPACE, objective="latency", seeded=False))},
-    "methods": {**asdict(OURS), **asdict(Search(method=OUR_METHODS[0], objective="latency"))},
+    "ours": way_of(OURS, Search(method=IN_ANY_SPACE, objective="latency", seeded=False)),
+    "methods": way_of(OURS, Search(method=OUR_METHODS[0], objective="latency")),
 }
 """The ways from which the tables of `changes` start."""
 
@@ -49,7 +48,7 @@ def protocol(record: Mapping[str, Any]) -> str:
     rows = [
         (
             f"{NAMES[result['task']]}, {result['seed']}", f"{result['paper']:.3f}", f"{result['best']:.3f}",
-            f"{result['factor']:.2f}x", _half(papers[result["task"], result["seed"]]), _half(result["half_params"]),
+            f"{result['factor']:.2f}x", lost(papers[result["task"], result["seed"]]), lost(result["half_params"]),
         )
         for result in record["bar"]["results"]
     ]  # fmt: skip
@@ -57,10 +56,6 @@ def protocol(record: Mapping[str, Any]) -> str:
         ("task, seed", "gain, the paper's", "gain, chosen", "factor", "half the parameters, the paper's", "chosen"),
         rows,
     )
-
-
-def _half(pick: Mapping[str, Any] | None) -> str:
-    return "none" if pick is None else share(pick["loss"], *pick["interval"])
 
 
 def protocol_kept(record: Mapping[str, Any]) -> str:

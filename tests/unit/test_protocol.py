@@ -3,7 +3,7 @@
 import importlib
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import percentileofscore
 
-from bench.protocol_plan import CHOSEN, IN_ANY_SPACE, ONE_SHOT, OURS, PAPER, PARTS, plan, possible
+from bench.protocol_plan import CHOSEN, IN_ANY_SPACE, ONE_SHOT, OURS, PAPER, PARTS, plan, possible, way_of
 from bench.protocol_stats import gain, kept_at, normalised_volume, quantiles, rank_ways
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -99,8 +99,8 @@ def test_factors_change_every_thing_alone_and_none_is_dropped():
     pairs = list(PARTS["factors"]())
     assert all(possible(*pair) for pair in pairs)
     ours = [(cell, search) for cell, search in pairs if search.method == IN_ANY_SPACE and search.objective == "latency"]
-    base = asdict(ours[0][0]) | asdict(ours[0][1])
-    changed = [{k: v for k, v in (asdict(cell) | asdict(search)).items() if v != base[k]} for cell, search in ours[1:]]
+    base = way_of(*ours[0])
+    changed = [{k: v for k, v in way_of(*pair).items() if v != base[k]} for pair in ours[1:]]
     assert all(len(one) == 1 for one in changed)
     assert {"order", "sampling", "start", "unit_step", "seeded", "polish"} < {name for one in changed for name in one}
     assert {one["space"] for one in changed if "space" in one} == set(OF_FULL_WIDTH) - {"medium"}
@@ -143,7 +143,12 @@ def test_the_best_combination_is_chosen_on_seed_0_and_shown_on_all(script):
     found = report.bar(rows)
     assert "strategy=full" in found["chosen"]
     assert [round(result["factor"], 3) for result in found["results"]] == [1.5] * 4
-    assert found["tasks"]["rte"] == {"seeds": [1], "factor": pytest.approx(1.5), "loss": pytest.approx(0.005)}
+    assert found["tasks"]["rte"] == {
+        "seeds": [1],
+        "factor": pytest.approx(1.5),
+        "loss": pytest.approx(0.005),
+        "dense_at_no_cost": pytest.approx(4),
+    }
     assert "On other seeds: at least 1.15x on 2 of 2 tasks, at most 1% lost on 2." in report.bar_lines(found)
     kept = script("protocol_tables").protocol_kept({"bar": found, "searches": rows}).splitlines()
     assert kept[2:4] == [  # test errors of 0.3 and 0.2, the dense network's is 0.1
@@ -188,6 +193,6 @@ def test_runs_of_several_settings_are_not_compared(script, tmp_path, monkeypatch
 def test_other_seeds_run_what_seed_0_chose(script):
     chosen = json.loads((BENCH / "results" / "protocol.json").read_text(encoding="utf-8"))["bar"]["chosen"]
     cell, search = CHOSEN
-    assert chosen == script("protocol_report").way_name({**asdict(cell), **asdict(search)})
+    assert chosen == script("protocol_report").way_name(way_of(cell, search))
     runs = plan(["bar"], ["rte"], [1], ["latency"])
     assert [(run.cell, run.search) for run in runs] == [(PAPER, runs[0].search), CHOSEN]
