@@ -1,6 +1,6 @@
 """The protocol's tables, of what `bench/protocol_report.py` writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -8,6 +8,12 @@ import numpy as np
 from markdown_table import NAMES, table
 from protocol_plan import IN_ANY_SPACE, OBJECTIVES, OUR_METHODS, OURS, Search, way_of
 from protocol_report import PAPERS_WAY, SHARES, lost, way_name
+from scipy.stats import spearmanr
+
+Found = dict[tuple[str, str], list[Mapping[str, Any]]]
+"""Searches of one way, by objective and task."""
+
+FEWEST_RANKED = 3
 
 CHANGED = {
     "paper": PAPERS_WAY,
@@ -19,13 +25,37 @@ CHANGED = {
 
 def protocol_ways(record: Mapping[str, Any]) -> str:
     """What every way gains on seed 0, a line a way, the paper's setting first; beside it what half the parameters cost."""
-    first = {(str(search["way"]), search["task"]): search for search in record["searches"] if search["seed"] == 0}
-    tasks = [task for task in NAMES if any(task == of for _, of in first)]
+    ways = _ways(search for search in record["searches"] if search["seed"] == 0)
+    tasks = _tasks(ways)
     rows = [
-        (_way(way), *(_gained(first[key, task]) if (key, task) in first else "" for task in tasks))
-        for key, way in {str(search["way"]): search["way"] for search in record["searches"]}.items()
-    ]
+        (way, *(_gained(*found["latency", task]) if ("latency", task) in found else "" for task in tasks))
+        for way, found in ways.items() if any(objective == "latency" for objective, _ in found)
+    ]  # fmt: skip
     return table(("way", *(NAMES[task] for task in tasks)), rows)
+
+
+def protocol_objectives(record: Mapping[str, Any]) -> str:
+    """The normalised hypervolume that every way finds on seed 0, the mean of tasks, searched by each objective."""
+    ways = _ways(search for search in record["searches"] if search["seed"] == 0)
+    volumes = {way: _volumes(found, _tasks(ways)) for way, found in ways.items()}
+    both = {way: volume for way, volume in volumes.items() if None not in volume}
+    rows = [(way, *map(_figure, volume)) for way, volume in both.items()]
+    return f"{table(('way', *OBJECTIVES), rows)}\n\n{_agreement(list(both.values()))}"
+
+
+def _ways(searches: Iterable[Mapping[str, Any]]) -> dict[str, Found]:
+    """By way in words."""
+    ways: dict[str, Found] = {}
+    for search in searches:
+        way = search["way"]
+        ways.setdefault(_way(way), {}).setdefault((way["objective"], search["task"]), []).append(search)
+    return ways
+
+
+def _tasks(ways: Mapping[Any, Found]) -> list[str]:
+    """That any was run on, as tables order them."""
+    run = {task for found in ways.values() for _, task in found}
+    return [task for task in NAMES if task in run]
 
 
 def _way(way: Mapping[str, Any]) -> str:
@@ -82,33 +112,52 @@ def _kept(seeds: Sequence[float | None]) -> str:
 
 
 def changes(record: Mapping[str, Any], of: str) -> str:
-    """What a way finds, and every way that differs from it in one thing.
+    """What a way finds, and every way that differs from it in one thing; below it how far the two objectives agree.
 
     The normalised hypervolume of validation is the mean of tasks and seeds, searched by each objective; the gain on test, by
     latency, is a task's.
     """
     base = CHANGED[of]
-    found: dict[tuple[str, ...], dict[tuple[str, str], list[Mapping[str, Any]]]] = {}
+    found: dict[tuple[str, ...], Found] = {}
     for search in record["searches"]:
         changed = tuple(name for name, value in search["way"].items() if name != "objective" and value != base[name])
         if len(changed) <= 1:
             way = (*changed, *(str(search["way"][name]) for name in changed))
             found.setdefault(way, {}).setdefault((search["way"]["objective"], search["task"]), []).append(search)
-    tasks = [task for task in NAMES if any(task == key[1] for cells in found.values() for key in cells)]
+    tasks = _tasks(found)
+    ways = sorted(found.items(), key=lambda pair: [list(base).index(name) for name in pair[0][:1]])
+    volumes = [_volumes(cells, tasks) for _, cells in ways]
     rows = [
         (
             ": ".join(way) or "as it is",
-            *(_mean([cells.get((objective, task)) for task in tasks], "hypervolume") for objective in OBJECTIVES),
-            *(_mean([cells.get(("latency", task))], "gain") for task in tasks),
+            *map(_figure, volume),
+            *(_figure(_mean([cells.get(("latency", task))], "gain")) for task in tasks),
         )
-        for way, cells in sorted(found.items(), key=lambda pair: [list(base).index(name) for name in pair[0][:1]])
+        for (way, cells), volume in zip(ways, volumes, strict=True)
     ]
     header = ("changed", *(f"hypervolume, {name}" for name in OBJECTIVES), *(f"gain, {NAMES[task]}" for task in tasks))
-    return table(header, rows)
+    return f"{table(header, rows)}\n\n{_agreement(volumes)}"
 
 
-def _mean(blocks: Sequence[Sequence[Mapping[str, Any]] | None], figure: str) -> str:
-    """Of all seeds of all tasks; nothing where a task is missing."""
+def _volumes(found: Found, tasks: Sequence[str]) -> list[float | None]:
+    """Of every objective."""
+    return [_mean([found.get((objective, task)) for task in tasks], "hypervolume") for objective in OBJECTIVES]
+
+
+def _agreement(volumes: Sequence[Sequence[float | None]]) -> str:
+    """Whether ways [ways, objectives] rank alike by either objective."""
+    both = np.array([volume for volume in volumes if None not in volume], dtype=np.float64)
+    if len(both) < FEWEST_RANKED:
+        return "Too few ways were searched by both objectives to compare their ranks."
+    return f"Spearman's correlation of the two hypervolumes over {len(both)} ways: {spearmanr(*both.T).statistic:.2f}."
+
+
+def _mean(blocks: Sequence[Sequence[Mapping[str, Any]] | None], figure: str) -> float | None:
+    """Of all seeds of all tasks; none where a task is missing."""
     if None in blocks:
-        return ""
-    return f"{np.mean([search[figure] for block in blocks for search in block or ()]):.3f}"
+        return None
+    return float(np.mean([search[figure] for block in blocks for search in block or ()]))
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import percentileofscore
 
-from bench.protocol_plan import CHOSEN, IN_ANY_SPACE, ONE_SHOT, OURS, PAPER, PARTS, plan, possible, way_of
+from bench.protocol_plan import CHOSEN, IN_ANY_SPACE, ONE_SHOT, OURS, PAPER, PARTS, Search, plan, possible, way_of
 from bench.protocol_stats import gain, kept_at, normalised_volume, quantiles, rank_ways
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -132,16 +132,17 @@ def record(run, gained, **changes):
 
 def test_the_best_combination_is_chosen_on_seed_0_and_shown_on_all(script):
     report = script("protocol_report")
-    runs = plan(["main", "starts"], ["rte", "mrpc"], [0, 1], ["latency"])
+    runs = plan(["main", "starts"], ["rte", "mrpc"], [0, 1])
     methods = {OURS: 0.3, ONE_SHOT: 0.2, PAPER: 0.2}
     records = [
-        record(run, methods[run.cell] + (run.seed == 1 and run.cell == ONE_SHOT) * 0.2)
+        record(run, methods[run.cell] + (run.seed == 1 and run.cell == ONE_SHOT) * 0.2 + (run.search.objective == "params") / 10)
         for run in runs if not run.search.polish
     ]  # fmt: skip
     records = json.loads(json.dumps(records))
     rows = [report.summary(one, report.pools(records)[one["task"]]) for one in records]
     found = report.bar(rows)
     assert "strategy=full" in found["chosen"]
+    assert "objective=latency" in found["chosen"]
     assert [round(result["factor"], 3) for result in found["results"]] == [1.5] * 4
     assert found["tasks"]["rte"] == {
         "seeds": [1],
@@ -155,6 +156,9 @@ def test_the_best_combination_is_chosen_on_seed_0_and_shown_on_all(script):
         "| MRPC, the paper's | none | 77.8% | 77.8% | none | 77.8% | 77.8% |",
         "| MRPC, chosen | none | 88.9% | 88.9% | none | 88.9% | 88.9% |",
     ]
+    ways = script("protocol_tables").protocol_ways({"searches": rows}).splitlines()[2:]
+    assert ways[0] == "| super-network, SMALL, ehvi | 0.100, 0.5% | 0.100, 0.5% |"
+    assert len(ways) == 7
     cells = [each for each in report.comparisons(rows) if each["axis"] == "method"]
     assert all(each["blocks"] == 4 for each in cells)
 
@@ -176,7 +180,28 @@ def test_changes_are_those_of_one_thing_and_blank_until_all_tasks_have_them(scri
         f"| as it is | {volume:.3f} | {volume:.3f} | 0.150 | 0.150 |",
         f"| space: small | {volume:.3f} | {volume:.3f} | 0.100 | 0.100 |",
         "| seeded: True |  |  | 0.150 |  |",
+        "",
+        "Too few ways were searched by both objectives to compare their ranks.",
     ]
+
+
+@pytest.mark.parametrize(("params", "alike"), [([1.0, 2.0, 3.0], "1.00"), ([3.0, 1.0, 2.0], "-0.50")])
+def test_whether_objectives_rank_ways_alike(script, params, alike):
+    base = way_of(OURS, Search(method="surrogate", objective="latency", seeded=False))
+    ways = [base, {**base, "space": "small"}, {**base, "method": "nsga2"}]
+    searches = [
+        {"task": "rte", "seed": 0, "way": {**way, "objective": objective}, "hypervolume": volume, "gain": 0.1}
+        for objective, volumes in (("latency", [1.1, 2.5, 2.6]), ("params", params))
+        for way, volume in zip(ways, volumes, strict=True)
+    ]
+    tables = script("protocol_tables")
+    correlation = f"Spearman's correlation of the two hypervolumes over 3 ways: {alike}."
+    assert tables.changes({"searches": searches}, "ours").splitlines()[-1] == correlation
+    half = {**searches[0], "way": {**base, "method": "random"}}
+    lines = tables.protocol_objectives({"searches": [*searches, half]}).splitlines()
+    assert lines[2] == f"| super-network, MEDIUM, surrogate | 1.100 | {params[0]:.3f} |"
+    assert lines[-1] == correlation
+    assert len(lines) == 2 + 3 + 2
 
 
 def test_runs_of_several_settings_are_not_compared(script, tmp_path, monkeypatch, capsys):
