@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from markdown_table import NAMES, share, table
-from protocol_tables import protocol, protocol_kept, protocol_ways
+from protocol_tables import CHANGED, changes, protocol, protocol_kept, protocol_ways
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/benchmarks.md")
@@ -117,7 +117,10 @@ def joint(record: Sequence[Mapping[str, Any]]) -> str:
     return table(("network", "precision", "speed-up", "kept"), rows)
 
 
-RECORDS = {"joint_seeds": "joint", "protocol_ways": "protocol", "protocol_kept": "protocol"}
+RECORDS = {
+    "joint_seeds": "joint", "protocol_ways": "protocol", "protocol_kept": "protocol",
+    **{f"protocol_changes_{of}": "protocol_factors" for of in CHANGED},
+}  # fmt: skip
 """Of the tables that share one with another."""
 
 STEPS = {
@@ -256,6 +259,7 @@ MAKERS: dict[str, Callable[[Any], str]] = {
     "protocol_ways": protocol_ways,
     "protocol": protocol,
     "protocol_kept": protocol_kept,
+    **{f"protocol_changes_{of}": partial(changes, of=of) for of in CHANGED},
     "scale": scale,
 }
 """How each table is made of the record of its name."""

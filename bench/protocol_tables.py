@@ -14,6 +14,7 @@ Found = dict[tuple[str, str], list[Mapping[str, Any]]]
 """Searches of one way, by objective and task."""
 
 FEWEST_RANKED = 3
+AGREEMENT = "Spearman's correlation of the hypervolumes by latency and by parameters"
 
 CHANGED = {
     "paper": PAPERS_WAY,
@@ -40,7 +41,7 @@ def protocol_objectives(record: Mapping[str, Any]) -> str:
     volumes = {way: _volumes(found, _tasks(ways)) for way, found in ways.items()}
     both = {way: volume for way, volume in volumes.items() if None not in volume}
     rows = [(way, *map(_figure, volume)) for way, volume in both.items()]
-    return f"{table(('way', *OBJECTIVES), rows)}\n\n{_agreement(list(both.values()))}"
+    return f"{table(('way', *OBJECTIVES), rows)}\n\n{AGREEMENT}: {_agreement(list(both.values()))}."
 
 
 def _ways(searches: Iterable[Mapping[str, Any]]) -> dict[str, Found]:
@@ -114,8 +115,8 @@ def _kept(seeds: Sequence[float | None]) -> str:
 def changes(record: Mapping[str, Any], of: str) -> str:
     """What a way finds, and every way that differs from it in one thing; below it how far the two objectives agree.
 
-    The normalised hypervolume of validation is the mean of tasks and seeds, searched by each objective; the gain on test, by
-    latency, is a task's.
+    Of each task, means of seeds: the normalised hypervolume of validation, searched by each objective, and the gain on test,
+    searched by latency.
     """
     base = CHANGED[of]
     found: dict[tuple[str, ...], Found] = {}
@@ -126,17 +127,15 @@ def changes(record: Mapping[str, Any], of: str) -> str:
             found.setdefault(way, {}).setdefault((search["way"]["objective"], search["task"]), []).append(search)
     tasks = _tasks(found)
     ways = sorted(found.items(), key=lambda pair: [list(base).index(name) for name in pair[0][:1]])
-    volumes = [_volumes(cells, tasks) for _, cells in ways]
+    figures = [("hypervolume", objective, task) for objective, task in product(OBJECTIVES, tasks)]
+    figures += [("gain", "latency", task) for task in tasks]
     rows = [
-        (
-            ": ".join(way) or "as it is",
-            *map(_figure, volume),
-            *(_figure(_mean([cells.get(("latency", task))], "gain")) for task in tasks),
-        )
-        for (way, cells), volume in zip(ways, volumes, strict=True)
+        (": ".join(way) or "as it is", *(_figure(_mean([cells.get((by, task))], name)) for name, by, task in figures))
+        for way, cells in ways
     ]
-    header = ("changed", *(f"hypervolume, {name}" for name in OBJECTIVES), *(f"gain, {NAMES[task]}" for task in tasks))
-    return f"{table(header, rows)}\n\n{_agreement(volumes)}"
+    header = ("changed", *(f"{name} by {by}, {NAMES[task]}" for name, by, task in figures))
+    agreed = [f"{NAMES[task]} {_agreement([_volumes(cells, [task]) for _, cells in ways])}" for task in tasks]
+    return f"{table(header, rows)}\n\n{AGREEMENT}: {', '.join(agreed)}."
 
 
 def _volumes(found: Found, tasks: Sequence[str]) -> list[float | None]:
@@ -145,11 +144,11 @@ def _volumes(found: Found, tasks: Sequence[str]) -> list[float | None]:
 
 
 def _agreement(volumes: Sequence[Sequence[float | None]]) -> str:
-    """Whether ways [ways, objectives] rank alike by either objective."""
+    """Whether ways [ways, objectives] rank alike by either objective; one that was not searched by both is left out."""
     both = np.array([volume for volume in volumes if None not in volume], dtype=np.float64)
-    if len(both) < FEWEST_RANKED:
-        return "Too few ways were searched by both objectives to compare their ranks."
-    return f"Spearman's correlation of the two hypervolumes over {len(both)} ways: {spearmanr(*both.T).statistic:.2f}."
+    if len(both) < FEWEST_RANKED or not np.ptp(both, axis=0).all():
+        return "undefined"
+    return f"{spearmanr(*both.T).statistic:.2f} of {len(both)} ways"
 
 
 def _mean(blocks: Sequence[Sequence[Mapping[str, Any]] | None], figure: str) -> float | None:

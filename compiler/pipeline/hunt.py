@@ -32,6 +32,8 @@ LEVELS = 128
 _OVER = 1.1  # evaluated is what is predicted a little above a limit, too: the prediction has an error
 _REFUSALS = 50  # networks above a limit that may be drawn for each evaluation
 Floats = NDArray[np.float64]
+_Evaluation = tuple[str, Form, float]
+"""Of which sub-network (its digest) in which form, trained how far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,23 +168,30 @@ class Hunt:
         """Ask, evaluate, tell, until the evaluations are spent; the non-dominated ones, fastest first.
 
         It starts from sizes that promise much, where it is `seeded` (`_seeds`).
-        What is predicted above a limit (`compiler.pipeline.limits.ceilings`) is told as failed and costs no evaluation.
+        What is predicted above a limit (`compiler.pipeline.limits.ceilings`) is told as failed and costs no evaluation. Nor does
+        a network that was found before: several genomes of SMALL stand for one. As many in a row as evaluations end the search.
         """
         total, name = options.evaluations or EVALUATIONS[self.subject.effort], options.method(self.subject.effort)
         seeds = self._seeds(name, options.order, total, limits) if seeded else None
         draw = partial(self._draw, sampling=options.sampling)
         known = partial(self.known, names=options.objectives, limits=limits)
         method = make_method(name, self.space, draw, seed=options.seed, seeds=seeds, known=known)
-        asked = refused = 0
-        while asked < total and refused < _REFUSALS * total:
-            genomes = method.ask()[: total - asked]
-            told = np.full((len(genomes), 1 + len(options.objectives)), np.inf)
+        seen: set[_Evaluation] = set()
+        refused = repeated = 0
+        while len(seen) < total and refused < _REFUSALS * total and repeated < total:
+            genomes = method.ask()
             rows = self._within(genomes, limits)
             networks = [(self.space.subnet(g), self.forms[self.space.precision(g)]) for g in genomes[rows]]
-            part = _part_of(monitor, asked / total, len(rows) / total)
-            found = self.evaluate(networks, method.share, part, options.objectives)
+            keys = [(subnet.digest, form.of(subnet.shape), method.share) for subnet, form in networks]
+            some = _first_of(keys, seen, total - len(seen))
+            genomes, rows = genomes[: rows[some]] if some < len(rows) else genomes, rows[:some]
+            new = seen.union(keys[:some]) - seen
+            part = _part_of(monitor, len(seen) / total, len(new) / total)
+            found = self.evaluate(networks[:some], method.share, part, options.objectives)
+            told = np.full((len(genomes), 1 + len(options.objectives)), np.inf)
             told[rows] = self.objectives(found, options.objectives)
-            asked += len(rows)
+            seen |= new
+            repeated = 0 if new else repeated + len(rows)
             refused += int(np.isinf(told[:, 0]).sum())
             method.tell(genomes, told)
         everything = list(self.found.values())
@@ -249,6 +258,16 @@ class Hunt:
                 rest[-1] = i
             genomes.append(np.column_stack([seeds.genomes, np.tile(rest, (len(seeds.genomes), 1))]))
         return np.concatenate(genomes)
+
+
+def _first_of(keys: Sequence[_Evaluation], seen: set[_Evaluation], most: int) -> int:
+    """How many of the first keys have no more new ones among them than `most`."""
+    new: set[_Evaluation] = set()
+    for i, key in enumerate(keys):
+        new |= {key} - seen
+        if len(new) > most:
+            return i
+    return len(keys)
 
 
 def _part_of(monitor: Monitor, before: float, share: float) -> Progress:
