@@ -35,10 +35,16 @@ QUICK: dict[str, Any] = {"epochs": 0.5, "rows": 400, "evaluations": 16}
 
 
 def settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What all runs of a command share; a quick one is labelled."""
+    """What all runs of a command share; a quick one is labelled, and so is one that trains otherwise than paretoc does."""
     given = {name: getattr(arguments, name) for name in ("model", "table", "epochs", "rows", "evaluations")}
     chosen = {**given, **QUICK} if arguments.quick else given
-    return {**chosen, "model": Path(chosen["model"]).name, "quick": arguments.quick}
+    return {**chosen, "model": Path(chosen["model"]).name, "quick": arguments.quick, **steps(arguments)}
+
+
+def steps(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was asked of the steps of training."""
+    asked = {name: getattr(arguments, name) for name in ("train_batch_size", "learning_rate")}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -69,7 +75,7 @@ def make_options(run: Run, arguments: argparse.Namespace, shared: dict[str, Any]
     data = prepare(run.task, arguments.cache / "data", shared["rows"])
     return Options(
         model=arguments.model, data=str(data), task=task.kind, metric=task.metric, effort="thorough",
-        epochs=shared["epochs"], evaluations=shared["evaluations"], seed=run.seed,
+        epochs=shared["epochs"], evaluations=shared["evaluations"], seed=run.seed, **steps(arguments),
     )  # fmt: skip
 
 
@@ -121,6 +127,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=5)
     parser.add_argument("--rows", type=int, default=None, help="training rows at most")
     parser.add_argument("--evaluations", type=int, default=100)
+    parser.add_argument("--train-batch-size", type=int, default=None, help="as compile's; the paper's code: 4")
+    parser.add_argument("--learning-rate", type=float, default=None, help="as compile's; the paper's code: 2e-5")
     parser.add_argument("--quick", action="store_true", help=f"to try it: {QUICK}; lines say so")
     parser.add_argument("--time-limit", type=float, default=float("inf"), help="minutes; no search begins after them")
     parser.add_argument("--list", action="store_true", help="say what is done and what is missing")

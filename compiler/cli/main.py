@@ -123,6 +123,10 @@ def compile_command(
     learning_rate: Annotated[
         float | None, typer.Option(help="highest learning rate of training (5e-5; polish has its own)")
     ] = None,
+    train_batch_size: Annotated[
+        int | None, typer.Option(help="examples a backward pass of training, all GPUs together (32)")
+    ] = None,
+    accumulation: Annotated[int | None, typer.Option(help="backward passes a step of training (1)")] = None,
     winners: Annotated[int, typer.Option(help="sub-networks to export")] = 8,
     seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="use and keep nothing of earlier runs")] = False,
@@ -155,7 +159,8 @@ def compile_command(
         objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
         runtime=runtime, opset=opset, percentile=percentile, traffic=traffic, accept_modelled=accept_modelled,
         accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, learning_rate=learning_rate,
-        winners=winners, seed=seed, fresh=fresh, cache=cache, trust_remote_code=trust_remote_code,
+        train_batch_size=train_batch_size, accumulation=accumulation, winners=winners, seed=seed, fresh=fresh, cache=cache,
+        trust_remote_code=trust_remote_code,
     )  # fmt: skip
     if follows():
         follow()

@@ -80,6 +80,8 @@ class Options:
     evaluations: int | None = None
     epochs: float | None = None
     learning_rate: float | None = None
+    train_batch_size: int | None = None
+    accumulation: int | None = None
     winners: int = 8
     seed: int = 0
     fresh: bool = False
@@ -160,11 +162,10 @@ class Options:
     def _check_numbers(self) -> None:
         if self.precisions is not None and len(set(self.precisions)) != max(len(self.precisions), 1):
             raise InputError(f"--precision must name each precision once, got {','.join(self.precisions) or 'none'}")
-        for name in ("batch", "seq_len", "threads", "winners"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
-        if self.evaluations is not None and self.evaluations < 1:
-            raise InputError(f"--evaluations must be at least 1, got {self.evaluations}")
+        for name in ("batch", "seq_len", "threads", "winners", "evaluations", "train_batch_size", "accumulation"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
         for name in ("epochs", "learning_rate", "temperature"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

@@ -314,6 +314,8 @@ def test_an_unknown_target_or_precision(refused, target):
         ("--epochs", 0),
         ("--epochs", "nan"),
         ("--learning-rate", 0),
+        ("--train-batch-size", 0),
+        ("--accumulation", 0),
     ],
     ids=lambda flags: " ".join(map(str, flags)),
 )

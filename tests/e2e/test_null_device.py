@@ -180,20 +180,33 @@ def test_an_untrained_head_is_trained(place, flags, effort):
     check_files(out, front)
 
 
+def highest_logged(place, column, *flags):
+    """Of a column of training.csv, by stage."""
+    _, out = place.run("--effort", "thorough", "--epochs", 1, *flags, data=place.classes)
+    rows = list(csv.DictReader((out / "training.csv").open(encoding="utf-8")))
+    return {
+        stage: max(float(row[column]) for row in rows if row["stage"] == stage)
+        for stage in {row["stage"] for row in rows}
+    }  # fmt: skip
+
+
 @pytest.mark.usefixtures("no_fresh_export")
 def test_the_dense_model_and_the_super_network_learn_at_the_rate_that_is_asked_for(place):
-    def highest(*flags):
-        _, out = place.run("--effort", "thorough", "--epochs", 1, *flags, data=place.classes)
-        rows = list(csv.DictReader((out / "training.csv").open(encoding="utf-8")))
-        return {
-            stage: max(float(row["learning_rate"]) for row in rows if row["stage"] == stage)
-            for stage in {row["stage"] for row in rows}
-        }
-
-    usual, asked = highest(), highest("--learning-rate", 1e-3)
+    usual, asked = (highest_logged(place, "learning_rate", *flags) for flags in ((), ("--learning-rate", 1e-3)))
     for stage in ("fine-tuned", "supernet"):
         assert asked[stage] == pytest.approx(20 * usual[stage]), "the default is 5e-5"
     assert 0 < asked["polished"] <= 5e-5, "polish has its own"
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_steps_take_as_many_examples_as_are_asked_for(place):
+    usual = highest_logged(place, "step")
+    small = highest_logged(place, "step", "--train-batch-size", 4)
+    accumulated = highest_logged(place, "step", "--train-batch-size", 4, "--accumulation", 2)
+    assert set(usual) == {"fine-tuned", "supernet", "polished"}
+    for stage, steps in usual.items():
+        assert 8 * (steps - 1) < small[stage] <= 8 * steps, "the default is 32"
+        assert accumulated[stage] == np.ceil(small[stage] / 2)
 
 
 @pytest.mark.usefixtures("no_fresh_export")
