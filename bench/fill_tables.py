@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from markdown_table import NAMES, share, table
-from protocol_tables import CHANGED, changes, protocol, protocol_kept, protocol_ways
+from protocol_tables import CHANGED, changes, protocol, protocol_kept, protocol_objectives, protocol_ways
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/benchmarks.md")
@@ -118,7 +118,7 @@ def joint(record: Sequence[Mapping[str, Any]]) -> str:
 
 
 RECORDS = {
-    "joint_seeds": "joint", "protocol_ways": "protocol", "protocol_kept": "protocol",
+    "joint_seeds": "joint", "protocol_ways": "protocol", "protocol_objectives": "protocol", "protocol_kept": "protocol",
     **{f"protocol_changes_{of}": "protocol_factors" for of in CHANGED},
 }  # fmt: skip
 """Of the tables that share one with another."""
@@ -257,6 +257,7 @@ MAKERS: dict[str, Callable[[Any], str]] = {
     "early_stop": early_stop,
     "training": training,
     "protocol_ways": protocol_ways,
+    "protocol_objectives": protocol_objectives,
     "protocol": protocol,
     "protocol_kept": protocol_kept,
     **{f"protocol_changes_{of}": partial(changes, of=of) for of in CHANGED},
