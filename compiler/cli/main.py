@@ -124,9 +124,9 @@ def compile_command(
         float | None, typer.Option(help="highest learning rate of training (5e-5; polish has its own)")
     ] = None,
     train_batch_size: Annotated[
-        int | None, typer.Option(help="examples a backward pass of training, all GPUs together (32)")
+        int | None, typer.Option(help="examples in a batch of training, all GPUs together (32)")
     ] = None,
-    accumulation: Annotated[int | None, typer.Option(help="backward passes a step of training (1)")] = None,
+    accumulation: Annotated[int | None, typer.Option(help="batches that a step of training adds up (1)")] = None,
     winners: Annotated[int, typer.Option(help="sub-networks to export")] = 8,
     seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="use and keep nothing of earlier runs")] = False,
