@@ -1,14 +1,28 @@
 """What a user can cause, as exceptions: each carries the exit code of the command line.
 
 Exit codes: 2 bad input or usage, 3 the target is not what was asked for, 4 no candidate meets the budget,
-5 verification failed. The message is one or two lines: what was wrong, what was found, what to do.
+5 verification failed. A message has at most three lines: what was wrong, what was found, what to do.
 """
+
+MOST_LINES = 3
+MOST_CHARACTERS = 500
+"""Of one line of a message: names and values of files that somebody else wrote stand in it."""
+
+
+def printable(text: str, most: int = MOST_CHARACTERS) -> str:
+    """One line that is safe on a terminal and in UTF-8: control characters and halves of surrogate pairs spelt out, bounded."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: most + 1])
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
 class ParetocError(Exception):
-    """Base of every error that is reported without a traceback."""
+    """Base of every error that is reported without a traceback; `str` of it is what the user reads."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        lines = [line for line in message.replace("\r", "\n").split("\n") if line.strip()]
+        super().__init__("\n".join(printable(line) for line in lines[:MOST_LINES]))
 
 
 class InputError(ParetocError):
