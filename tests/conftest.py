@@ -14,6 +14,8 @@ TIMEOUT_S = {
     "contract": 60,
     "property": 120,
     "parity": 120,
+    "real_files": 60,
+    "hostile": 180,
     "golden": 120,
     "e2e": 300,
     "gpu": 300,
