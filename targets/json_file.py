@@ -54,18 +54,41 @@ def parse_json(content: bytes, *, name: str) -> Any:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{name} is not UTF-8 (byte {error.start})\nsave it as UTF-8") from None
+    return parse_json_text(text, name=name)
+
+
+def parse_json_text(text: str, *, name: str, of_data: bool = False) -> Any:
+    """JSON as `read_json` takes it; `of_data` lets NaN, infinities and halves of surrogate pairs pass.
+
+    A data set has them where a value is missing or a text was cut, and its reader says in which row.
+    """
 
     def refuse_constant(constant: str) -> NoReturn:
         raise InputError(f"{name} holds {constant}, which is no number of JSON")
 
     try:
-        value = json.loads(text, parse_constant=refuse_constant)
+        value = json.loads(text, parse_constant=float if of_data else refuse_constant)
     except RecursionError:
         raise InputError(f"{name} is nested more than {MOST_DEPTH} levels deep") from None
     except ValueError as error:
         raise InputError(f"{name} is not JSON: {_reason(error)}") from None
-    _check_values(value, name)
+    if of_data:
+        _check_depth(value, name)
+    else:
+        _check_values(value, name)
     return value
+
+
+def _check_depth(value: Any, name: str) -> None:
+    """InputError where a value is nested too deep: level by level, as data are wide and flat."""
+    level = [value]
+    for _ in range(MOST_DEPTH + 1):
+        nested = [found for found in level if isinstance(found, dict | list) and found]
+        parts = (found.values() if isinstance(found, dict) else found for found in nested)
+        level = [part for each in parts for part in each if isinstance(part, dict | list)]
+        if not level:
+            return
+    raise InputError(f"{name} is nested more than {MOST_DEPTH} levels deep")
 
 
 def _reason(error: ValueError) -> str:
