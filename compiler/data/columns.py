@@ -6,22 +6,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.data.names import LABEL_NAMES, PAIR_NAMES, TEXT_NAMES, is_identifier, is_known, plain
+from compiler.data.json_tables import question_error
+from compiler.data.names import (
+    LABEL_NAMES,
+    PAIR_NAMES,
+    TEXT_NAMES,
+    are_twins,
+    describes_rows,
+    is_identifier,
+    is_known,
+    plain,
+)
+from compiler.data.odd_labels import is_date
+from compiler.data.plain_text import token_error
 from compiler.data.table import Table, as_number, is_missing, shorten
 from targets.errors import InputError
 
 _SPACED_SHARE = 0.5
 _REPEATED_SHARE = 0.1
 _LABEL_WORDS = 4
+_WEAK = "title"
+"""A text where it is the only one; beside others it is their heading."""
+
+_TOKEN_TAGS = {"ner_tags", "pos_tags", "chunk_tags", "tags", "ner", "tokens", "upos", "labels_ner", "bio_tags"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """The columns in use. `notes` says what was inferred."""
+    """The columns in use, and those that are not. `notes` says what was inferred."""
 
     texts: tuple[str, ...]
     label: str | None
     notes: tuple[str, ...]
+    unused: tuple[str, ...] = ()
 
 
 def choose_columns(
@@ -37,6 +54,7 @@ def choose_columns(
     numbers, and where several choices are as good as each other.
     """
     given = tuple(text_columns or ())
+    _refuse_other_tasks(table, given, label_column, task)
     _refuse_unknown(table, [*given, *([label_column] if label_column is not None else [])])
     _refuse_misuse(given, label_column)
     _refuse_untextual(table, given)
@@ -49,13 +67,15 @@ def choose_columns(
             f"{table.source} has no label column, which {task} needs: {table.describe()}.\n"
             "Name it with --label-column, or pass --task embedding.",
         )
-    return Columns(texts=texts, label=label, notes=_notes(table, texts, label, given=given, label_column=label_column))
+    unused = tuple(name for name in table.columns if name not in texts and name != label)
+    notes = _notes(texts, label, unused, given=given, label_column=label_column)
+    return Columns(texts=texts, label=label, notes=notes, unused=unused)
 
 
 def _notes(
-    table: Table,
     texts: tuple[str, ...],
     label: str | None,
+    unused: tuple[str, ...],
     *,
     given: tuple[str, ...],
     label_column: str | None,
@@ -65,7 +85,6 @@ def _notes(
         notes.append(f"text columns inferred: {', '.join(texts)}")
     if label_column is None:
         notes.append(f"label column inferred: {label}" if label is not None else "no label column was found")
-    unused = [name for name in table.columns if name not in texts and name != label]
     if unused:
         notes.append(f"columns not used: {', '.join(name or '(unnamed)' for name in unused)}")
     return tuple(notes)
@@ -108,20 +127,42 @@ def _infer_texts(table: Table, label: str | None) -> tuple[str, ...]:
     prose = [name for name in found if not _is_repeated(table.columns[name], name)]
     found = prose or found
     if len(found) > 1:
-        found = _prefer_known(found)
-    if len(found) in {1, 2}:
+        found = _prefer_known(found, named=table.header is not False)
+    if len(found) == 1 or (len(found) == 2 and _is_known_pair(found, named=table.header is not False)):
         return tuple(found)
     what = "several columns of texts" if found else "no column of texts"
-    raise InputError(f"{_title(table)} has {what}: {table.describe()}.\nName one or two with --text-columns A,B.")
+    remedy = "Name one, or the two of a pair, with --text-columns A,B." if found else "Name one with --text-columns."
+    raise InputError(f"{_title(table)} has {what}: {table.describe()}.\n{remedy}")
 
 
-def _prefer_known(names: list[str]) -> list[str]:
+def _prefer_known(names: list[str], *, named: bool) -> list[str]:
+    """A pair of known names, else twins where there are no others, else the column that is called a text."""
     by_name = {plain(name): name for name in reversed(names)}
     for first, second in PAIR_NAMES:
         if first in by_name and second in by_name:
             return [by_name[first], by_name[second]]
-    known = [by_name[name] for name in TEXT_NAMES if name in by_name]
+    if len(names) == 2 and _is_known_pair(names, named=named):
+        return names
+    known = [by_name[name] for name in TEXT_NAMES if name in by_name and name != _WEAK]
     return known[:1] or names
+
+
+def _is_known_pair(names: list[str], *, named: bool) -> bool:
+    """Whether two columns are a pair by their names; the names column_1 and column_2 are ours, and show nothing."""
+    first, second = names
+    return (plain(first), plain(second)) in PAIR_NAMES or (named and are_twins(first, second))
+
+
+def _refuse_other_tasks(table: Table, given: tuple[str, ...], label: str | None, task: str) -> None:
+    """InputError, by name, for data of tasks that are not supported, unless the user says what to take of them."""
+    if given or label is not None or task == "embedding":
+        return
+    for name, values in table.columns.items():
+        first = next((value for value in values if value is not None), None)
+        if isinstance(first, dict) and "answer_start" in first:
+            raise question_error(table.source)
+        if isinstance(first, list) and plain(name) in _TOKEN_TAGS:
+            raise token_error(table.source)
 
 
 def _is_textual(values: Sequence[Any], name: str) -> bool:
@@ -149,7 +190,9 @@ def _title(table: Table) -> str:
 
 
 def _label_by_content(table: Table, texts: tuple[str, ...]) -> str | None:
-    rest = [name for name in table.columns if name not in texts and not is_identifier(name)]
+    rest = [
+        name for name in table.columns if name not in texts and not is_identifier(name) and not describes_rows(name)
+    ]
     found = [name for name in rest if _is_labelling(table.columns[name])]
     if len(found) > 1:
         likely = min(found, key=lambda name: len(set(table.columns[name])))
@@ -162,7 +205,7 @@ def _label_by_content(table: Table, texts: tuple[str, ...]) -> str | None:
 
 def _is_labelling(values: Sequence[Any]) -> bool:
     """Whether every row has a value, and the values are classes or scores rather than the names of rows."""
-    if any(is_missing(value) or isinstance(value, list | dict) for value in values):
+    if any(is_missing(value) or isinstance(value, list | dict) for value in values) or all(map(is_date, values)):
         return False
     distinct = len({str(value) for value in values})
     return distinct > 1 and (distinct <= len(values) / 2 or _are_scores(values))

@@ -8,11 +8,11 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from compiler.data.names import is_known
-from compiler.data.table import Table, as_number, shorten
+from compiler.data.table import Form, Table, as_number, shorten
 from targets.errors import InputError
 
 _HEADER_CHARACTERS = 60
@@ -40,29 +40,68 @@ def read_delimited(text: str, *, source: str, tab: bool, header: bool | None = N
         tab: whether the name promises tabs; otherwise commas, unless the first line shows another separator.
         header: whether the first row names the columns; None decides by its content.
     """
-    delimiter = "\t" if tab else _delimiter(text)
+    text, declared = _declared_separator(text)
+    delimiter = declared or _delimiter(text, tab=tab)
     records, notes = _records(text, delimiter, source)
     _refuse_ragged(records, source)
     named = _looks_like_header(records.rows) if header is None else header
-    names = records.rows[0] if named else [f"column_{i + 1}" for i in range(len(records.rows[0]))]
+    first = records.rows[0]
+    names = [cell.strip() for cell in first] if named else [f"column_{i + 1}" for i in range(len(first))]
     _refuse_duplicates(names, source)
     if header is None and not named:
         notes = (*notes, f"{source}: no header was found, so columns are named column_1 to column_{len(names)}")
     if header is None and named and not any(is_known(name) for name in names):
         notes = (*notes, f"{source}: the first line was taken for a header")
-    body = records.rows[named:]
     if records.blank:
         notes = (*notes, f"{source}: {records.blank} row(s) of empty cells were skipped")
-    columns = {name: [row[i] for row in body] for i, name in enumerate(names)}
-    return Table(source=source, columns=columns, lines=records.lines[named:], header=named, notes=notes)
+    columns = {name: [row[i] for row in records.rows[named:]] for i, name in enumerate(names)}
+    form = Form(format="TSV" if delimiter == "\t" else "CSV", separator=delimiter, header=named)
+    lines = records.lines[named:]
+    table = Table(source=source, columns=columns, lines=lines, header=named, notes=notes, form=form)
+    return _without_headers(table) if named and len(names) > 1 else table
 
 
-def _delimiter(text: str) -> str:
-    first = text[:100_000].lstrip("\r\n").splitlines()[:1]
-    found = {mark: first[0].count(mark) for mark in ",;\t|"} if first else {}
-    if found.get(",", 1):
-        return ","
-    return max(found, key=lambda mark: found[mark]) if any(found.values()) else ","
+def _without_headers(table: Table) -> Table:
+    """Without the rows that name the columns again: files that were joined bring theirs."""
+    names = [name.strip() for name in table.columns]
+    first = next(iter(table.columns.values()))
+    likely = (row for row, cell in enumerate(first) if cell.strip() == names[0])
+    rows = [row for row in likely if [values[row].strip() for values in table.columns.values()] == names]
+    if not rows:
+        return table
+    dropped = set(rows)
+    kept = [row for row in range(len(table)) if row not in dropped]
+    columns = {name: [values[row] for row in kept] for name, values in table.columns.items()}
+    lines = None if table.lines is None else [table.lines[row] for row in kept]
+    note = f"{table.places(rows)}: the header stands there again, dropped"
+    return replace(table, columns=columns, lines=lines, notes=(*table.notes, note))
+
+
+def _declared_separator(text: str) -> tuple[str, str | None]:
+    """The text with a blank first line instead of Excel's "sep=;", and the separator that this declares."""
+    found = re.match(r"\s*\"?sep=([,;\t|:^~ ])\"?[ \t]*\r?\n", text, re.IGNORECASE)
+    return (text, None) if found is None else ("\n" + text[found.end() :], found[1])
+
+
+def _delimiter(text: str, *, tab: bool) -> str:
+    """Tabs where the name promises them and the first line has one; else commas, or what the first line has most of.
+
+    A comma in the first line may be one of its text: where it does not separate all lines alike, another mark may.
+    """
+    lines = text[:100_000].lstrip("\r\n").splitlines()[:20]
+    found = {mark: lines[0].count(mark) for mark in ",;\t|"} if lines else {}
+    if tab and (found.get("\t") or not any(n and _separates(lines, mark) for mark, n in found.items())):
+        return "\t"
+    likely = max(found, key=lambda mark: found[mark]) if any(found.values()) else ","
+    if not found.get(",") or not (found["\t"] or found[";"]):
+        return "," if found.get(",") else likely
+    return next((mark for mark in ",\t;" if found[mark] and _separates(lines, mark)), ",")
+
+
+def _separates(lines: list[str], mark: str) -> bool:
+    """Whether the first lines have equally many fields; the last of them may be cut off."""
+    rows = _parse("\n".join(lines[:-1] if len(lines) > 2 else lines), mark, csv.QUOTE_MINIMAL)
+    return rows.rectangular
 
 
 def _records(text: str, delimiter: str, source: str) -> tuple[_Records, tuple[str, ...]]:

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Mapping, Sequence
+import zlib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from compiler.data.arrow_tables import read_arrow, read_parquet
 from compiler.data.delimited import read_delimited
-from compiler.data.table import Table, shorten
+from compiler.data.encodings import decode
+from compiler.data.foreign import refuse_disguised, refuse_foreign
+from compiler.data.json_tables import read_json_records
+from compiler.data.plain_text import read_lines, refuse_tagged
+from compiler.data.table import Table, check_table
 from targets.errors import InputError
+from targets.json_file import read_bytes
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".ndjson", ".parquet", ".txt")
+FORMATS = (".csv", ".tsv", ".tab", ".jsonl", ".json", ".ndjson", ".parquet", ".arrow", ".feather", ".txt")
+MOST_BYTES = 4 * 2**30
+"""Of a data file, decompressed: more does not fit into the memory of a common machine as Python strings."""
+
+_ARROW = {".parquet": read_parquet, ".arrow": read_arrow, ".feather": read_arrow}
+_MOST_EXPANSION, _LEAST_ALLOWED = 100, 64 * 2**20
+"""Text compresses 3 to 20 times. A file that expands more is no text, and would fill the memory."""
+
+
+def is_data_file(path: Path) -> bool:
+    """Whether the name is one of a format that is read, compressed or not; hidden files are none."""
+    return suffix_of(path)[0] in FORMATS and not path.name.startswith(".")
+
+
+def suffix_of(path: Path) -> tuple[str, bool]:
+    """The suffix that names the format, and whether the file is compressed."""
+    packed = path.suffix.casefold() == ".gz"
+    return (Path(path.stem) if packed else path).suffix.casefold(), packed
 
 
 def read_file(path: Path, *, encoding: str | None = None, header: bool | None = None) -> Table:
@@ -20,109 +41,59 @@ def read_file(path: Path, *, encoding: str | None = None, header: bool | None = 
 
     Raises InputError for what is missing, empty, in another encoding or not in the format that its name promises.
     """
-    suffix = path.suffix.casefold()
-    if suffix not in FORMATS:
-        raise InputError(f"{path.name} is of no known format ({suffix or 'no suffix'}).\nUse {', '.join(FORMATS)}.")
-    content = _read_bytes(path)
-    table = _parse(content, path.name, suffix, encoding=encoding, header=header)
-    if not len(table):
-        raise InputError(f"{path.name} holds no rows.\nGive a file with one example a line.")
-    return table
+    suffix, packed = suffix_of(path)
+    if packed and suffix not in FORMATS:
+        raise InputError(f"{path.name} does not say what is compressed in it.\nName it like data.csv.gz.")
+    if not packed:
+        refuse_foreign(path, FORMATS)
+    content = _read(path, packed=packed)
+    return check_table(_parse(content, path.name, suffix, encoding=encoding, header=header))
 
 
 def _parse(content: bytes, source: str, suffix: str, *, encoding: str | None, header: bool | None) -> Table:
-    if suffix == ".parquet":
-        return _read_parquet(content, source)
-    text = decode(content, source=source, encoding=encoding)
-    if suffix in {".csv", ".tsv"}:
-        return read_delimited(text, source=source, tab=suffix == ".tsv", header=header)
-    if suffix == ".txt":
-        return _read_lines(text, source)
-    return _read_json(text, source)
+    if suffix in _ARROW:
+        return _ARROW[suffix](content, source)
+    text, used, notes = decode(content, source=source, encoding=encoding)
+    if suffix in {".csv", ".tsv", ".tab"}:
+        refuse_disguised(text, source)
+        refuse_tagged(text, source)
+        table = read_delimited(text, source=source, tab=suffix != ".csv", header=header)
+    elif suffix == ".txt":
+        refuse_disguised(text, source)
+        table = read_lines(text, source, header=header)
+    else:
+        table = read_json_records(text, source)
+    return replace(table, notes=(*notes, *table.notes), form=replace(table.form, encoding=used))
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path.name} cannot be read: {error.strerror}.\nGive a file that you can open.") from error
+def _read(path: Path, *, packed: bool) -> bytes:
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise InputError(
+            f"{path.name} has {size:,} bytes; at most {MOST_BYTES:,} are read.\nGive a sample of its rows."
+        )
+    content = read_bytes(path, name=path.name, most_bytes=max(size, 1))
+    content = _decompressed(content, path.name) if packed else content
     if not content.strip():
         raise InputError(f"{path.name} is empty.\nGive a file with one example a line.")
     return content
 
 
-def decode(content: bytes, *, source: str, encoding: str | None) -> str:
-    """Decode a text file, UTF-8 unless `encoding` names another; a byte-order mark is dropped."""
+def _decompressed(content: bytes, source: str) -> bytes:
+    """The content of a gzip file, of several parts where it has them. InputError where it is damaged or expands too far."""
+    most = min(max(_MOST_EXPANSION * len(content), _LEAST_ALLOWED), MOST_BYTES)
+    parts: list[bytes] = []
     try:
-        text = content.decode(encoding or "utf-8")
-    except LookupError as error:
-        raise InputError(f"There is no encoding {shorten(encoding)}.\nTry --encoding latin-1 or utf-16.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(_encoding_message(content, source, encoding, error)) from error
-    if "\0" in text[:10_000]:
-        raise InputError(f"{source} is not a text file: it contains NUL characters.\nUse {', '.join(FORMATS)}.")
-    return text.removeprefix("\ufeff")
-
-
-def _encoding_message(content: bytes, source: str, encoding: str | None, error: UnicodeDecodeError) -> str:
-    line = content.count(b"\n", 0, error.start) + 1
-    found = f"{source} is not {encoding or 'UTF-8'}: byte 0x{content[error.start]:02x} at line {line}"
-    marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    other = "utf-16" if marked else "latin-1"
-    return f"{found}.\nPass --encoding {other}, or the encoding that it was written in."
-
-
-def _read_lines(text: str, source: str) -> Table:
-    numbered = [(i, line.rstrip("\n")) for i, line in enumerate(io.StringIO(text, newline=None), start=1)]
-    kept = [(i, line) for i, line in numbered if line.strip()]
-    return Table(source=source, columns={"text": [line for _, line in kept]}, lines=[i for i, _ in kept])
-
-
-def _read_json(text: str, source: str) -> Table:
-    if text.lstrip().startswith("["):
-        records = _load_json(text, f"{source}")
-        return _table_of(records, source, lines=None)
-    kept = [(i, line) for i, line in enumerate(io.StringIO(text, newline=None), start=1) if line.strip()]
-    records = [_load_json(line, f"{source} line {i}") for i, line in kept]
-    return _table_of(records, source, lines=[i for i, _ in kept])
-
-
-def _load_json(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place} is not JSON: {error}.\nWrite one JSON object a line.") from error
-
-
-def _table_of(records: Sequence[Any], source: str, *, lines: list[int] | None) -> Table:
-    for row, record in enumerate(records):
-        if not isinstance(record, Mapping):
-            place = f"row {row + 1}" if lines is None else f"line {lines[row]}"
-            raise InputError(f"{source} {place} is {shorten(record)}, not an object.\nWrite one JSON object a line.")
-    names = dict.fromkeys(name for record in records for name in record)
-    columns = {name: [record.get(name) for record in records] for name in names}
-    return Table(source=source, columns=columns, lines=lines)
-
-
-def _read_parquet(content: bytes, source: str) -> Table:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        table = parquet.read_table(pa.BufferReader(content))
-    except (pa.ArrowException, OSError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{source} is not a Parquet file: {first}\nWrite it again, or give it as CSV.") from error
-    metadata = (table.schema.metadata or {}).get(b"huggingface", b"{}")
-    columns = {name: table.column(name).to_pylist() for name in table.column_names}
-    return Table(source=source, columns=columns, class_names=_class_names(metadata))
-
-
-def _class_names(metadata: bytes) -> dict[str, tuple[str, ...]]:
-    """The ClassLabel names that `datasets` writes into the files it saves."""
-    features = json.loads(metadata).get("info", {}).get("features", {})
-    return {
-        column: tuple(feature["names"])
-        for column, feature in features.items()
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and "names" in feature
-    }
+        while content:
+            part = zlib.decompressobj(wbits=31)
+            parts.append(part.decompress(content, most - sum(map(len, parts)) + 1))
+            if sum(map(len, parts)) > most:
+                raise InputError(
+                    f"{source} expands to more than {most:,} bytes.\nDecompress it yourself and give a sample."
+                )
+            if not part.eof:
+                raise InputError(f"{source} ends in the middle of its compressed data.\nCopy or download it again.")
+            content = part.unused_data.lstrip(b"\0")
+    except zlib.error as error:
+        raise InputError(f"{source} is no gzip file: {error}.\nCopy or download it again.") from error
+    return b"".join(parts)

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any
 
-from compiler.data.table import Table
+from compiler.data.table import Table, refuse_many
 from targets.errors import InputError
 
 _NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?(:[\w][\w.-]*)?")
@@ -60,6 +60,7 @@ def _message(name: str, error: Exception) -> str:
 
 def _table(split: Any, source: str) -> Table:
     """One `datasets.Dataset` as a table."""
+    refuse_many(len(split), source)
     names = {
         column: tuple(feature.names)
         for column, feature in split.features.items()

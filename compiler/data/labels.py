@@ -4,42 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from compiler.data.names import SCORE_NAMES, plain
+from compiler.data.names import plain
 from compiler.data.table import Table, as_number, is_missing, shorten
 from compiler.data.text_data import Labels
 from targets.errors import InputError
 
-_FEW_SCORES = 10
-_FEW_CLASSES = 20
 _SHOWN = 5
 
 
-def infer_task(values: Sequence[Any], column: str) -> str:
-    """Classification or regression, by the values of the label column.
-
-    Strings are classes. Numbers with fractions are scores unless there are only a few of them. Whole numbers are
-    classes, unless there are many of them or the column is called a score.
-    """
-    numbers = [as_number(value) for value in values]
-    known = [number for number in numbers if number is not None]
-    if len(known) < len(numbers) or not known:
-        return "classification"
-    distinct = len(set(known))
-    if all(number.is_integer() for number in known):
-        limit = _FEW_CLASSES if plain(column) in SCORE_NAMES else max(_FEW_CLASSES, len(known) // 20)
-        return "classification" if distinct <= limit else "regression"
-    return "classification" if distinct <= min(_FEW_SCORES, len(known) / 3) else "regression"
-
-
 def refuse_missing(table: Table, column: str) -> None:
-    """InputError for the first row without a label, or with one that is a list."""
+    """InputError for the first row without a label (the hub's -1 where classes have names), or with one that is a list."""
+    named = column in table.class_names
     for row, value in enumerate(table.columns[column]):
-        if is_missing(value):
-            count = sum(map(is_missing, table.columns[column]))
+        if is_missing(value) or (named and value == -1):
+            count = sum(is_missing(value) or (named and value == -1) for value in table.columns[column])
             raise InputError(
                 f"{table.place(row)}: the label ({column}) is empty; {count} of {len(table)} rows have none.\n"
                 "Fill in or remove these rows, or pass --task embedding to use the texts alone.",
@@ -80,17 +61,18 @@ def encode_classes(tables: Mapping[str, Table], column: str) -> tuple[dict[str, 
     where all are numbers, else alphabetically, a class that negates another first.
     """
     train = next(iter(tables.values()))
+    counts = Counter(map(_canonical, train.columns[column]))
+    _refuse_unclasslike(train, column, counts)
     named = train.class_names.get(column)
-    if named is not None and all(isinstance(value, int) for value in train.columns[column]):
-        names = [str(i) for i in range(len(named))]
-        _refuse_unclasslike(train, column, Counter(map(_canonical, train.columns[column])))
-    else:
-        counts = Counter(map(_canonical, train.columns[column]))
-        _refuse_unclasslike(train, column, counts)
+    if named is None or not all(isinstance(value, int) for value in train.columns[column]):
         names = _ordered(counts)
+        return _ids(tables, column, names), tuple(names)
+    return _ids(tables, column, [str(i) for i in range(len(named))]), named
+
+
+def _ids(tables: Mapping[str, Table], column: str, names: Sequence[str]) -> dict[str, Labels]:
     ids = {name: i for i, name in enumerate(names)}
-    labels = {role: _class_ids(table, column, ids) for role, table in tables.items()}
-    return labels, tuple(names) if named is None or len(named) != len(names) else named
+    return {role: _class_ids(table, column, ids) for role, table in tables.items()}
 
 
 def _canonical(value: object) -> str:

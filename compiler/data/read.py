@@ -8,13 +8,18 @@ from dataclasses import replace
 import numpy as np
 
 from compiler.data.columns import Columns, choose_columns
-from compiler.data.labels import encode_classes, encode_scores, infer_task, refuse_missing
+from compiler.data.encodings import check_encoding
+from compiler.data.labels import encode_classes, encode_scores, refuse_missing
+from compiler.data.names import QUERY_NAMES, plain
+from compiler.data.odd_labels import refuse_odd, with_decimal_points
+from compiler.data.rare import rare_class_notes
 from compiler.data.sources import ALL, display_name, read_source
 from compiler.data.splits import split_off
-from compiler.data.table import Table, as_number, shorten
-from compiler.data.text_data import TASKS, Labels, Split, TextData, content_sha256
+from compiler.data.table import Table, as_number, is_missing, shorten
+from compiler.data.task import decide_task
+from compiler.data.text_data import TASKS, Labels, SourceFile, Split, TextData, content_sha256
 from compiler.data.texts import read_texts
-from targets.errors import InputError
+from targets.errors import InputError, printable
 
 _SINGLE_FILE_HELD_OUT = 0.3
 _LEAST_EXAMPLES = 3
@@ -29,19 +34,21 @@ def read_data(
     label_column: str | None = None,
     encoding: str | None = None,
     header: bool | None = None,
+    declared: str | None = None,
     seed: int = 0,
     validation_fraction: float = 0.3,
 ) -> TextData:
     """Read a data set and split it.
 
     Args:
-        source: a CSV, TSV, JSON, JSON lines, Parquet or plain-text file, a folder of train, dev and test files, or a hub
-            data set as NAME or NAME:CONFIG.
+        source: a CSV, TSV, JSON, JSON lines, Parquet, Arrow or plain-text file, a folder of train, dev and test files or
+            one that `datasets` saved, or a hub data set as NAME or NAME:CONFIG.
         task: classification, regression, embedding, or auto to infer it.
         text_columns: one column, or two for pairs; inferred when None.
         label_column: inferred when None.
         encoding: of text files; UTF-8 when None.
         header: whether the first line of CSV and TSV files names the columns; inferred when None.
+        declared: classification or regression, where the head of the model was trained for it: numbers are read as that.
         seed: of the splits that are drawn here.
         validation_fraction: share of the training data that becomes validation where dev or test is missing; a single
             file is split 70/15/15.
@@ -49,17 +56,24 @@ def read_data(
     Raises InputError, in one or two lines, for everything about the source or the options that cannot be used.
     """
     _check_options(task, validation_fraction)
+    check_encoding(encoding)
     tables = read_source(source, encoding=encoding, header=header)
     train = next(iter(tables.values()))
     columns = choose_columns(train, task=task, text_columns=text_columns, label_column=label_column)
+    tables, healed_notes = _with_plain_labels(tables, columns.label)
+    train = next(iter(tables.values()))
     if task == "embedding" and label_column is None:
         columns = _without_class_label(tables, columns)
     tables, notes = _with_same_columns(tables, columns)
-    task, task_notes = _decide_task(task, train, columns)
-    labels, label_names, label_notes = _encode(tables, columns.label, task)
-    splits, split_notes = _read_splits(tables, columns.texts, labels)
-    splits, drawn_notes = _three(splits, seed=seed, validation_fraction=validation_fraction)
+    chosen = task != "auto"
+    task, task_notes = _decide_task(task, train, columns, declared)
+    labels, label_names, label_notes = _encode(tables, columns.label, task, chosen=chosen)
+    given, split_notes = _read_splits(tables, columns.texts, labels)
+    splits, drawn_notes = _three(given, seed=seed, validation_fraction=validation_fraction)
+    notes += _ranking_notes(columns, label_names)
+    rare_notes = rare_class_notes(splits, label_names, train, labels.get(next(iter(tables))))
     reader_notes = [note for table in tables.values() for note in table.notes]
+    inferred = (*columns.notes, *healed_notes, *notes, *task_notes, *label_notes, *split_notes, *drawn_notes)
     return TextData(
         source=display_name(source),
         task=task,
@@ -67,9 +81,26 @@ def read_data(
         label_column=columns.label,
         label_names=label_names,
         **splits,
-        notes=(*reader_notes, *columns.notes, *notes, *task_notes, *label_notes, *split_notes, *drawn_notes),
+        notes=tuple(printable(note) for note in (*rare_notes, *reader_notes, *inferred)),
         sha256=content_sha256(splits, label_names),
+        files=tuple(_source_file(role, table) for role, table in tables.items()),
+        unused_columns=columns.unused,
+        shown=(*columns.notes, *label_notes),
+        numbered=label_names is not None and label_names is train.class_names.get(str(columns.label)),
     )
+
+
+def _ranking_notes(columns: Columns, label_names: tuple[str, ...] | None) -> list[str]:
+    """A note where pairs with labels belong to queries: answers are ranked there, and here each is classified alone."""
+    groups = [name for name in columns.unused if plain(name) in QUERY_NAMES]
+    if not groups or label_names is None or len(columns.texts) != 2:
+        return []
+    return [f"{groups[0]} groups the pairs: ranking (MRR, NDCG) is not supported yet, each pair is classified alone"]
+
+
+def _source_file(role: str, table: Table) -> SourceFile:
+    split = "" if role == ALL else role
+    return SourceFile(name=printable(table.source), split=split, rows=len(table), form=table.form)
 
 
 def _check_options(task: str, validation_fraction: float) -> None:
@@ -77,6 +108,22 @@ def _check_options(task: str, validation_fraction: float) -> None:
         raise InputError(f"There is no task {shorten(task)}.\nUse auto, {', '.join(TASKS)}.")
     if not 0 < validation_fraction < 1:
         raise InputError(f"The validation fraction is {validation_fraction}.\nUse a number between 0 and 1.")
+
+
+def _with_plain_labels(tables: Mapping[str, Table], label: str | None) -> tuple[dict[str, Table], list[str]]:
+    """The tables with decimal points in their labels, and without the list around a single label."""
+    changed, notes = dict(tables), []
+    for role, table in tables.items():
+        values = table.columns.get(label) if label is not None else None
+        if values is None:
+            continue
+        if all(isinstance(value, list) and len(value) == 1 for value in values):
+            changed[role] = replace(table, columns={**table.columns, str(label): [value[0] for value in values]})
+            notes.append(f"{table.source}: {label} holds lists of one label each, which were taken out of them")
+        elif (numbers := with_decimal_points(values)) is not None:
+            changed[role] = replace(table, columns={**table.columns, str(label): numbers})
+            notes.append(f"{table.source}: {label} is written with decimal commas")
+    return changed, notes
 
 
 def _without_class_label(tables: Mapping[str, Table], columns: Columns) -> Columns:
@@ -109,33 +156,37 @@ def _with_same_columns(tables: Mapping[str, Table], columns: Columns) -> tuple[d
 
 
 def _is_unlabelled(table: Table, label: str) -> bool:
-    """Without the column, or with the hub's -1 in all of it."""
-    return label not in table.columns or (
-        label in table.class_names and all(value in {-1, None} for value in table.columns[label])
-    )
+    """Without the column, with nothing in it, or with the hub's -1 in all of it."""
+    values = table.columns.get(label)
+    if values is None or all(map(is_missing, values)):
+        return True
+    return label in table.class_names and all(value in {-1, None} for value in values)
 
 
-def _decide_task(task: str, train: Table, columns: Columns) -> tuple[str, list[str]]:
+def _decide_task(task: str, train: Table, columns: Columns, declared: str | None) -> tuple[str, list[str]]:
     if task != "auto":
         return task, []
     if columns.label is None:
         return "embedding", ["task inferred: embedding, because nothing is labelled"]
     refuse_missing(train, columns.label)
-    named = columns.label in train.class_names
-    inferred = "classification" if named else infer_task(train.columns[columns.label], columns.label)
-    return inferred, [f"task inferred: {inferred}, from the values of {columns.label}"]
+    refuse_odd(train, columns.label, chosen=False)
+    inferred, reason = decide_task(train, columns.label, declared=declared)
+    return inferred, [f"task inferred: {inferred}, {reason}"]
 
 
 def _encode(
     tables: Mapping[str, Table],
     column: str | None,
     task: str,
+    *,
+    chosen: bool,
 ) -> tuple[dict[str, Labels], tuple[str, ...] | None, list[str]]:
     """Labels by role, class names, notes."""
     if column is None:
         return {}, None, []
     for table in tables.values():
         refuse_missing(table, column)
+        refuse_odd(table, column, chosen=chosen)
     if task == "classification":
         labels, names = encode_classes(tables, column)
         return labels, names, [f"{len(names)} classes"]

@@ -35,7 +35,9 @@ def demo_data(seed: int = 0) -> TextData:
         text_columns=("text",),
         label_column=None,
         label_names=None,
-        **splits,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
         notes=(f"the text sample that ships with paretoc, split 320/140/140 with seed {seed}",),
         sha256=content_sha256(splits, None),
     )

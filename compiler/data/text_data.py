@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from compiler.data.table import Form
+
 TASKS = ("classification", "regression", "embedding")
 
 Labels = npt.NDArray[Any]
@@ -37,6 +39,16 @@ class Split:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One file, or the shards of one split, as it was read. `split` is empty where the splits were drawn here."""
+
+    name: str
+    split: str
+    rows: int
+    form: Form
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TextData:
     """A data set ready for training and measurement.
@@ -52,6 +64,10 @@ class TextData:
         test: what is only reported.
         notes: what was inferred, dropped or changed, for the report.
         sha256: of the examples of all splits, with their order, and of the label names.
+        files: how each file was read.
+        unused_columns: what no text or label comes from.
+        shown: the notes on columns and classes, which a description says in lines of their own.
+        numbered: whether the file itself numbers the classes in this order (datasets' ClassLabel).
     """
 
     source: str
@@ -64,6 +80,10 @@ class TextData:
     test: Split
     notes: tuple[str, ...]
     sha256: str
+    files: tuple[SourceFile, ...] = ()
+    unused_columns: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    numbered: bool = False
 
 
 def content_sha256(splits: dict[str, Split], label_names: tuple[str, ...] | None) -> str:

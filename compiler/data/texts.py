@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compiler.data.table import Table, is_missing, shorten
+from compiler.data.table import Table, is_encodable, is_missing, shorten
 from targets.errors import InputError
 
 MAX_CHARACTERS = 100_000
@@ -16,7 +16,7 @@ def read_texts(table: Table, columns: tuple[str, ...]) -> tuple[tuple[tuple[str,
     texts = tuple(tuple(_text(table, row, name) for name in columns) for row in range(len(table)))
     changes = {
         f"cut to {MAX_CHARACTERS:,} characters": lambda text: len(text) > MAX_CHARACTERS,
-        "rid of characters that UTF-8 cannot hold": lambda text: not _is_encodable(text),
+        "rid of characters that UTF-8 cannot hold": lambda text: not is_encodable(text),
     }
     notes = []
     for what, applies in changes.items():
@@ -40,14 +40,6 @@ def _text(table: Table, row: int, column: str) -> str:
             "Write it as a string, or name another column with --text-columns.",
         )
     return value
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
-        return False
-    return True
 
 
 def _clean(text: str) -> str:

@@ -416,11 +416,14 @@ def test_latin_1_is_refused_and_loads_with_the_flag(tmp_path):
     assert ("un café très fort",) in {*data.train.texts, *data.validation.texts, *data.test.texts}
 
 
-def test_utf_16_is_named(tmp_path):
+def test_utf_16_is_read_by_its_byte_order_mark_and_named_without(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes("\n".join(TEXTS).encode("utf-16"))
-    assert "--encoding utf-16" in _refused(path)
-    assert len(read_data(str(path), encoding="utf-16").train) == 28
+    data = read_data(str(path))
+    assert data.sha256 == read_data(str(path), encoding="utf-16").sha256
+    assert any("UTF-16" in note for note in data.notes)
+    path.write_bytes("\n".join(TEXTS).encode("utf-16-le"))
+    assert "--encoding utf-16-le" in _refused(path)
 
 
 def test_unknown_encoding(tmp_path):

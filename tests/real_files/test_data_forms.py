@@ -1,0 +1,253 @@
+"""Forms in which people have one small data set on disk: each read as the same examples, or refused by name."""
+
+import bz2
+import gzip
+import io
+import json
+import pickle
+import zipfile
+
+import datasets
+import pandas as pd
+import pyarrow as pa
+import pytest
+from pyarrow import feather, parquet
+
+from compiler.data import read_data
+from targets.errors import InputError
+
+TEXTS = [f"the film number {i} — seen, by {i + 3} people" for i in range(40)]
+LABELS = ["good" if i % 4 else "bad" for i in range(40)]
+RECORDS = [{"text": text, "label": label} for text, label in zip(TEXTS, LABELS, strict=True)]
+FRAME = pd.DataFrame(RECORDS)
+CSV = FRAME.to_csv(index=False)
+LINES = "".join(json.dumps(record) + "\n" for record in RECORDS)
+TEXT_OF = dict(zip(TEXTS, LABELS, strict=True))
+
+
+def examples(data):
+    return {
+        text: data.label_names[label]
+        for split in (data.train, data.validation, data.test)
+        for (text,), label in zip(split.texts, split.labels, strict=True)
+    }
+
+
+def refusal(path, **options):
+    with pytest.raises(InputError) as caught:
+        read_data(str(path), **options)
+    assert len(str(caught.value).splitlines()) <= 3
+    return str(caught.value)
+
+
+def ipc(table, opened):
+    sink = io.BytesIO()
+    with opened(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def feathered(table):
+    sink = io.BytesIO()
+    feather.write_feather(table, sink)
+    return sink.getvalue()
+
+
+def parqueted(metadata):
+    sink = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist(RECORDS).replace_schema_metadata({"huggingface": metadata}), sink)
+    return sink.getvalue()
+
+
+def wrapped_rows():
+    return {
+        "features": [],
+        "rows": [{"row_idx": i, "row": row, "truncated_cells": []} for i, row in enumerate(RECORDS)],
+    }
+
+
+FORMS = {
+    "plain.csv": CSV.encode(),
+    "windows.csv": CSV.replace("\n", "\r\n").encode(),
+    "old_mac.csv": CSV.replace("\n", "\r").encode(),
+    "mark.csv": b"\xef\xbb\xbf" + CSV.encode(),
+    "utf16.csv": CSV.encode("utf-16"),
+    "utf32.csv": CSV.encode("utf-32"),
+    "excel.csv": ("sep=;\r\n" + FRAME.to_csv(index=False, sep=";", lineterminator="\r\n")).encode(),
+    "semicolons.csv": FRAME.to_csv(index=False, sep=";").encode(),
+    "tabs.csv": FRAME.to_csv(index=False, sep="\t").encode(),
+    "pipes.csv": FRAME.to_csv(index=False, sep="|").encode(),
+    "quoted.csv": FRAME.to_csv(index=False, quoting=1).encode(),
+    "index.csv": FRAME.to_csv().encode(),
+    "commas.tsv": CSV.encode(),
+    "plain.tsv": FRAME.to_csv(index=False, sep="\t").encode(),
+    "plain.tab": FRAME.to_csv(index=False, sep="\t").encode(),
+    "tabs.txt": FRAME.to_csv(index=False, sep="\t").encode(),
+    "fasttext.txt": "".join(f"__label__{r['label']} {r['text']}\n" for r in RECORDS).encode(),
+    "plain.csv.gz": gzip.compress(CSV.encode()),
+    "parts.jsonl.gz": gzip.compress(LINES[:700].encode()) + gzip.compress(LINES[700:].encode()),
+    "joined.csv": (CSV[: CSV.index("\n", 900) + 1] + "\ufeff" + CSV.replace(CSV[: CSV.index("\n", 900) + 1], "text,label\n")).encode(),
+    "lines.jsonl": LINES.encode(),
+    "commas.jsonl": LINES.replace("}\n", "},\n").encode(),
+    "array_over_lines.jsonl": ("[\n" + LINES.replace("}\n", "},\n") + "]\n").encode(),
+    "array.jsonl": json.dumps(RECORDS).encode(),
+    "indented.json": json.dumps(RECORDS, indent=2).encode(),
+    "records.json": FRAME.to_json(orient="records").encode(),
+    "index.json": FRAME.to_json(orient="index").encode(),
+    "columns.json": FRAME.to_json(orient="columns").encode(),
+    "split.json": FRAME.to_json(orient="split").encode(),
+    "table.json": FRAME.to_json(orient="table").encode(),
+    "lines.json": FRAME.to_json(orient="records", lines=True).encode(),
+    "columnar.json": json.dumps(FRAME.to_dict("list")).encode(),
+    "data.json": json.dumps({"data": RECORDS}).encode(),
+    "version.json": json.dumps({"version": "1.0", "license": "CC", "data": RECORDS}).encode(),
+    "rows.json": json.dumps(wrapped_rows()).encode(),
+    "row.jsonl": "".join(json.dumps({"row": row}) + "\n" for row in RECORDS).encode(),
+    "doccano.jsonl": "".join(json.dumps({**row, "label": [row["label"]]}) + "\n" for row in RECORDS).encode(),
+    "stream.arrow": ipc(pa.Table.from_pylist(RECORDS), pa.ipc.new_stream),
+    "file.arrow": ipc(pa.Table.from_pylist(RECORDS), pa.ipc.new_file),
+    "plain.feather": feathered(pa.Table.from_pylist(RECORDS)),
+    "odd_metadata.parquet": parqueted("no JSON at all"),
+    "other_metadata.parquet": parqueted('{"info": [1, {"features": null}]}'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_same_examples_in_every_form(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(FORMS[name])
+    data = read_data(str(path))
+    assert (data.task, data.text_columns, data.label_column) == ("classification", ("text",), "label")
+    assert data.label_names == ("bad", "good")
+    assert examples(data) == TEXT_OF
+
+
+def test_rows_that_name_the_columns_again_are_dropped_with_their_lines(tmp_path):
+    (tmp_path / "a.csv").write_text(CSV + CSV.replace("number", "numero"))
+    data = read_data(str(tmp_path / "a.csv"))
+    assert len(examples(data)) == 80
+    assert data.label_names == ("bad", "good")
+    assert any("a.csv line 42: the header stands there again" in note for note in data.notes)
+
+
+def test_a_folder_of_save_to_disk_is_what_datasets_loads(tmp_path):
+    features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["neg", "pos"]))
+    columns = {"text": TEXTS, "label": [int(label == "good") for label in LABELS]}
+    whole = datasets.Dataset.from_dict(columns, features=features)
+    whole.save_to_disk(str(tmp_path / "one"), num_shards=2)
+    parts = whole.train_test_split(0.25, seed=0)
+    datasets.DatasetDict(train=parts["train"], validation=parts["test"]).save_to_disk(str(tmp_path / "several"))
+    one, several = read_data(str(tmp_path / "one")), read_data(str(tmp_path / "several"))
+    assert (one.label_names, one.numbered) == (("neg", "pos"), True)
+    loaded = datasets.load_from_disk(str(tmp_path / "one"))
+    assert examples(one) == {row["text"]: ("neg", "pos")[row["label"]] for row in loaded}
+    assert [text for (text,) in several.test.texts] == list(parts["test"]["text"])
+
+
+@pytest.mark.parametrize("name", ["../outside.arrow", "/etc/passwd", ""])
+def test_a_saved_folder_that_names_files_elsewhere_is_refused(tmp_path, name):
+    (tmp_path / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
+    assert "names no Arrow files beside it" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("train", "dev", "test"),
+    [
+        ("train.csv", "dev.csv", "test.csv"),
+        ("training.csv", "devel.csv", "testing.csv"),
+        ("trn.csv", "val.csv", "tst.csv"),
+        ("TrainSet.csv", "ValidSet.csv", "TestSet.csv"),
+        ("imdb_train_small.csv", "imdb_validation_small.csv", "imdb_test_small.csv"),
+        ("train-v1.1.csv", "dev-v1.1.csv", "test-v1.1.csv"),
+        ("Train Data.csv", "Eval Data.csv", "Holdout Data.csv"),
+        ("data/train.csv", "data/dev.csv", "data/test.csv"),
+        ("train.csv.gz", "dev.csv.gz", "test.csv.gz"),
+    ],
+)
+def test_names_of_splits(tmp_path, train, dev, test):
+    for name, frame in ((train, FRAME[:24]), (dev, FRAME[24:34]), (test, FRAME[34:])):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        frame.to_csv(tmp_path / name, index=False)
+    (tmp_path / "._train.csv").write_bytes(b"\0\5\26\7")
+    data = read_data(str(tmp_path))
+    assert [len(data.train), len(data.validation), len(data.test)] == [24, 10, 6]
+
+
+def test_a_test_file_whose_labels_are_empty_is_not_used(tmp_path):
+    FRAME.to_csv(tmp_path / "train.csv", index=False)
+    FRAME[:10].to_csv(tmp_path / "dev.csv", index=False)
+    FRAME[:10].assign(label=None).to_csv(tmp_path / "test.csv", index=False)
+    assert len(read_data(str(tmp_path)).test) == 10
+
+
+def zipped():
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr("train.csv", CSV)
+    return sink.getvalue()
+
+
+CONLL = "-DOCSTART- -X- O O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\nPeter NNP B-NP B-PER\nsleeps VBZ B-VP O\n"
+SQUAD = {"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": "c", "qas": []}]}]}
+NAMED = {
+    "sheet.xlsx": (zipped(), "spreadsheet"),
+    "frame.pkl": (pickle.dumps(RECORDS), "pickle"),
+    "tensors.pt": (b"PK\3\4", "pickle"),
+    "all.zip": (zipped(), "archive"),
+    "all.csv.bz2": (bz2.compress(CSV.encode()), "gzip"),
+    "all.gz": (gzip.compress(CSV.encode()), "data.csv.gz"),
+    "cut.csv.gz": (gzip.compress(CSV.encode())[:-30], "in the middle"),
+    "no.csv.gz": (CSV.encode(), "no gzip file"),
+    "bomb.csv.gz": (gzip.compress(b"a" * 70_000_000), "expands"),
+    "ner.conll": (CONLL.encode(), "token classification"),
+    "ner.txt": (CONLL.encode(), "token classification"),
+    "ner.tsv": (b"EU\tB-ORG\nrejects\tO\n\nPeter\tB-PER\n", "token classification"),
+    "ner.jsonl": (b'{"tokens": ["EU", "rejects"], "ner_tags": [1, 0]}\n' * 4, "token classification"),
+    "squad.json": (json.dumps(SQUAD).encode(), "question answering"),
+    "squad.jsonl": (
+        b'{"question": "who is it", "context": "it is he", "answers": {"text": ["he"], "answer_start": [6]}}\n' * 4,
+        "question answering",
+    ),
+    "splits.json": (json.dumps({"train": RECORDS, "test": RECORDS}).encode(), "several splits: train, test"),
+    "values.json": (FRAME.to_json(orient="values").encode(), "without names of columns"),
+    "config.json": (json.dumps({"a": 1, "b": {"c": 2}}).encode(), "no known shape"),
+    "deep.json": (b"[" * 100_000, "nested"),
+    "deep.jsonl": (b'{"text": ' + b"[" * 200 + b"]" * 200 + b"}\n", "nested"),
+    "broken.jsonl": ((LINES + '{"text": "cut\n').encode(), "line 41 is not JSON"),
+    "key.jsonl": (b'{"te\\ud800xt": "a b", "label": 1}\n' * 4, "half of a character"),
+    "label.jsonl": (b'{"text": "a b", "label": "x"}\n{"text": "a c", "label": "\\udc00"}\n' * 4, "half of a character"),
+    "nan.jsonl": (b'{"text": "a b", "label": 1}\n{"text": "a c", "label": NaN}\n' * 4, "line 2: the label (label) is empty"),
+    "latin.csv": (CSV.replace("—", "é").encode("latin-1"), "--encoding latin-1"),
+    "windows.csv": (CSV.replace("—", "\u2019").encode("cp1252"), "--encoding windows-1252"),
+    "mixed.csv": (CSV.encode() + "caf\xe9,good\n".encode("latin-1"), "line 42; the rest of it is"),
+    "nul.csv": (CSV.encode("utf-16-le"), "utf-16-le"),
+    "twice.parquet": (parqueted("{}")[:-8] + b"PAR1PAR1", "not a Parquet file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_is_not_read_is_named_in_three_lines(tmp_path, name):
+    content, said = NAMED[name]
+    (tmp_path / name).write_bytes(content)
+    assert said in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["punycode", "idna", "rot13", "base64", "hex", "unicode_escape", "undefined", "a\0b", "\ud800"]
+)
+def test_encodings_that_no_text_file_is_in(tmp_path, encoding):
+    (tmp_path / "a.csv").write_text(CSV)
+    assert "encoding" in refusal(tmp_path / "a.csv", encoding=encoding)
+
+
+def test_a_folder_of_token_labels_is_named(tmp_path):
+    for name in ("train", "dev", "test"):
+        (tmp_path / f"{name}.conll").write_text(CONLL)
+    assert "token classification" in refusal(tmp_path)
+
+
+def test_labels_that_stand_before_the_text_are_noted(tmp_path):
+    (tmp_path / "trec.txt").write_text(
+        "\n".join(f"{('LOC:city', 'NUM:date')[i % 2]} {text}" for i, text in enumerate(TEXTS))
+    )
+    assert any("'LOC:city'" in note for note in read_data(str(tmp_path / "trec.txt")).notes)
