@@ -52,6 +52,7 @@ class Options:
     task: str = "auto"
     text_columns: tuple[str, ...] | None = None
     label_column: str | None = None
+    labels: tuple[str, ...] | None = None
     encoding: str | None = None
     header: bool | None = None
     metric: str | None = None

@@ -1,7 +1,7 @@
 """What is compiled: a checkpoint with its data and the yardsticks that judge its sub-networks."""
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +18,7 @@ from compiler.export import is_compiled, load_model, read_origin
 from compiler.families import Checkpoint, ScoreScale
 from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
+from compiler.pipeline.labels import aligned, head_names
 from compiler.pipeline.options import Options
 from targets import STATIC
 from targets.errors import InputError
@@ -147,8 +148,12 @@ def _read(options: Options, folder: Path) -> tuple[TextData, str]:
         label_column=options.label_column,
         encoding=options.encoding,
         header=options.header,
+        declared=head,
         seed=options.seed,
     )
+    if data.label_names is not None or options.labels is not None:
+        names = head_names(folder, trust_remote_code=options.trust_remote_code)
+        data = aligned(data, names, options.labels)
     unlabelled_head = options.task == "auto" and head is not None and data.train.labels is None
     return data, head if unlabelled_head and head is not None else data.task
 
@@ -161,24 +166,6 @@ def _flatten_pairs(data: TextData) -> TextData:
         return Split(texts=texts, labels=None)
 
     return replace(data, train=flat(data.train), validation=flat(data.validation), test=flat(data.test))
-
-
-def _aligned(data: TextData, model_names: Sequence[str]) -> TextData:
-    """Class ids in the order of a trained head's own names, where the names are the same set."""
-    if data.label_names is None or set(data.label_names) != set(model_names):
-        return data
-    to_model = np.array([list(model_names).index(name) for name in data.label_names])
-
-    def mapped(split: Split) -> Split:
-        return split if split.labels is None else replace(split, labels=to_model[split.labels])
-
-    return replace(
-        data,
-        label_names=tuple(model_names),
-        train=mapped(data.train),
-        validation=mapped(data.validation),
-        test=mapped(data.test),
-    )
 
 
 def _settle_effort(options: Options, *, labelled: bool, head_trained: bool, task: str) -> tuple[str, bool]:
@@ -243,8 +230,6 @@ def load_subject(options: Options) -> Subject:
         checkpoint = replace(checkpoint, name="all-MiniLM-L6-v2" if options.demo else _display_name(options.model))
     if task == "embedding":
         data = _flatten_pairs(data)
-    elif checkpoint.head_trained and task == "classification":
-        data = _aligned(data, checkpoint.label_names)
     if options.traffic is None:
         check_length(checkpoint, options.seq_len)
     labelled = labels is not None
