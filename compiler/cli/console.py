@@ -93,8 +93,8 @@ class ConsoleMonitor:
             self.console.print(f"{self.name}: {fraction:.0%}, about {left:.0f} s left", highlight=False)
 
     def note(self, text: str) -> None:
-        """A line."""
-        self.console.print(text, highlight=False)
+        """A line, or a block of lines, as it is: brackets in it are no markup."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _row(c: Mapping[str, Any], best: str | None) -> list[str]:

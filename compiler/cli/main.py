@@ -12,12 +12,13 @@ import typer
 from rich.console import Console
 
 from compiler.cli.bench import bench_command
+from compiler.cli.data import data_command
 from compiler.cli.diff import diff_command
 from compiler.cli.targets import run_targets
 from compiler.cli.verify import verify_command
 from targets.errors import InputError, ParetocError
 
-VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff")
+VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff", "data")
 INTERRUPTED = 130
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -63,6 +64,7 @@ def compile_command(
     task: Annotated[str, typer.Option(help="auto, classification, regression or embedding")] = "auto",
     text_columns: Annotated[str | None, typer.Option(help="one or two columns, A,B")] = None,
     label_column: Annotated[str | None, typer.Option(help="the column with labels or scores")] = None,
+    labels: Annotated[str | None, typer.Option(help="names of the data's labels in the model: data=model,…")] = None,
     encoding: Annotated[str | None, typer.Option(help="encoding of text files (UTF-8)")] = None,
     header: Annotated[
         bool | None, typer.Option("--header/--no-header", help="whether CSV and TSV name their columns")
@@ -153,7 +155,7 @@ def compile_command(
     )
     options = Options(
         model=model or "", target=targets[0], precisions=_split(precision), data=data, demo=demo, out=out, task=task,
-        text_columns=_split(text_columns), label_column=label_column, encoding=encoding, header=header,
+        text_columns=_split(text_columns), label_column=label_column, labels=_split(labels), encoding=encoding, header=header,
         metric=metric, pooling=pooling, prompt=prompt, effort=effort, space=space, search=search, strategy=strategy,
         sampling=sampling, order=order, temperature=temperature, random_subnets=random_subnets,
         objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
@@ -356,6 +358,7 @@ def report_command(
 app.command("bench")(bench_command)
 app.command("verify")(verify_command)
 app.command("diff")(diff_command)
+app.command("data")(data_command)
 
 
 def _with_verb(arguments: Sequence[str]) -> list[str]:

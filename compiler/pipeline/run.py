@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from compiler.costing import Costs
+from compiler.data import description_lines
 from compiler.evaluation import Quality
 from compiler.export import ModelWorkbench, compare_with_fresh_export
 from compiler.pipeline import winners as kept
@@ -57,6 +58,7 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
     precisions = {precision for device in devices for precision in device.precisions}
     with stages("load"):
         subject = load_subject(each[0])
+        monitor.note("\n".join(description_lines(subject.data)))
         texts = subject.range_texts(precisions)
     demand = find_demand(each[0], subject)
     with stages("export dense graph"):
