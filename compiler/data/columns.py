@@ -19,7 +19,7 @@ from compiler.data.names import (
 )
 from compiler.data.odd_labels import is_date
 from compiler.data.plain_text import token_error
-from compiler.data.table import Table, as_number, is_missing, shorten
+from compiler.data.table import Table, as_number, is_missing, name_of, shorten
 from targets.errors import InputError
 
 _SPACED_SHARE = 0.5
@@ -190,10 +190,14 @@ def _title(table: Table) -> str:
 
 
 def _label_by_content(table: Table, texts: tuple[str, ...]) -> str | None:
-    rest = [
-        name for name in table.columns if name not in texts and not is_identifier(name) and not describes_rows(name)
-    ]
-    found = [name for name in rest if _is_labelling(table.columns[name])]
+    rest = [name for name in table.columns if name not in texts and not is_identifier(name)]
+    candidates = [name for name in rest if _is_labelling(table.columns[name])]
+    found = [name for name in candidates if not describes_rows(name)]
+    if candidates and not found:
+        raise InputError(
+            f"Does {name_of(candidates[0])} label the texts of {table.source}, or say where they come from?\n"
+            "Pass --label-column with the label, or --task embedding.",
+        )
     if len(found) > 1:
         likely = min(found, key=lambda name: len(set(table.columns[name])))
         raise InputError(

@@ -46,7 +46,7 @@ def read_delimited(text: str, *, source: str, tab: bool, header: bool | None = N
     _refuse_ragged(records, source)
     named = _looks_like_header(records.rows) if header is None else header
     first = records.rows[0]
-    names = [cell.strip() for cell in first] if named else [f"column_{i + 1}" for i in range(len(first))]
+    names = _names(first) if named else [f"column_{i + 1}" for i in range(len(first))]
     _refuse_duplicates(names, source)
     if header is None and not named:
         notes = (*notes, f"{source}: no header was found, so columns are named column_1 to column_{len(names)}")
@@ -61,9 +61,16 @@ def read_delimited(text: str, *, source: str, tab: bool, header: bool | None = N
     return _without_headers(table) if named and len(names) > 1 else table
 
 
+def _names(header: list[str]) -> list[str]:
+    """Names of the columns; of several that have none, all but the first are called as pandas calls them."""
+    names = [cell.strip() for cell in header]
+    first = names.index("") if "" in names else None
+    return [name or ("" if i == first else f"Unnamed: {i}") for i, name in enumerate(names)]
+
+
 def _without_headers(table: Table) -> Table:
     """Without the rows that name the columns again: files that were joined bring theirs."""
-    names = [name.strip() for name in table.columns]
+    names = [name if not name.startswith("Unnamed: ") else "" for name in table.columns]
     first = next(iter(table.columns.values()))
     likely = (row for row, cell in enumerate(first) if cell.strip() == names[0])
     rows = [row for row in likely if [values[row].strip() for values in table.columns.values()] == names]
@@ -173,9 +180,10 @@ def _looks_like_header(rows: list[list[str]]) -> bool:
     first = rows[0]
     if first == [str(i) for i in range(len(first))] or any(is_known(cell) for cell in first):
         return True
-    if len(set(first)) < len(first) or any(as_number(cell) is not None for cell in first):
+    filled = [cell for cell in first if cell.strip()]  # a spreadsheet leaves empty cells behind the last name
+    if len(set(filled)) < len(filled) or any(as_number(cell) is not None for cell in filled):
         return False
-    return all(_is_name(cell) for cell in first) and not _recurs(rows)
+    return all(map(_is_name, filled)) and not _recurs(rows)
 
 
 def _is_name(cell: str) -> bool:

@@ -271,10 +271,27 @@ def test_three_texts_of_a_triplet_are_the_pair_and_the_rest_is_named(tmp_path):
     assert "columns not used: negative" in data.notes
 
 
-@pytest.mark.parametrize("name", ["date", "source", "language", "user", "split"])
-def test_what_describes_the_rows_is_no_label(tmp_path, name):
-    data = read_data(write(tmp_path, {"text": TEXT, name: [f"v{i % 3}" for i in range(600)]}))
-    assert (data.task, data.label_column, data.unused_columns) == ("embedding", None, (name,))
+@pytest.mark.parametrize("name", ["source", "Language", "user", "split"])
+def test_what_may_describe_the_rows_is_a_label_if_the_user_says_so(tmp_path, name):
+    source = write(tmp_path, {"text": TEXT, name: [f"v{i % 3}" for i in range(600)]})
+    assert f"Does {name} label the texts of a.csv" in refusal(source)
+    assert read_data(source, label_column=name).label_names == ("v0", "v1", "v2")
+    assert read_data(source, task="embedding").unused_columns == (name,)
+
+
+@pytest.mark.parametrize("name", ["source", "Language", "user", "split"])
+def test_what_describes_the_rows_is_no_label_beside_one(tmp_path, name):
+    source = write(tmp_path, {"text": TEXT, name: [f"v{i % 3}" for i in range(600)], "kind": CLASSES})
+    assert read_data(source).label_column == "kind"
+
+
+def test_a_spreadsheet_with_cells_behind_the_last_name(tmp_path):
+    """The SMS spam collection as Kaggle gives it: v1,v2,,, and texts that ran over into the cells without a name."""
+    rows = [f"{('ham', 'spam')[i % 3 == 0]},{text}," + (",," if i else "and more,,") for i, text in enumerate(TEXT)]
+    (tmp_path / "spam.csv").write_text("\n".join(["v1,v2,,,", *rows]))
+    data = read_data(str(tmp_path / "spam.csv"))
+    assert (data.text_columns, data.label_column, data.label_names) == (("v2",), "v1", ("ham", "spam"))
+    assert sum(map(len, (data.train, data.validation, data.test))) == 600
 
 
 def test_a_first_row_with_a_label_of_a_pair_is_no_header(tmp_path):
