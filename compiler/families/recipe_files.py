@@ -5,7 +5,7 @@ Every key is honoured, known to mean nothing here, or refused by name: a folder 
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 from compiler.families.embedding import (
     ACTIVATIONS,
@@ -31,14 +31,6 @@ _GIVEN_PROMPTS = ("query", "document")
 """Prompts that every SentenceTransformer has: empty where its files give them no text."""
 
 
-class _Module(TypedDict, total=False):
-    idx: int
-    name: str
-    path: str
-    type: str
-    kwargs: list[Any]
-
-
 class Module(NamedTuple):
     """A line of modules.json: the class and the folder of its files."""
 
@@ -53,11 +45,11 @@ def read_modules(folder: Path) -> list[Module]:
     """
     if not (folder / MODULES).exists():
         return []
-    listed = conforming(read_json(folder / MODULES), list[_Module], name=MODULES)
-    names = [module.get("name") for module in listed]
-    if len(set(names)) < len(names) or any("type" not in m or "path" not in m for m in listed):
-        raise InputError(f"{MODULES}: every module needs a name of its own, a type and a path")
-    return [Module(_kind(module["type"]), folder / _inside(module["path"])) for module in listed]
+    listed = conforming(read_json(folder / MODULES), list[dict[str, Any]], name=MODULES)
+    read = [{key: wanted(module, key, str, None) for key in ("name", "path", "type")} for module in listed]
+    if len({module["name"] for module in read}) < len(read):
+        raise InputError(f"{MODULES}: every module needs a name of its own")
+    return [Module(_kind(module["type"]), folder / _inside(module["path"])) for module in read]
 
 
 def _kind(reference: str) -> str:
