@@ -18,14 +18,13 @@ def write_recipe_files(folder: Path, recipe: EmbeddingRecipe, *, hidden: int, ma
 
     `max_tokens` is the longest text; the recipe's own limit may be above the model's positions.
     """
-    sizes = list(recipe.sizes(hidden))
     modules: list[tuple[str, str]] = [("Transformer", "")]
     for number, step in enumerate((None, *recipe.steps), start=1):
         kind = "Pooling" if step is None else type(step).__name__
         modules.append((kind, f"{number}_{kind}"))
         own = folder / f"{number}_{kind}"
         own.mkdir(parents=True, exist_ok=True)
-        settings = _pooling(recipe, hidden) if step is None else _settings(step, sizes[number - 1])
+        settings = _pooling(recipe, hidden) if step is None else _settings(step)
         if settings:
             _write(own / "config.json", settings)
         if isinstance(step, Dense | LayerNorm):
@@ -61,16 +60,16 @@ def _pooling(recipe: EmbeddingRecipe, hidden: int) -> dict[str, Any]:
     return {"word_embedding_dimension": hidden, **flags, "include_prompt": recipe.include_prompt}
 
 
-def _settings(step: Step, size: int) -> dict[str, Any]:
-    """The config.json of a step that is given `size` dimensions; Normalize has none."""
+def _settings(step: Step) -> dict[str, Any]:
+    """The config.json of a step; Normalize has none."""
     if isinstance(step, LayerNorm):
-        return {"dimension": size}
+        return {"dimension": len(step.weight)}
     if not isinstance(step, Dense):
         return {}
     kind = "linear" if step.activation == "Identity" else "activation"
     residual = {"use_residual": True} if step.residual is not None else {}
     return {
-        "in_features": size,
+        "in_features": step.weight.shape[1],
         "out_features": len(step.weight),
         "bias": step.bias is not None,
         "activation_function": f"torch.nn.modules.{kind}.{step.activation}",

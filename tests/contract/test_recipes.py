@@ -52,7 +52,7 @@ class Many(TaskModel):
 
     @property
     def output_names(self):
-        return ("last_hidden_state", *(f"embedding_{i}" for i in range(len(self.readers))))
+        return ("last_hidden_state", *(f"vector_of_recipe_{i}" for i in range(len(self.readers))))
 
     def read(self, outputs, attention_mask):
         return outputs.last_hidden_state, *(read(outputs, attention_mask)[1] for read in self.readers)
