@@ -63,7 +63,7 @@ def pooling(folder, path="1_Pooling", **settings):
 def weights(folder, **tensors):
     """Random weights of a module by shape; a double underscore stands for a dot."""
     generator = torch.Generator().manual_seed(1)
-    named = {name.replace("__", "."): torch.randn(*shape, generator=generator) for name, shape in tensors.items()}
+    named = {name.replace("__", "."): 0.2 * torch.randn(*shape, generator=generator) for name, shape in tensors.items()}
     save_file(named, folder / "model.safetensors")
 
 
