@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compiler.families.architecture import Architecture, architecture_of
+from compiler.families.cross_encoder import limited
 from compiler.families.recipe_files import read_recipe, transformer_folder
 from compiler.families.scores import ScoreScale
 from compiler.families.table import family_of
@@ -244,6 +245,7 @@ def load_checkpoint(
     if classifier:
         _set_labels(config, task, label_names, folder)
     tokenizer = read_tokenizer(folder, config)
+    tokenizer = limited(root, tokenizer) if classifier else tokenizer
     recipe = None if classifier else read_recipe(root).overridden(pooling=pooling, prompt=prompt)
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

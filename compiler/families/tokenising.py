@@ -54,7 +54,7 @@ def _of_recipe(recipe: EmbeddingRecipe, tokenizer: Any) -> Any:
         own.truncation_side = recipe.truncation_side
     backend = own.backend_tokenizer
     normalizer: Any = backend.normalizer
-    given: list[Any] = [*normalizer] if isinstance(normalizer, Normalizers) else [normalizer]
+    given: Any = normalizer if isinstance(normalizer, Normalizers) else [normalizer]
     if recipe.lower_case and not any(isinstance(part, Lowercase) for part in given):
         backend.normalizer = Normalizers([Lowercase(), *filter(None, given)])
     return own

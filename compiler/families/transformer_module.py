@@ -19,9 +19,13 @@ _NO_MEANING = (
     "local_files_only", "trust_remote_code", "revision", "use_fast", "use_cache", "add_pooling_layer", "subfolder",
 )  # fmt: skip
 """Arguments of loading that change where or how fast a model computes, or what is not read of it."""
+_OUTPUTS = {
+    "feature-extraction": ("token_embeddings", "last_hidden_state"),
+    "sequence-classification": ("scores", "logits"),
+}
+"""What a task gives, and which output of the model that is."""
+
 _FIXED: dict[str, tuple[Any, ...]] = {
-    "transformer_task": ("feature-extraction",),
-    "module_output_name": ("token_embeddings",),
     "query_length": (None,),
     "document_length": (None,),
     "query_expansion": (None,),
@@ -29,21 +33,22 @@ _FIXED: dict[str, tuple[Any, ...]] = {
 }
 """Settings that have one supported value each."""
 _KNOWN = (
-    *_FIXED, *_RENAMED, *_RENAMED.values(), "max_seq_length", "do_lower_case", "modality_config", "processing_kwargs",
+    *_FIXED, "transformer_task", "module_output_name", *_RENAMED, *_RENAMED.values(), "max_seq_length", "do_lower_case", "modality_config", "processing_kwargs",
     "unpad_inputs",
 )  # fmt: skip
 
 
-def read_transformer(folder: Path) -> dict[str, Any]:
+def read_transformer(folder: Path, task: str = "feature-extraction") -> dict[str, Any]:
     """`max_tokens`, `lower_case` and `truncation_side` of a recipe. InputError names what is not supported.
 
     Padding needs no setting: it is put on the right, where no answer depends on it.
     """
     config = next(filter(None, (settings(folder / name, _KNOWN) for name in FILES)), {})
-    for key, values in _FIXED.items():
+    name, output = _OUTPUTS[task]
+    for key, values in {**_FIXED, "transformer_task": (task,), "module_output_name": (name,)}.items():
         if config.get(key, values[0]) not in values:
             raise InputError(f"the Transformer module sets {key} = {config[key]!r}, which is not supported")
-    _check_modalities(config)
+    _check_modalities(config, output)
     arguments = {new: config.get(old, config.get(new)) or {} for old, new in _RENAMED.items()}
     for name, honoured in (("model_kwargs", ()), ("config_kwargs", ()), ("processor_kwargs", _TOKENIZER)):
         given = wanted(arguments, name, dict[str, Any], {})
@@ -79,18 +84,14 @@ def _side(side: Any) -> str | None:
     return None if side is None else str(side)
 
 
-def _check_modalities(config: Mapping[str, Any]) -> None:
-    """InputError unless texts go through the model's forward to its last hidden state, and nothing else goes anywhere."""
+def _check_modalities(config: Mapping[str, Any], wanted_output: str) -> None:
+    """InputError unless texts go through the model's forward to that output, and nothing else goes anywhere."""
     modalities = wanted(config, "modality_config", dict[str, Any] | None, None)
     if modalities is None:
         return
     text = modalities.get("text")
     output = text.get("method_output_name") if isinstance(text, dict) else None
-    if (
-        set(modalities) != {"text"}
-        or output not in ("last_hidden_state", ["last_hidden_state"])
-        or text.get("method") != "forward"
-    ):
+    if set(modalities) != {"text"} or output not in (wanted_output, [wanted_output]) or text.get("method") != "forward":
         raise InputError(f"the Transformer module sets modality_config = {modalities!r}, which is not supported")
 
 

@@ -16,10 +16,11 @@ from torch import nn
 from compiler.evaluation import encode
 from compiler.export import ModelWorkbench, load_sliced, write_artifact
 from compiler.export.dense import export_module
+from compiler.export.files import inline
 from compiler.export.preprocessing import lines_of_server
 from compiler.export.serving import write_bundles
 from compiler.export.surgery import remove_dead
-from compiler.export.template import make_template
+from compiler.export.template import make_template, narrow_template
 from compiler.families import TaskModel
 from compiler.pipeline.subject import as_arrays
 from compiler.report.card import render_card
@@ -135,8 +136,8 @@ def by_the_card(folder, monkeypatch):
     return printed, np.concatenate(found)
 
 
-def by_the_graph(checkpoint, folder):
-    session = onnxruntime.InferenceSession(folder / "model.onnx")
+def by_the_graph(checkpoint, graph):
+    session = onnxruntime.InferenceSession(graph)
     batches = encode(checkpoint, [(text,) for text in TEXTS], max_tokens=checkpoint.max_tokens)
 
     def run(inputs):
@@ -151,7 +152,7 @@ def test_all_readers_give_one_embedding(name, place, monkeypatch):
     wanted = sentence_embeddings(folder, trust=True)
     printed, by_card = by_the_card(folder, monkeypatch)
     found = {
-        "graph": by_the_graph(checkpoint, folder),
+        "graph": by_the_graph(checkpoint, folder / "model.onnx"),
         "server": served(folder),
         "card": by_card,
         "PyTorch": embeddings(checkpoint),
@@ -162,6 +163,19 @@ def test_all_readers_give_one_embedding(name, place, monkeypatch):
     for reader, values in found.items():
         np.testing.assert_allclose(values, wanted, atol=1e-5, err_msg=reader)
     np.testing.assert_allclose(printed, embeddings(checkpoint, ["a text", "another one"]), atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int8-static"])
+@pytest.mark.parametrize("name", ["dense_of_two_poolings", "norm_and_dropout", "prompt_left_out_of_several"])
+def test_narrower_precisions_keep_the_recipe(name, precision, place):
+    checkpoint, template = place.checkpoints[name], place.template(name)
+    narrower = narrow_template(template, precision, place.parameters, checkpoint.architecture)
+    bench = ModelWorkbench(checkpoint, {"fp32": template, precision: narrower})
+    subnet = Subnet.first(bench.dimensions.dense, bench.ordering)
+    graph = inline(bench.graph(subnet, bench.dense, precision)).SerializeToString()
+    wanted = embeddings(checkpoint)
+    error = np.abs(by_the_graph(checkpoint, graph) - wanted).max() / np.abs(wanted).max()
+    assert error < (0.01 if precision == "fp16" else 0.2)
 
 
 @pytest.mark.parametrize("name", ["lower_case", "cut_by_the_tokenizer_s_own_file", "plain"])
