@@ -31,7 +31,8 @@ def pool(token_embeddings: Tensor, attention_mask: Tensor, pooling: str, left_ou
         highest = token_embeddings.masked_fill(mask == 0, torch.finfo(token_embeddings.dtype).min).amax(dim=1)
         return highest * (length > left_out).unsqueeze(-1) if left_out else highest
     if pooling == "weightedmean":
-        mask = mask * torch.arange(1, mask.shape[1] + 1, device=mask.device, dtype=mask.dtype).view(1, -1, 1)
+        place = torch.arange(1, mask.shape[1] + 1, device=mask.device)  # whole numbers: halving a Range of floats fails
+        mask = mask * place.to(mask.dtype).view(1, -1, 1)
     summed = (token_embeddings * mask).sum(dim=1)
     counted = mask.sum(dim=1).clamp(min=1e-9)
     return summed / (counted.sqrt() if pooling == "mean_sqrt_len_tokens" else counted)

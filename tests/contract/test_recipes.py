@@ -170,7 +170,8 @@ def test_all_readers_give_one_embedding(name, place, monkeypatch):
 def test_narrower_precisions_keep_the_recipe(name, precision, place):
     checkpoint, template = place.checkpoints[name], place.template(name)
     narrower = narrow_template(template, precision, place.parameters, checkpoint.architecture)
-    bench = ModelWorkbench(checkpoint, {"fp32": template, precision: narrower})
+    texts = encode(checkpoint, [(text,) for text in TEXTS], max_tokens=checkpoint.max_tokens)
+    bench = ModelWorkbench(checkpoint, {"fp32": template, precision: narrower}, texts)
     subnet = Subnet.first(bench.dimensions.dense, bench.ordering)
     graph = inline(bench.graph(subnet, bench.dense, precision)).SerializeToString()
     wanted = embeddings(checkpoint)
