@@ -139,6 +139,8 @@ def _prompted(recipe: EmbeddingRecipe, prompt: str) -> EmbeddingRecipe:
     """The recipe with another default prompt, under the name it has there or a new one; the other prompts stay."""
     if not prompt:
         return replace(recipe, default_prompt=None)
+    if any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise InputError("the prompt is not UTF-8: it could not be written into the files of a model")
     named = next((name for name, text in recipe.prompts if text == prompt), None)
     if named is not None:
         return replace(recipe, default_prompt=named)

@@ -27,16 +27,10 @@ def fitted(recipe: EmbeddingRecipe | None, tokenizer: Any, positions: int) -> tu
         return None, tokenizer
     if recipe.lower_case or recipe.truncation_side is not None:
         tokenizer = _of_recipe(recipe, tokenizer)
-    if recipe.include_prompt or not recipe.prompt:
-        return replace(recipe, prompt_tokens=0), tokenizer
-    longest = longest_text(recipe, tokenizer, positions)
-    count = _prompt_tokens(recipe.prompt, tokenizer, longest)
-    if count + tokenizer.num_special_tokens_to_add() > longest:
-        raise InputError(
-            f"the prompt takes {count} of the {longest} tokens that the model reads, and is left out of its pooling: "
-            "no text would be left"
-        )
-    return replace(recipe, prompt_tokens=count), tokenizer
+    count = 0
+    if recipe.prompt:
+        count = _prompt_tokens(recipe.prompt, tokenizer, longest_text(recipe, tokenizer, positions))
+    return replace(recipe, prompt_tokens=0 if recipe.include_prompt else count), tokenizer
 
 
 def longest_text(recipe: EmbeddingRecipe | None, tokenizer: Any, positions: int) -> int:
@@ -61,8 +55,13 @@ def _of_recipe(recipe: EmbeddingRecipe, tokenizer: Any) -> Any:
 
 
 def _prompt_tokens(prompt: str, tokenizer: Any, longest: int) -> int:
-    """Tokens at the front of a text that are the prompt's, counted as sentence-transformers does."""
+    """Tokens at the front of a text that are the prompt's, counted as sentence-transformers does.
+
+    InputError where it leaves no token for the text itself: all texts would be one.
+    """
     (encoding,) = tokenised(tokenizer, [(prompt,)], max_tokens=longest)
+    if len(encoding.ids) >= longest:
+        raise InputError(f"the prompt takes all of the {longest} tokens that the model reads: no text would be left")
     ends = bool(encoding.ids) and encoding.ids[-1] in tokenizer.all_special_ids
     return len(encoding.ids) - int(ends)
 

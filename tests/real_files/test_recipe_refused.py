@@ -158,8 +158,12 @@ def test_a_prompt_that_leaves_no_token_is_named(whole, tmp_path):
     pooling(folder, include_prompt=False)
     config(prompts={"p": "the film was great "}, default_prompt_name="p")(folder)
     transformer(max_seq_length=6)(folder)
-    with pytest.raises(InputError, match="no text would be left"):
-        load(folder)
+    for included in (False, True):
+        pooling(folder, include_prompt=included)
+        with pytest.raises(InputError, match="no text would be left"):
+            load(folder)
+    with pytest.raises(InputError, match="not UTF-8"):
+        load(folder, prompt="a\udcff")
     transformer(max_seq_length=2)(folder)
     with pytest.raises(InputError, match="leaves none for its words"):
         load(folder, prompt="")
