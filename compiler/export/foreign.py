@@ -17,6 +17,7 @@ from targets.errors import ParetocError, VerificationError
 from targets.json_file import read_bytes, read_json
 
 TOLERANCE = 1e-4
+NOT_COMPARED = "not compared with other libraries"
 TEXTS = (
     "A short text.",
     "it is",
@@ -38,7 +39,7 @@ def held_against_libraries(folder: Path) -> str:
     try:
         library, found = _theirs(folder, saved)
     except ImportError as error:
-        return f"not compared with other libraries: {str(error).splitlines()[0][:120]}"
+        return f"{NOT_COMPARED}: {str(error).splitlines()[0][:120]}"
     except ParetocError:
         raise
     except Exception as error:  # noqa: BLE001  whatever a library raises on a folder that it cannot load
