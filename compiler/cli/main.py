@@ -72,7 +72,12 @@ def compile_command(
     metric: Annotated[
         str | None, typer.Option(help="accuracy, f1, matthews, spearman, pearson, mean_cosine, …")
     ] = None,
-    pooling: Annotated[str | None, typer.Option(help="embedding models: mean, cls, max, mean_sqrt_len_tokens")] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="embedding models: mean, cls, max, mean_sqrt_len_tokens, weightedmean, lasttoken, or several: cls+mean"
+        ),
+    ] = None,
     prompt: Annotated[str | None, typer.Option(help="embedding models: text put before every input")] = None,
     effort: Annotated[
         str,

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import Encoding
 from torch import Tensor
 
 from compiler.families import Checkpoint
+from compiler.families.tokenising import tokenised
 from compiler.slicing import round_length
 
 Run = Callable[[Mapping[str, Tensor]], Tensor]
@@ -65,24 +67,29 @@ def encode(
     """Tokenise texts (one or two columns), the model's own prompt before the first; cut at `max_tokens`, padded to round lengths."""
     recipe = checkpoint.model.recipe
     prompt = recipe.prompt if recipe is not None else ""
-    lower = recipe is not None and recipe.lower_case
-    columns = [[prompt + text[0] for text in texts]]
-    if len(texts[0]) == 2:
-        columns.append([text[1] for text in texts])
-    if lower:
-        columns = [[text.lower() for text in column] for column in columns]
-    encoded = checkpoint.tokenizer(*columns, truncation=True, max_length=max_tokens)
-    lengths = [len(ids) for ids in encoded["input_ids"]]
+    prompted = [(prompt + first, *rest) for first, *rest in texts]
+    encoded = tokenised(checkpoint.tokenizer, prompted, max_tokens=max_tokens)
+    lengths = [len(encoding.ids) for encoding in encoded]
     order = np.argsort(lengths, kind="stable")
     rows = tuple(order[i : i + batch_size] for i in range(0, len(order), batch_size))
     padded_to = [round_length(lengths[part[-1]], max_tokens) for part in rows]
-    batches = tuple(_pad(checkpoint, encoded, part, length) for part, length in zip(rows, padded_to, strict=True))
+    batches = tuple(
+        _padded(checkpoint, [encoded[row] for row in part], length)
+        for part, length in zip(rows, padded_to, strict=True)
+    )
     return Batches(batches=batches, rows=rows)
 
 
-def _pad(
-    checkpoint: Checkpoint, encoded: Mapping[str, list[list[int]]], rows: NDArray[np.int64], length: int
-) -> dict[str, Tensor]:
-    picked = {name: [encoded[name][row] for row in rows] for name in encoded}
-    padded = checkpoint.tokenizer.pad(picked, padding="max_length", max_length=length, return_tensors="pt")
-    return {name: padded[name] for name in checkpoint.input_names}
+def _padded(checkpoint: Checkpoint, encoded: Sequence[Encoding], length: int) -> dict[str, Tensor]:
+    """Int64 [texts, length] for every input of the graph, padded on the right."""
+    tokenizer = checkpoint.tokenizer
+    columns = {
+        "input_ids": ([e.ids for e in encoded], tokenizer.pad_token_id),
+        "attention_mask": ([e.attention_mask for e in encoded], 0),
+        "token_type_ids": ([e.type_ids for e in encoded], tokenizer.pad_token_type_id),
+    }
+    picked = {name: columns[name] for name in checkpoint.input_names}
+    return {
+        name: torch.tensor([[*row, *[filler] * (length - len(row))] for row in values])
+        for name, (values, filler) in picked.items()
+    }

@@ -1,7 +1,6 @@
 """A sub-network as a transformers checkpoint: safetensors, configuration, tokenizer, and what it takes to rebuild it."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from compiler.export.recipe_files import write_recipe_files
 from compiler.export.reload import plain_config, write_modelling
 from compiler.families import (
     Architecture,
     Checkpoint,
-    EmbeddingRecipe,
     ScoreScale,
     TaskModel,
     auto_class,
@@ -24,21 +23,21 @@ from compiler.families import (
 )
 from compiler.families.architecture import architecture_of
 from compiler.families.checkpoint import (
-    SIDE_FILES,
     check_labels,
     config_text,
     digest_of,
     drop_unused_pooler,
-    longest_text,
     quiet_transformers,
     read_config,
     read_tokenizer,
     refuse_nan,
 )
-from compiler.families.embedding import read_recipe
+from compiler.families.recipe_files import read_recipe, transformer_folder
+from compiler.families.tokenising import fitted, longest_text
 from compiler.slicing import build_skeleton
 from compiler.spaces import Subnet
 from targets.errors import InputError
+from targets.json_file import read_json
 
 SCHEMA = 1
 FILE = "subnet.json"
@@ -81,11 +80,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parame
     weights = {name: tensor.detach().contiguous().clone() for name, tensor in parameters.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     write_modelling(folder, checkpoint, subnet.shape, subnet.width)
-    _save_tokenizer(folder, checkpoint.tokenizer)
-    for name in SIDE_FILES:
-        if (checkpoint.folder / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(checkpoint.folder / name, folder / name)
+    save_tokenizer(folder, checkpoint)
+    recipe = checkpoint.model.recipe
+    if recipe is not None:
+        hidden = checkpoint.architecture.hidden_size
+        write_recipe_files(folder, recipe, hidden=hidden, max_tokens=checkpoint.max_tokens)
     base, kept = checkpoint.name, subnet
     if is_compiled(checkpoint.folder):
         _, base, parent = read_origin(checkpoint.folder)
@@ -94,16 +93,39 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parame
     (folder / FILE).write_text(json.dumps(about) + "\n", encoding="utf-8")
 
 
-def _save_tokenizer(folder: Path, tokenizer: Any) -> None:
-    """Write a tokenizer in the words that transformers 4, which Optimum needs, reads as well as 5."""
-    tokenizer.save_pretrained(folder)
+def save_tokenizer(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the tokenizer as it was loaded, whatever it was used for since, with the limit and the sides that hold here.
+
+    Words are those that transformers 4, which Optimum needs, reads as well as 5.
+    """
+    checkpoint.tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     if config.get("tokenizer_class") == "TokenizersBackend":
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     if isinstance(config.get("extra_special_tokens"), list):
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    side = checkpoint.tokenizer.truncation_side
+    config |= {"model_max_length": checkpoint.max_tokens, "truncation_side": side, "padding_side": "right"}
+    for name in _OF_CALLS:
+        config.pop(name, None)
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    path = folder / "tokenizer.json"
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(
+        json.dumps(saved | _loaded_calls(checkpoint), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+    )
+
+
+_OF_CALLS = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "padding", "truncation")
+"""Arguments of calls that transformers keeps beside a tokenizer whose file says how to truncate or pad."""
+
+
+def _loaded_calls(checkpoint: Checkpoint) -> dict[str, Any]:
+    """How the file that the tokenizer came from truncates and pads; not at all where there was none."""
+    path = transformer_folder(checkpoint.folder) / "tokenizer.json"
+    loaded = read_json(path) if path.is_file() else {}
+    return {name: loaded.get(name) if isinstance(loaded, dict) else None for name in ("truncation", "padding")}
 
 
 def load_model(
@@ -154,8 +176,10 @@ def load_sliced(folder: Path, *, pooling: str | None = None, prompt: str | None 
     config = plain_config(read_config(folder))
     tokenizer = read_tokenizer(folder, config)
     recipe = read_recipe(folder).overridden(pooling=pooling, prompt=prompt) if origin.task == "embedding" else None
-    whole = _whole(config, origin.task, recipe)
-    architecture = architecture_of(whole.backbone)
+    backbone = _backbone(config, origin.task)
+    architecture = architecture_of(backbone)
+    recipe, tokenizer = fitted(recipe, tokenizer, architecture.max_tokens)
+    whole = TaskModel(backbone, recipe).eval()
     _check_indices(origin.subnet, architecture, folder)
     model = build_skeleton(whole, architecture, origin.subnet.shape, origin.subnet.width)
     _fill(model, folder)
@@ -167,7 +191,7 @@ def load_sliced(folder: Path, *, pooling: str | None = None, prompt: str | None 
         whole=whole,
         tokenizer=tokenizer,
         task=origin.task,
-        max_tokens=longest_text(architecture, tokenizer, recipe),
+        max_tokens=longest_text(recipe, tokenizer, architecture.max_tokens),
         head_trained=True,
         digest=digest_of(dict(model.backbone.named_parameters()), config_text(config)),
     )
@@ -182,7 +206,7 @@ def _check_indices(subnet: Subnet, architecture: Architecture, folder: Path) -> 
         raise InputError(f"{folder.name}: {FILE} is of another model than config.json")
 
 
-def _whole(config: Any, task: str, recipe: EmbeddingRecipe | None) -> TaskModel:
+def _backbone(config: Any, task: str) -> torch.nn.Module:
     """The model that the network was cut from, with random weights."""
     import transformers
 
@@ -190,9 +214,9 @@ def _whole(config: Any, task: str, recipe: EmbeddingRecipe | None) -> TaskModel:
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         backbone = auto.from_config(config, attn_implementation="sdpa").float()
-    if recipe is not None:
+    if task == "embedding":
         drop_unused_pooler(backbone)
-    return TaskModel(backbone, recipe).eval()
+    return backbone  # type: ignore[no-any-return]
 
 
 def _fill(model: TaskModel, folder: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 
+import numpy as np
 import onnx
 import torch
 
@@ -75,10 +76,27 @@ def export_module(model: TaskModel, checkpoint: Checkpoint, opset: int = DEFAULT
     assert program is not None  # noqa: S101  dynamo=True always returns a program
     proto: onnx.ModelProto = program.model_proto
     proto.ir_version = min(proto.ir_version, onnx.helper.find_min_ir_version_for(proto.opset_import))
+    _fix_steps(proto, model)
     _name_axes(proto)
     join_heads(proto.graph)
     _strip(proto)
     return proto
+
+
+def _fix_steps(proto: onnx.ModelProto, model: TaskModel) -> None:
+    """Weights of what comes after the pooling become constants of the graph: no sub-network has others.
+
+    So they are no initialisers to be bound to a parameter, and no quantiser takes them for weights of the encoder.
+    """
+    arrays = [buffer.numpy() for buffer in model.steps.buffers()]
+    fixed = {(turned.shape, turned.tobytes()) for array in arrays for turned in (array, np.ascontiguousarray(array.T))}
+    if not fixed:
+        return
+    for tensor in list(proto.graph.initializer):
+        array = onnx.numpy_helper.to_array(tensor)
+        if (array.shape, array.tobytes()) in fixed:
+            proto.graph.initializer.remove(tensor)
+            proto.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
 
 
 def export_dense(

@@ -5,6 +5,7 @@ The graph is stored once: bundles hold hard links to it, and the HTTP server rea
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from importlib.resources import files
@@ -15,8 +16,10 @@ from typing import Any, Literal
 import onnx
 
 from compiler.export.files import opset_of, parts_of
+from compiler.export.preprocessing import BEGIN, END, preprocessing
 from compiler.export.tensorrt import input_shapes
-from compiler.families import Checkpoint
+from compiler.families import Checkpoint, EmbeddingRecipe
+from compiler.families.recipe_files import CONFIG
 
 Accelerator = Literal["cpu", "cuda", "tensorrt"]
 
@@ -77,13 +80,15 @@ def write_bundles(
     accelerator = _accelerator(model, usual, checkpoint.max_tokens) if runs_on == "tensorrt" else ""
     triton = max(_TRITON[opset], _TRITON_WITH_PROFILES) if accelerator else _TRITON[opset]
     about_triton = {"max_batch": MAX_BATCH, "triton": triton, "instances": instances, "threads": threads,
-                    "kind": "KIND_CPU" if runs_on == "cpu" else "KIND_GPU", "accelerator": accelerator}  # fmt: skip
+                    "texts": _about_texts(checkpoint), "kind": "KIND_CPU" if runs_on == "cpu" else "KIND_GPU", "accelerator": accelerator}  # fmt: skip
     _write_triton(folder / "triton" / "model", path, model, about_triton)
+    page = _tei_page(checkpoint)
     _write_http(folder / "http", path, checkpoint, runs_on, threads)
     if opset in TEI_OPSETS:
-        _write_tei(folder / "tei", path, checkpoint)
+        _write_tei(folder / "tei", path, checkpoint, page)
     about = _template("serving.md").substitute(
-        opset=opset, onnxruntime=_ONNX_RUNTIME[opset], triton=triton, tei=_about_tei(opset),
+        opset=opset, onnxruntime=_ONNX_RUNTIME[opset], triton=triton, tei=_about_tei(opset, page),
+        texts=_about_texts(checkpoint),
         route="embed" if checkpoint.task == "embedding" else "predict",
     )  # fmt: skip
     (folder / "README.md").write_text(about, encoding="utf-8")
@@ -132,48 +137,79 @@ def _tensor(value: onnx.ValueInfoProto) -> str:
 
 def _write_http(folder: Path, path: Path, checkpoint: Checkpoint, runs_on: Accelerator, threads: int) -> None:
     """A FastAPI server of one file that reads graph and tokenizer two folders up."""
-    recipe, tokenizer = checkpoint.model.recipe, checkpoint.tokenizer
     folder.mkdir(parents=True)
-    script = _template("server.py").substitute(
-        file=path.name,
+    script = server_script(path.name, checkpoint, runs_on, threads)
+    (folder / "server.py").write_text(script, encoding="utf-8")
+
+
+def server_script(file: str, checkpoint: Checkpoint, runs_on: Accelerator, threads: int) -> str:
+    """The server's Python: it depends on nothing else, so a script that differs from it is not ours."""
+    embeds = checkpoint.task == "embedding"
+    return _template("server.py").substitute(
+        file=file,
         task=checkpoint.task,
         providers=[*_PROVIDERS[runs_on], "CPUExecutionProvider"],
         threads=threads,
         max_tokens=checkpoint.max_tokens,
-        prompt=repr(recipe.prompt if recipe else ""),
-        lower_case=recipe is not None and recipe.lower_case,
-        labels=repr([] if checkpoint.task == "embedding" else list(checkpoint.label_names)),
-        padding=repr({
-            "pad_id": tokenizer.pad_token_id, "pad_type_id": tokenizer.pad_token_type_id,
-            "pad_token": tokenizer.pad_token,
-        }),
-    )  # fmt: skip
-    (folder / "server.py").write_text(script, encoding="utf-8")
+        labels=repr([] if embeds else list(checkpoint.label_names)),
+        pairs="" if embeds else ", or pairs of texts where the model compares two",
+        input="str" if embeds else "str | tuple[str, str]",
+        begin=BEGIN,
+        preprocessing=preprocessing(checkpoint),
+        end=END,
+    )
 
 
-def _write_tei(folder: Path, path: Path, checkpoint: Checkpoint) -> None:
+_OF_TEI = ("config.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json", CONFIG)
+
+
+def _write_tei(folder: Path, path: Path, checkpoint: Checkpoint, page: str) -> None:
     """The files that Text Embeddings Inference reads, under the names it looks for."""
     _link_graph(path, folder / "onnx" / "model.onnx")
-    (folder / "README.md").write_text(_template("tei.md").template, encoding="utf-8")
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json"):
+    (folder / "README.md").write_text(page, encoding="utf-8")
+    for name in _OF_TEI:
         if (path.parent / name).is_file():
             _link(path.parent / name, folder / name)
     if checkpoint.model.recipe is not None:
         (folder / "1_Pooling").mkdir()
         (folder / "1_Pooling" / "config.json").write_text(
-            json.dumps(_pooling(checkpoint.model.recipe.pooling), indent=1) + "\n", encoding="utf-8"
+            json.dumps(_pooling(checkpoint.model.recipe), indent=1) + "\n", encoding="utf-8"
         )
 
 
-def _pooling(pooling: str) -> dict[str, Any]:
+def _pooling(recipe: EmbeddingRecipe) -> dict[str, Any]:
     """A pooling that TEI knows; it must name one, and takes the graph's own sentence embedding all the same."""
-    return {"pooling_mode_cls_token": pooling == "cls", "pooling_mode_mean_tokens": pooling != "cls"}
+    first = recipe.poolings == ("cls",)
+    return {"pooling_mode_cls_token": first, "pooling_mode_mean_tokens": not first}
 
 
-def _about_tei(opset: int) -> str:
+def _tei_page(checkpoint: Checkpoint) -> str:
+    """How to start TEI, and what requests must say for it to do as the recipe says."""
+    recipe = checkpoint.model.recipe
+    named = recipe.default_prompt if recipe is not None and recipe.prompt else None
+    say = []
+    if recipe is not None and not recipe.normalize:
+        say.append('"normalize": false')
+    if checkpoint.tokenizer.truncation_side == "left":
+        say.append('"truncation_direction": "Left"')
+    return _template("tei.md").substitute(
+        flags=f" --default-prompt-name {shlex.quote(named)}" if named else "",
+        requests=f"Every request must say {', '.join(say)}: TEI does otherwise by itself. " if say else "",
+    )
+
+
+def _about_tei(opset: int, page: str) -> str:
     if opset not in TEI_OPSETS:
         return (
             f"There is no bundle: version 1.9 has ONNX Runtime 1.22, which does not run opset {opset}. "
             f"Compile with `--opset {TEI_OPSETS[-1]}` to get one."
         )
-    return _template("tei.md").template.strip()
+    return page.strip()
+
+
+def _about_texts(checkpoint: Checkpoint) -> str:
+    """What a sender of token ids has to do to texts, in a line of a comment."""
+    recipe = checkpoint.model.recipe
+    prompt = f"{json.dumps(recipe.prompt)} before every text; " if recipe is not None and recipe.prompt else ""
+    side = checkpoint.tokenizer.truncation_side
+    return f"{prompt}at most {checkpoint.max_tokens} tokens, cut on the {side}; padding on the right"

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from compiler.families.architecture import Architecture, architecture_of
-from compiler.families.embedding import EmbeddingRecipe, read_recipe
+from compiler.families.cross_encoder import limited
+from compiler.families.recipe_files import read_recipe, transformer_folder
 from compiler.families.scores import ScoreScale
 from compiler.families.table import family_of
 from compiler.families.task_model import TaskModel
+from compiler.families.tokenising import fitted, longest_text
 from targets.errors import InputError
-
-SIDE_FILES = ("modules.json", "1_Pooling/config.json", "config_sentence_transformers.json", "sentence_bert_config.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,14 +237,16 @@ def load_checkpoint(
     Raises InputError for every way a folder can be unusable: no configuration, no tokenizer, no or pickled or corrupt
     weights, an unsupported family, NaN weights.
     """
-    folder = resolve(source)
+    root = resolve(source)
+    folder = transformer_folder(root)
     _check_files(folder)
     config = read_config(folder, trust_remote_code=trust_remote_code)
     classifier = task != "embedding"
     if classifier:
         _set_labels(config, task, label_names, folder)
     tokenizer = read_tokenizer(folder, config)
-    recipe = None if classifier else read_recipe(folder).overridden(pooling=pooling, prompt=prompt)
+    tokenizer = limited(root, tokenizer) if classifier else tokenizer
+    recipe = None if classifier else read_recipe(root).overridden(pooling=pooling, prompt=prompt)
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone, head_trained = _backbone(folder, config, classifier=classifier)
@@ -253,27 +255,21 @@ def load_checkpoint(
     refuse_nan(backbone, folder)
     if scale is not None and not head_trained:
         scale.give(backbone)
-    architecture, model = architecture_of(backbone), TaskModel(backbone, recipe).eval()
+    architecture = architecture_of(backbone)
+    recipe, tokenizer = fitted(recipe, tokenizer, architecture.max_tokens)
+    model = TaskModel(backbone, recipe).eval()
     return Checkpoint(
-        name=folder.resolve().name if Path(source).is_dir() else source,
-        folder=folder,
+        name=root.resolve().name if Path(source).is_dir() else source,
+        folder=root,
         architecture=architecture,
         model=model,
         whole=model,
         tokenizer=tokenizer,
         task=task,
-        max_tokens=longest_text(architecture, tokenizer, recipe),
+        max_tokens=longest_text(recipe, tokenizer, architecture.max_tokens),
         head_trained=head_trained,
         digest=digest_of(dict(backbone.named_parameters()), config_text(config)),
     )
-
-
-def longest_text(architecture: Architecture, tokenizer: Any, recipe: EmbeddingRecipe | None) -> int:
-    """Tokens of the longest text that model, tokenizer and recipe all take."""
-    limits = [architecture.max_tokens, tokenizer.model_max_length]
-    if recipe is not None and recipe.max_tokens:
-        limits.append(recipe.max_tokens)
-    return int(min(limits))
 
 
 class quiet_transformers:  # noqa: N801  a context manager reads as a verb

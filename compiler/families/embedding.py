@@ -1,94 +1,150 @@
-"""How an embedding model turns token embeddings into one vector, read from the sentence-transformers files beside it."""
+"""The recipe of an embedding model: how texts become tokens, and token embeddings one vector.
 
-import json
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+It is the one source of what the graph computes, of the files beside it and of every way to serve it.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from targets.errors import InputError
 
-POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens")
-_LEGACY = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
+POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+"""Poolings over tokens, in the order in which sentence-transformers' older files concatenate them."""
+
+ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")
+"""Activations of a Dense module: classes of torch.nn, as made without arguments."""
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Normalize:
+    """The vector brought to unit length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dense:
+    """A linear map with an activation: [in] to [out]. `residual` is None, "input", or "matrix" (`shortcut`, [out, in])."""
+
+    weight: Array = field(repr=False, compare=False)
+    bias: Array | None = field(repr=False, compare=False)
+    activation: str
+    residual: str | None = None
+    shortcut: Array | None = field(default=None, repr=False, compare=False)
+    digest: str = ""
+
+    @property
+    def tensors(self) -> dict[str, Array]:
+        """Weights under the names that sentence-transformers gives them."""
+        named = {"linear.weight": self.weight, "linear.bias": self.bias, "residual.weight": self.shortcut}
+        return {name: array for name, array in named.items() if array is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerNorm:
+    """Layer normalisation with torch's epsilon: [size] to [size]."""
+
+    weight: Array = field(repr=False, compare=False)
+    bias: Array = field(repr=False, compare=False)
+    digest: str = ""
+
+    @property
+    def tensors(self) -> dict[str, Array]:
+        """Weights under the names that sentence-transformers gives them."""
+        return {"norm.weight": self.weight, "norm.bias": self.bias}
+
+
+Step = Normalize | Dense | LayerNorm
+"""What happens to the pooled vector."""
+
+
+def digest(arrays: Sequence[Array | None]) -> str:
+    """Sha-256 of the weights of a step, which its place in a recipe's repr stands for."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingRecipe:
-    """Pooling over tokens, normalisation to unit length, a prompt put before every text, and the length limit."""
+    """How an embedding model is read: what is done to texts, how tokens are pooled, what happens to the vector.
 
-    pooling: str = "mean"
-    normalize: bool = False
-    prompt: str = ""
+    `poolings` are concatenated. `prompts` are (name, text); the one named `default_prompt` stands before every text, and
+    with `include_prompt` off its first `prompt_tokens` tokens are left out of the pooling. `lower_case` says that the
+    tokenizer lower-cases first. None stands for what tokenizer or model say. `dimensions` are the first ones, which are kept.
+    """
+
+    poolings: tuple[str, ...] = ("mean",)
+    steps: tuple[Step, ...] = ()
+    prompts: tuple[tuple[str, str], ...] = ()
+    default_prompt: str | None = None
+    include_prompt: bool = True
+    prompt_tokens: int = 0
     max_tokens: int | None = None
     lower_case: bool = False
+    truncation_side: str | None = None
+    similarity: str | None = None
+    dimensions: int | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The text that stands before every text."""
+        return dict(self.prompts).get(self.default_prompt or "", "")
+
+    @property
+    def normalize(self) -> bool:
+        """Whether vectors have unit length."""
+        return bool(self.steps) and isinstance(self.steps[-1], Normalize) and self.dimensions is None
 
     def overridden(self, *, pooling: str | None, prompt: str | None) -> "EmbeddingRecipe":
         """The recipe with the user's `--pooling` and `--prompt` in place of what the files say."""
-        recipe = self
-        if pooling is not None:
-            recipe = replace(recipe, pooling=_supported(pooling))
-        return recipe if prompt is None else replace(recipe, prompt=prompt)
+        recipe = self if pooling is None else replace(self, poolings=read_poolings(pooling))
+        return recipe if prompt is None else _prompted(recipe, prompt)
+
+    def sizes(self, hidden: int) -> Iterator[int]:
+        """Dimensions of the pooled vector and after every step. InputError where a step does not take what it is given."""
+        size = hidden * len(self.poolings)
+        yield size
+        for step in self.steps:
+            taken = size if isinstance(step, Normalize) else step.weight.shape[-1]
+            if taken != size:
+                raise InputError(
+                    f"the embedding model's {type(step).__name__} module takes {taken} dimensions, the one before it gives "
+                    f"{size}\nhere {' and '.join(self.poolings)} pooling gives {hidden * len(self.poolings)}"
+                )
+            size = len(step.weight) if isinstance(step, Dense) else size
+            yield size
 
 
-def _supported(pooling: str) -> str:
-    if pooling not in POOLINGS:
-        raise InputError(f"pooling {pooling!r} is not supported; supported: {', '.join(POOLINGS)}")
-    return pooling
+def read_poolings(pooling: str) -> tuple[str, ...]:
+    """The poolings in a text, separated by commas or plus signs. InputError where one is unknown."""
+    names = tuple(part.strip() for part in pooling.replace("+", ",").split(","))
+    return known_poolings(names)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path.name} beside the model is not valid JSON: {error}") from None
-    return content
+def known_poolings(names: Sequence[str]) -> tuple[str, ...]:
+    """The poolings themselves. InputError where there are none, or one is unknown."""
+    for name in names or ("",):
+        if name not in POOLINGS:
+            raise InputError(f"pooling {name!r} is not supported\nsupported: {', '.join(POOLINGS)}")
+    return tuple(names)
 
 
-def _pooling(config: dict[str, Any]) -> str:
-    mode = config.get("pooling_mode")
-    modes = [mode] if isinstance(mode, str) else list(mode or [])
-    modes = modes or [name for key, name in _LEGACY.items() if config.get(key)] or ["mean"]
-    if len(modes) > 1:
-        raise InputError(f"concatenated poolings ({', '.join(modes)}) are not supported; choose one with --pooling")
-    return _supported(modes[0])
-
-
-def _module_kinds(folder: Path) -> list[tuple[str, str]]:
-    modules: Any = _json(folder / "modules.json")
-    return [(str(m["type"]).rsplit(".", 1)[-1], str(m.get("path", ""))) for m in modules]
-
-
-def _prompt(config: dict[str, Any]) -> str:
-    name = config.get("default_prompt_name")
-    return str(config.get("prompts", {}).get(name, "")) if name else ""
-
-
-def read_recipe(folder: Path) -> EmbeddingRecipe:
-    """The recipe in a sentence-transformers folder; mean pooling without normalisation for a plain checkpoint.
-
-    Modules that add parameters of their own (Dense, ...) are refused by name: they would be lost.
-    """
-    kinds = _module_kinds(folder)
-    unknown = [kind for kind, _ in kinds if kind not in {"Transformer", "Pooling", "Normalize"}]
-    if unknown:
-        raise InputError(
-            f"the embedding model has a {unknown[0]} module, which is not supported\n"
-            "supported: Transformer, Pooling, Normalize"
-        )
-    pooling_path = next((path for kind, path in kinds if kind == "Pooling"), "1_Pooling")
-    transformer = _json(folder / "sentence_bert_config.json")
-    return EmbeddingRecipe(
-        pooling=_pooling(_json(folder / pooling_path / "config.json")),
-        normalize=any(kind == "Normalize" for kind, _ in kinds),
-        prompt=_prompt(_json(folder / "config_sentence_transformers.json")),
-        max_tokens=transformer.get("max_seq_length"),
-        lower_case=bool(transformer.get("do_lower_case", False)),
-    )
+def _prompted(recipe: EmbeddingRecipe, prompt: str) -> EmbeddingRecipe:
+    """The recipe with another default prompt, under the name it has there or a new one; the other prompts stay."""
+    if not prompt:
+        return replace(recipe, default_prompt=None)
+    if any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise InputError("the prompt is not UTF-8: it could not be written into the files of a model")
+    named = next((name for name, text in recipe.prompts if text == prompt), None)
+    if named is not None:
+        return replace(recipe, default_prompt=named)
+    name = "default"
+    while name in dict(recipe.prompts):
+        name += "_"
+    return replace(recipe, prompts=(*recipe.prompts, (name, prompt)), default_prompt=name)

@@ -167,7 +167,7 @@ class Compilation:
         with self.stages("export and check"):
             nets = self._written(nets)
             if device.target.kind == "gpu":
-                nets = [kept.add_recipe(net, device, subject.max_tokens) for net in nets]
+                nets = [kept.add_recipe(net, device, subject.checkpoint.max_tokens) for net in nets]
             for net in nets:
                 kept.add_bundles(net, device, subject.checkpoint)
         if device.here:

@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from compiler.export import check_attention, check_graph, compare, load_sliced, odd_inputs, read_origin, sha256_of
+from compiler.export.foreign import NOT_COMPARED, held_against_libraries
 from compiler.export.parity import TOLERANCES
 from compiler.export.tensorrt import require_coverage
 from compiler.pipeline.bench import RUNTIMES
@@ -88,6 +89,7 @@ def _file_checks(folder: Path, net: CandidateInfo) -> Iterator[Check]:
         "graph": lambda: _valid(path),
         "attention": lambda: f"{check_attention(path, _shape(net))} Attention nodes",
         "parity": lambda: _parity(path, net),
+        "libraries": lambda: held_against_libraries(path.parent),
     }
     if (path.parent / "tensorrt").is_dir():
         ways = {**ways, "tensorrt": lambda: _covered(path)}
@@ -97,7 +99,13 @@ def _file_checks(folder: Path, net: CandidateInfo) -> Iterator[Check]:
             yield {"net": net["id"], "what": what, "passed": None, "detail": f"not checked: {failed} failed"}
             continue
         try:
-            yield {"net": net["id"], "what": what, "passed": True, "detail": way()}
+            detail = way()
+            yield {
+                "net": net["id"],
+                "what": what,
+                "passed": None if detail.startswith(NOT_COMPARED) else True,
+                "detail": detail,
+            }
         except ParetocError as error:
             failed = what
             yield {"net": net["id"], "what": what, "passed": False, "detail": str(error).splitlines()[0]}

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from compiler.export.preprocessing import lines_of_server
 from compiler.families import auto_class
 from compiler.report import text
 from compiler.report.schema import CandidateInfo, Front
@@ -22,8 +23,8 @@ def read_base_card(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def render_card(front: Front, net: CandidateInfo, base: Mapping[str, Any]) -> str:
-    """The card of one network as Markdown; `base` is the header of the base model's card."""
+def render_card(front: Front, net: CandidateInfo, base: Mapping[str, Any], lines: str = "") -> str:
+    """The card of one network as Markdown; `base` is the base model's card's header, `lines` are the server's, from texts to arrays."""
     environment = Environment(
         loader=PackageLoader("compiler.report", package_path=""), undefined=StrictUndefined, autoescape=False,  # noqa: S701  Markdown
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
@@ -47,6 +48,7 @@ def render_card(front: Front, net: CandidateInfo, base: Mapping[str, Any]) -> st
         auto=auto_class(front["task"]),
         ort="ORTModelForFeatureExtraction" if embedding else "ORTModelForSequenceClassification",
         file=Path(net["artifact"]["path"]).name,
+        preprocessing=lines.splitlines(),
         headline=_headline(front, net),
         interval=_interval(net),
         measured_on=_measured_on(front, net),
@@ -59,7 +61,7 @@ def write_cards(run_dir: Path, front: Front, base: Mapping[str, Any]) -> None:
     """README.md beside every network of a run."""
     for net in (front["dense"], *front["candidates"]):
         folder = (run_dir / net["artifact"]["path"]).parent
-        write_atomically(folder / "README.md", render_card(front, net, base).encode())
+        write_atomically(folder / "README.md", render_card(front, net, base, lines_of_server(folder)).encode())
 
 
 def _headline(front: Front, net: CandidateInfo) -> str:

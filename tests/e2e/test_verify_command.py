@@ -57,7 +57,7 @@ def test_a_run_holds(run):
     front = read(run)
     nets = {front["dense"]["id"], *(c["id"] for c in front["candidates"])}
     passed = {(check["net"], check["what"]) for check in found["checks"] if check["passed"]}
-    assert passed == {(net, what) for net in nets for what in ("file", "graph", "attention", "parity")}
+    assert passed == {(net, what) for net in nets for what in ("file", "graph", "attention", "parity", "libraries")}
     (untimed,) = (check for check in found["checks"] if check["passed"] is None)
     assert "no clock" in untimed["detail"]
     assert found["passed"]
