@@ -17,6 +17,7 @@ from compiler.export import declared_task, is_compiled, load_model
 from compiler.families import Checkpoint, ScoreScale
 from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
+from compiler.pipeline.declared import read_as
 from compiler.pipeline.options import Options
 from targets import STATIC
 from targets.errors import InputError
@@ -124,15 +125,21 @@ def _read(options: Options, folder: Path) -> tuple[TextData, str]:
         return demo_data(options.seed), "embedding"
     if options.data is None:
         raise InputError("no data: give --data FILE, FOLDER or hub name\nor try the built-in example: compile --demo")
-    data = read_data(
-        options.data,
-        task="embedding" if embeds else options.task,
-        text_columns=options.text_columns,
-        label_column=options.label_column,
-        encoding=options.encoding,
-        header=options.header,
-        seed=options.seed,
-    )
+
+    def read(task: str) -> TextData:
+        return read_data(
+            options.data or "",
+            task=task,
+            text_columns=options.text_columns,
+            label_column=options.label_column,
+            encoding=options.encoding,
+            header=options.header,
+            seed=options.seed,
+        )
+
+    data = read("embedding" if embeds else options.task)
+    if options.task == "auto" and data.train.labels is not None and head not in {None, data.task}:
+        data = read_as(head, data, read)
     unlabelled_head = options.task == "auto" and head is not None and data.train.labels is None
     return data, head if unlabelled_head and head is not None else data.task
 

@@ -17,20 +17,22 @@ _BITS = {
     "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
 
-Size = Annotated[int, Field(ge=0, le=2**62)]
+_MOST = 2**62
+_Size = Annotated[int, Field(ge=0, lt=_MOST)]
 
 
 class _Entry(TypedDict):
     dtype: str
-    shape: list[Size]
-    data_offsets: tuple[Size, Size]
+    shape: list[_Size]
+    data_offsets: list[_Size]
 
 
 class StoredTensor(NamedTuple):
-    """A tensor of a file: safetensors' name of its type, and its shape."""
+    """A tensor of a file: safetensors' name of its type, its shape, and where its bytes lie."""
 
     dtype: str
     shape: tuple[int, ...]
+    place: tuple[int, int]
 
 
 def read_header(path: Path, name: str) -> dict[str, StoredTensor]:
@@ -49,38 +51,34 @@ def read_header(path: Path, name: str) -> dict[str, StoredTensor]:
         raise InputError(f"{name}: the weights cannot be loaded: its header is no object")
     entries.pop("__metadata__", None)
     checked = {key: _checked(key, entry, name) for key, entry in entries.items()}
-    _check_offsets(checked, size - 8 - length, name)
-    return {key: StoredTensor(entry["dtype"], tuple(entry["shape"])) for key, entry in checked.items()}
-
-
-def _checked(key: str, entry: Any, name: str) -> _Entry:
-    """One entry of a header, held against its form by hand: a file has hundreds, and pydantic names only the odd ones."""
-    match entry:
-        case {"dtype": str(), "shape": list(shape), "data_offsets": [int(), int()]} if all(
-            type(side) is int and 0 <= side < 2**62 for side in (*shape, *entry["data_offsets"])
-        ):
-            return entry  # type: ignore[return-value]
-    checked: _Entry = conforming(entry, _Entry, name=f"{name}: the weights cannot be loaded: {key}")
+    _check_places(checked, size - 8 - length, name)
     return checked
 
 
-def _check_offsets(entries: dict[str, _Entry], room: int, name: str) -> None:
+def _checked(key: str, entry: Any, name: str) -> StoredTensor:
+    """One entry of a header. It is compared by hand: a file has hundreds, and pydantic is asked only to name what is odd."""
+    match entry:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [start, stop]} if all(
+            type(number) is int and 0 <= number < _MOST for number in (*shape, start, stop)
+        ):
+            return StoredTensor(dtype, tuple(shape), (start, stop))
+    conforming(entry, _Entry, name=f"{name}: the weights cannot be loaded: {key}")
+    raise InputError(f"{name}: the weights cannot be loaded: {key} has sizes that no file has")
+
+
+def _check_places(tensors: dict[str, StoredTensor], room: int, name: str) -> None:
     """InputError where tensors do not lie one after another in the rest of the file, each as large as its shape says."""
-    end = 0
-    for key, entry in sorted(entries.items(), key=lambda item: tuple(item[1]["data_offsets"])):
-        start, stop = entry["data_offsets"]
-        bits = _BITS.get(entry["dtype"])
-        if bits is not None and (stop - start) * 8 != math.prod(entry["shape"]) * bits:
-            raise InputError(
-                f"{name}: the weights cannot be loaded: {key} has {stop - start:,} bytes, not those of its shape"
-            )
+    end, where = 0, f"{name}: the weights cannot be loaded:"
+    for key, tensor in sorted(tensors.items(), key=lambda item: item[1].place):
+        start, stop = tensor.place
+        bits = _BITS.get(tensor.dtype)
+        if bits is not None and (stop - start) * 8 != math.prod(tensor.shape) * bits:
+            raise InputError(f"{where} {key} has {stop - start:,} bytes, which are not those of its shape")
         if start != end:
-            raise InputError(f"{name}: the weights cannot be loaded: {key} does not begin where the one before it ends")
+            raise InputError(f"{where} {key} does not begin where the tensor before it ends")
         end = stop
     if end != room:
-        raise InputError(
-            f"{name}: the weights cannot be loaded: {room:,} bytes of weights where the header says {end:,}"
-        )
+        raise InputError(f"{where} {room:,} bytes of weights where the header says {end:,}")
 
 
 def memory_bytes() -> int | None:

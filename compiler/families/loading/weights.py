@@ -141,7 +141,7 @@ def _check_tensors(
 ) -> None:
     """InputError where a stored weight has another shape than the configuration gives it, or is no floating-point number."""
     for parameter, key in fit.sources.items():
-        dtype, shape = tensors[key]
+        dtype, shape, _ = tensors[key]
         if dtype not in _FLOATS:
             raise InputError(f"{name}: weight {key} is of type {dtype}\ngive the model before quantisation")
         if shape != wanted[parameter]:
