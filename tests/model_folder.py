@@ -73,7 +73,9 @@ def transformers_answers(folder: Path, task: str = "embedding") -> Tensor:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     with torch.inference_mode():
         outputs = [model(**tokenizer(text, return_tensors="pt"), return_dict=True) for text in TEXTS]
-    return torch.cat([(output.last_hidden_state if task == "embedding" else output.logits).flatten() for output in outputs])
+    return torch.cat(
+        [(output.last_hidden_state if task == "embedding" else output.logits).flatten() for output in outputs]
+    )
 
 
 def tiny(folder: Path, model_type: str = "bert", **more: Any) -> Path:

@@ -75,11 +75,13 @@ def test_a_wrapped_classifier_keeps_its_trained_head(judge, tmp_path, form):
 
 def test_norms_in_the_spelling_of_tensorflow(encoder, tmp_path):
     folder = copied(encoder, tmp_path / "model")
-    renamed(folder, lambda k: k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"))
+    renamed(
+        folder, lambda k: k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+    )
     assert torch.equal(answers(load(folder)), transformers_answers(folder))
 
 
-def test_an_encoder_that_a_classifier_is_made_of(judge, tmp_path):
+def test_an_encoder_that_a_classifier_is_made_of(judge):
     found = load(judge)
     assert torch.equal(answers(found), transformers_answers(judge))
     assert any("classifier" in note for note in found.notes)
@@ -118,7 +120,9 @@ def sharded(folder: Path, parts: int = 3) -> dict:
     weights = load_file(folder / "model.safetensors")
     places = {key: f"model-{i % parts + 1:05}-of-{parts:05}.safetensors" for i, key in enumerate(weights)}
     for name in set(places.values()):
-        save_file({key: weights[key] for key in weights if places[key] == name}, folder / name, metadata={"format": "pt"})
+        save_file(
+            {key: weights[key] for key in weights if places[key] == name}, folder / name, metadata={"format": "pt"}
+        )
     (folder / "model.safetensors").unlink()
     index = {"metadata": {"total_size": 1}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
@@ -159,7 +163,13 @@ def test_an_index_that_names_pickled_weights_is_never_loaded(encoder, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["{other}/model.safetensors", "../encoder/model.safetensors", "sub/model.safetensors", "..safetensors/x", "a\nb.safetensors"],
+    [
+        "{other}/model.safetensors",
+        "../encoder/model.safetensors",
+        "sub/model.safetensors",
+        "..safetensors/x",
+        "a\nb.safetensors",
+    ],
 )
 def test_an_index_that_names_files_elsewhere(encoder, tmp_path, name):
     folder = copied(encoder, tmp_path / "model")
@@ -315,7 +325,9 @@ def test_whole_numbers_as_weights(encoder, tmp_path):
     assert "is of type I8" in refusal(folder)
 
 
-@pytest.mark.parametrize("size", ["vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings", "type_vocab_size"])
+@pytest.mark.parametrize(
+    "size", ["vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings", "type_vocab_size"]
+)
 def test_sizes_that_the_weights_do_not_have(encoder, tmp_path, size):
     folder = copied(encoder, tmp_path / "model")
     set_config(folder, **{size: 512})
