@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from compiler.families.loading.config import declared_head
 from compiler.families.loading.files import check_folder
-from compiler.families.loading.library import label_of
+from compiler.families.loading.library import label_of, refusing
 from compiler.spaces import Subnet
 from targets.errors import InputError
 from targets.json_file import conforming, read_json
@@ -73,7 +73,8 @@ def declared_task(folder: Path, asked: str = "auto") -> str | None:
     if is_compiled(folder):
         task = read_origin(folder).task
         return None if task == "embedding" else task
-    check_folder(folder)
+    with refusing(folder, "the model folder cannot be read"):
+        check_folder(folder)
     head, declared = declared_head(folder, asked=asked)
     if head.kind == "other" and asked == "auto":
         raise InputError(

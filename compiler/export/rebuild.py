@@ -133,7 +133,8 @@ def _check_indices(subnet: Subnet, architecture: Architecture, folder: Path) -> 
 
 def _fill(model: TaskModel, folder: Path) -> None:
     """Give a skeleton its weights, to train further as well."""
-    stored = stored_weights(folder)
+    with refusing(folder, "the weights cannot be loaded"):
+        stored = stored_weights(folder)
     if set(stored.files.values()) - {folder / SINGLE}:
         raise InputError(f"{label_of(folder)}: a compiled model has its weights in {SINGLE}")
     with refusing(folder, f"the weights are not those of {FILE}"):

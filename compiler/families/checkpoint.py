@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 from compiler.families.architecture import Architecture, architecture_of
 from compiler.families.embedding import EmbeddingRecipe, read_recipe
+from compiler.families.loading.adapters import merge_notes, with_adapter_merged
 from compiler.families.loading.config import Configuration, read_configuration
 from compiler.families.loading.files import check_folder
-from compiler.families.loading.library import label_of
+from compiler.families.loading.library import label_of, reason_of, refusing
 from compiler.families.loading.tokenizer import load_tokenizer
 from compiler.families.loading.trial import try_run
 from compiler.families.loading.weights import drop_unused_pooler, load_backbone, refuse_nan
 from compiler.families.scores import ScoreScale
 from compiler.families.task_model import TaskModel
-from targets.errors import InputError
+from targets.errors import InputError, printable
 
 SIDE_FILES = ("modules.json", "1_Pooling/config.json", "config_sentence_transformers.json", "sentence_bert_config.json")
 
@@ -71,11 +72,18 @@ def input_names(tokenizer: Any) -> tuple[str, ...]:
 
 
 def resolve(source: str, *, revision: str | None = None) -> Path:
-    """The folder of a checkpoint: `source` itself, or a snapshot of that name from the hub (cached by it)."""
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
+    """The folder of a checkpoint: `source` itself, or a snapshot of that name from the hub (cached by it).
+
+    An adapter is merged into its base first, in a folder of its own.
+    """
+    try:
+        folder = Path(source).expanduser()
+        here, other = folder.is_dir(), folder.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, a folder that is closed to us
+        raise InputError(f"no model folder at {printable(source, 100)!r}: {reason_of(error)}") from None
+    if here:
+        return with_adapter_merged(folder)
+    if other or source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise InputError(
             f"no model folder at {source!r}\ngive a folder with config.json and model.safetensors, or a hub name"
         )
@@ -83,12 +91,13 @@ def resolve(source: str, *, revision: str | None = None) -> Path:
 
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/*"]
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
+        found = Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
     except Exception as error:  # noqa: BLE001  whatever a library raises on a bad folder becomes one line
         kind = type(error).__name__
         raise InputError(
             f"no folder {source!r} here, and the hub did not give it ({kind})\ncheck the name and the network"
         ) from None
+    return with_adapter_merged(found)
 
 
 def config_text(config: Any) -> str:
@@ -153,7 +162,8 @@ def load_checkpoint(
     that are not supported, weights that are missing or not finite, a tokenizer that does not fit, texts that do not run.
     """
     folder = resolve(source)
-    check_folder(folder)
+    with refusing(folder, "the model folder cannot be read"):
+        check_folder(folder)
     configuration = read_configuration(folder, task=task, trust_remote_code=trust_remote_code)
     if task != "embedding":
         _set_labels(configuration, task, label_names, folder)
@@ -179,7 +189,7 @@ def load_checkpoint(
         max_tokens=max_tokens,
         head_trained=loaded.head_trained,
         digest=digest_of(dict(backbone.named_parameters()), config_text(configuration.values)),
-        notes=(*configuration.notes, *tokenizer_notes, *loaded.notes),
+        notes=(*merge_notes(folder), *configuration.notes, *tokenizer_notes, *loaded.notes),
     )
 
 

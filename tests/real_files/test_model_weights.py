@@ -13,6 +13,7 @@ from targets.errors import InputError
 from tests.model_folder import (
     answers,
     copied,
+    known_answers,
     load,
     renamed,
     set_config,
@@ -60,7 +61,7 @@ def test_names_with_what_a_wrapper_put_there(encoder, tmp_path, form):
     folder = copied(encoder, tmp_path / "model")
     renamed(folder, WRAPPED[form])
     found = load(folder)
-    assert torch.equal(answers(found), transformers_answers(encoder))
+    assert torch.equal(answers(found), known_answers(encoder))
     assert "which a wrapper put there" in " ".join(found.notes)
 
 
@@ -70,7 +71,7 @@ def test_a_wrapped_classifier_keeps_its_trained_head(judge, tmp_path, form):
     renamed(folder, WRAPPED[form])
     found = load(folder, "classification")
     assert found.head_trained
-    assert torch.equal(answers(found), transformers_answers(judge, "classification"))
+    assert torch.equal(answers(found), known_answers(judge, "classification"))
 
 
 def test_norms_in_the_spelling_of_tensorflow(encoder, tmp_path):
@@ -83,7 +84,7 @@ def test_norms_in_the_spelling_of_tensorflow(encoder, tmp_path):
 
 def test_an_encoder_that_a_classifier_is_made_of(judge):
     found = load(judge)
-    assert torch.equal(answers(found), transformers_answers(judge))
+    assert torch.equal(answers(found), known_answers(judge))
     assert any("classifier" in note for note in found.notes)
 
 

@@ -33,7 +33,8 @@ def load_backbone(folder: Path, configuration: Configuration, *, classifier: boo
     of other shapes than the configuration says, or of parts that the model has not. Sizes are compared before memory is taken.
     """
     name, config = label_of(folder), configuration.values
-    stored = stored_weights(folder)
+    with refusing(folder, "the weights cannot be loaded"):
+        stored = stored_weights(folder)
     refuse_foreign_names(stored.tensors, name)
     surplus = _check_layers(stored.tensors, config, name)
     kind = class_of(config, classifier=classifier)
