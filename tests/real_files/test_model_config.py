@@ -91,6 +91,8 @@ REFUSED = {
     "hidden_act": "snake",
     "dtype": "float8_e4m3fn",
     "to_dict": 1,
+    "attribute_map": {"hidden_size": "vocab_size"},
+    "sub_configs": {},
 }
 
 

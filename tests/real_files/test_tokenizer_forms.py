@@ -177,6 +177,15 @@ def test_token_types_that_the_model_has_not(encoder, tmp_path):
     assert any("token types are left out" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("names", [[], ["input_ids"], ["token_type_ids", "attention_mask"]], ids=str)
+def test_a_tokenizer_that_does_not_give_what_the_model_reads(encoder, tmp_path, names):
+    folder = copied(encoder, tmp_path / "model")
+    set_tokenizer(folder, model_input_names=names)
+    found = load(folder)
+    assert {"input_ids", "attention_mask"} <= set(found.tokenizer("the film"))
+    assert torch.equal(answers(found), answers(load(encoder)))
+
+
 def test_more_token_types_than_the_model_has(tmp_path):
     folder = tiny(tmp_path / "model", labels=2, type_vocab_size=1)
     assert "the token type 1, config.json says type_vocab_size 1" in refusal(folder, "classification", ["a", "b"])

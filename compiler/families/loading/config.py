@@ -1,5 +1,6 @@
 """The transformers configuration of a model folder, checked before transformers reads it."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from compiler.families.loading.heads import (
     refuse_other_head,
     with_label_names,
 )
-from compiler.families.loading.library import label_of, refusing
+from compiler.families.loading.library import label_of, quiet_transformers, refusing
 from compiler.families.table import family_of
 from targets.errors import InputError
 from targets.json_file import read_json
@@ -77,17 +78,24 @@ def read_configuration(folder: Path, *, task: str = "embedding", trust_remote_co
 def _built(folder: Path, settings: dict[str, Any], *, trust_remote_code: bool) -> Any:
     import transformers
 
-    with refusing(folder, f"{FILE} cannot be read"):
+    with quiet_transformers(), refusing(folder, f"{FILE} cannot be read"):
         if trust_remote_code and "AutoConfig" in (settings.get("auto_map") or {}):
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
             family_of(config.model_type)
             return config
         kind = transformers.CONFIG_MAPPING[settings["model_type"]]
-        if odd := [key for key in settings if callable(getattr(kind, key, None))]:
+        if odd := [key for key in settings if _is_part_of(kind, key)]:
             raise InputError(f"{label_of(folder)}/{FILE}: {odd[0]} is no setting")
         config = kind.from_dict(settings)
         config.name_or_path = str(folder)
         return config
+
+
+def _is_part_of(kind: Any, key: str) -> bool:
+    """Whether a key names a method or a constant of the configuration's class, which a file must not replace."""
+    part = getattr(kind, key, None)
+    known = {each.name for each in fields(kind)} | {"model_type"}
+    return part is not None and key not in known and not isinstance(part, property)
 
 
 def _check_sizes(config: Any, name: str) -> None:

@@ -138,13 +138,19 @@ def _heal_sides(tokenizer: Any, folder: Path) -> Iterator[str]:
 
 
 def _heal_inputs(tokenizer: Any, config: Any) -> Iterator[str]:
-    """Leave out token types that the model has no table for."""
-    names = list(tokenizer.model_input_names)
+    """Let the tokenizer give what the model reads: ids, a mask, and token types where the model has a table for them."""
+    given = list(tokenizer.model_input_names)
+    names = ["input_ids", *(name for name in given if name != "input_ids")]
+    if "attention_mask" not in names:
+        names.append("attention_mask")
+    if set(names) != set(given):
+        yield f"the tokenizer gives {', '.join(given) or 'nothing'}: it gives {', '.join(names)} here"
     tables = family_of(config.model_type).embedding_tables
     if "token_type_ids" in names and not any("token_type" in table for table in tables):
         names.remove("token_type_ids")
-        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
         yield f"the tokenizer's token types are left out: {config.model_type} has none"
+    if set(names) != set(given):
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
 
 
 def _special_notes(tokenizer: Any) -> Iterator[str]:
