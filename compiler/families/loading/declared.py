@@ -36,7 +36,7 @@ class Declared(TypedDict, total=False):
     intermediate_size: _Units
     hidden_dim: _Units
     embedding_size: _Width
-    vocab_size: _Rows
+    vocab_size: Annotated[int, Field(ge=2, le=2**24)]
     max_position_embeddings: _Rows
     type_vocab_size: Annotated[int, Field(ge=1, le=1024)]
     pad_token_id: _Token
