@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from compiler.evaluation import encode
-from compiler.export.checkpoint import load_sliced
+from compiler.export.rebuild import load_sliced
 from compiler.export.reload import MODULE, modelling_file
 from compiler.families import Checkpoint, auto_class
-from compiler.families.checkpoint import quiet_transformers
+from compiler.families.loading.library import quiet_transformers
 from targets.errors import ParetocError, VerificationError
 from targets.json_file import read_bytes, read_json
 

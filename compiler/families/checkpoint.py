@@ -1,8 +1,7 @@
-"""Load a checkpoint from a folder or the hub, and refuse what cannot be compiled in one or two lines."""
+"""A dense checkpoint from a folder or the hub: its parts are loaded, held against each other, and tried together once."""
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,18 @@ from torch import Tensor, nn
 
 from compiler.families.architecture import Architecture, architecture_of
 from compiler.families.cross_encoder import limited
+from compiler.families.loading.adapters import merge_notes, with_adapter_merged
+from compiler.families.loading.config import Configuration, read_configuration
+from compiler.families.loading.files import check_folder
+from compiler.families.loading.library import label_of, reason_of, refusing
+from compiler.families.loading.tokenizer import load_tokenizer
+from compiler.families.loading.trial import try_run
+from compiler.families.loading.weights import drop_unused_pooler, load_backbone, refuse_nan
 from compiler.families.recipe_files import read_recipe, transformer_folder
 from compiler.families.scores import ScoreScale
-from compiler.families.table import family_of
 from compiler.families.task_model import TaskModel
 from compiler.families.tokenising import fitted, longest_text
-from targets.errors import InputError
+from targets.errors import InputError, printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +32,8 @@ class Checkpoint:
 
     `model` is on the CPU, float32, in evaluation mode. `whole` is one of all sizes of the architecture, whose weights do
     not matter: `model` itself, unless that was cut before. `digest` hashes configuration and every weight.
-    `head_trained` is False where the task head was initialised at random because the checkpoint has none.
+    `head_trained` is False where the task head was initialised at random because the checkpoint has none. `notes` say what was
+    read otherwise than it stands in the folder.
     """
 
     name: str
@@ -40,6 +46,7 @@ class Checkpoint:
     max_tokens: int
     head_trained: bool
     digest: str
+    notes: tuple[str, ...] = ()
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -65,11 +72,18 @@ def input_names(tokenizer: Any) -> tuple[str, ...]:
 
 
 def resolve(source: str, *, revision: str | None = None) -> Path:
-    """The folder of a checkpoint: `source` itself, or a snapshot of that name from the hub (cached by it)."""
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
+    """The folder of a checkpoint: `source` itself, or a snapshot of that name from the hub (cached by it).
+
+    An adapter is merged into its base first, in a folder of its own.
+    """
+    try:
+        folder = Path(source).expanduser()
+        here, other = folder.is_dir(), folder.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, a folder that is closed to us
+        raise InputError(f"no model folder at {printable(source, 100)!r}: {reason_of(error)}") from None
+    if here:
+        return with_adapter_merged(folder)
+    if other or source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise InputError(
             f"no model folder at {source!r}\ngive a folder with config.json and model.safetensors, or a hub name"
         )
@@ -77,98 +91,13 @@ def resolve(source: str, *, revision: str | None = None) -> Path:
 
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/*"]
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
+        found = Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
     except Exception as error:  # noqa: BLE001  whatever a library raises on a bad folder becomes one line
         kind = type(error).__name__
         raise InputError(
             f"no folder {source!r} here, and the hub did not give it ({kind})\ncheck the name and the network"
         ) from None
-
-
-def _check_files(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise InputError(f"{folder.name}: no config.json in the model folder, so it is no transformers checkpoint")
-    if list(folder.glob("*.safetensors")):
-        return
-    pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
-    if pickled:
-        raise InputError(
-            f"{folder.name}: only pickled weights ({pickled[0].name}), which can run code when loaded\nconvert them: "
-            'python -c "from transformers import AutoModel as M; '
-            "M.from_pretrained('FOLDER').save_pretrained('FOLDER')\""
-        )
-    raise InputError(f"{folder.name}: no model.safetensors in the model folder")
-
-
-def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
-    """The transformers configuration. InputError where it cannot be read or is of a family that is not supported."""
-    import transformers
-
-    try:
-        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except Exception as error:  # noqa: BLE001  whatever a library raises on a bad folder becomes one line
-        model_type = _declared_type(folder)
-        if model_type is not None:
-            family_of(model_type)
-        raise InputError(f"{folder.name}: config.json cannot be read: {_one_line(error)}") from None
-    family_of(config.model_type)
-    return config
-
-
-def _declared_type(folder: Path) -> str | None:
-    try:
-        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
-
-
-def read_tokenizer(folder: Path, config: Any) -> Any:
-    """The tokenizer. InputError where there is none, or it has more tokens than the model embeds."""
-    import transformers
-
-    names = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
-    if not any((folder / name).is_file() for name in names):
-        raise InputError(f"{folder.name}: no tokenizer in the model folder (looked for {', '.join(names)})")
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    except Exception as error:  # noqa: BLE001  whatever a library raises on a bad folder becomes one line
-        raise InputError(f"{folder.name}: the tokenizer cannot be loaded: {_one_line(error)}") from None
-    if len(tokenizer) > config.vocab_size:
-        raise InputError(
-            f"{folder.name}: the tokenizer has {len(tokenizer):,} tokens, the model embeds {config.vocab_size:,}\n"
-            "resize the model's embeddings or use the tokenizer it was trained with"
-        )
-    return tokenizer
-
-
-def _backbone(folder: Path, config: Any, *, classifier: bool) -> tuple[nn.Module, bool]:
-    """The loaded transformers model and whether every weight of its head came from the checkpoint."""
-    import transformers
-
-    auto = transformers.AutoModelForSequenceClassification if classifier else transformers.AutoModel
-    options: dict[str, Any] = {"config": config, "dtype": torch.float32, "attn_implementation": "sdpa"}
-    options |= {"use_safetensors": True, "output_loading_info": True}
-    try:
-        model, info = auto.from_pretrained(folder, **options)
-    except Exception as error:  # noqa: BLE001  whatever a library raises on a bad folder becomes one line
-        raise InputError(f"{folder.name}: the weights cannot be loaded: {_one_line(error)}") from None
-    missing = [key for key in info["missing_keys"] if "pooler" not in key]
-    base = f"{model.base_model_prefix}."
-    lost = [key for key in missing if not classifier or key.startswith(base)]
-    if lost:
-        raise InputError(f"{folder.name}: {len(lost)} weights are missing from the checkpoint, {lost[0]} among them")
-    return model.eval(), not missing
-
-
-def refuse_nan(model: nn.Module, folder: Path) -> None:
-    """InputError naming the first weight that is not finite."""
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise InputError(f"{folder.name}: weight {name} holds NaN or infinite values")
+    return with_adapter_merged(found)
 
 
 def config_text(config: Any) -> str:
@@ -187,12 +116,6 @@ def digest_of(parameters: Mapping[str, Tensor], about: str = "") -> str:
     return digest.hexdigest()
 
 
-def drop_unused_pooler(model: nn.Module) -> None:
-    """An embedding model pools over tokens; BERT's own tanh pooler is dead weight in its graph."""
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None  # type: ignore[assignment]
-
-
 def check_labels(config: Any, task: str, label_names: Sequence[str] | None, folder: Path) -> None:
     """InputError where a trained head has not as many outputs as the data need, or does not name each of them."""
     if set(config.id2label) != set(range(config.num_labels)):
@@ -208,9 +131,10 @@ def check_labels(config: Any, task: str, label_names: Sequence[str] | None, fold
         )
 
 
-def _set_labels(config: Any, task: str, label_names: Sequence[str] | None, folder: Path) -> None:
-    has_head = any("ForSequenceClassification" in a for a in (config.architectures or ()))
-    if has_head:
+def _set_labels(configuration: Configuration, task: str, label_names: Sequence[str] | None, folder: Path) -> None:
+    """Hold a declared head against the data, or declare a new one. InputError as in `check_labels`."""
+    config = configuration.values
+    if configuration.head.kind == "sequence":
         check_labels(config, task, label_names, folder)
         return
     names = ["score"] if task == "regression" else list(label_names or [])
@@ -234,55 +158,49 @@ def load_checkpoint(
     """Load a dense model for a task: "embedding", "classification" or "regression".
 
     A head the checkpoint does not have is initialised from `seed`, that of a regression on the `scale` of the labels.
-    Raises InputError for every way a folder can be unusable: no configuration, no tokenizer, no or pickled or corrupt
-    weights, an unsupported family, NaN weights.
+    Raises InputError for every way a folder can be unusable: files that are missing, pickled, damaged or elsewhere, settings
+    that are not supported, weights that are missing or not finite, a tokenizer that does not fit, texts that do not run.
     """
     root = resolve(source)
     folder = transformer_folder(root)
-    _check_files(folder)
-    config = read_config(folder, trust_remote_code=trust_remote_code)
     classifier = task != "embedding"
+    with refusing(folder, "the model folder cannot be read"):
+        check_folder(folder)
+    configuration = read_configuration(folder, task=task, trust_remote_code=trust_remote_code)
     if classifier:
-        _set_labels(config, task, label_names, folder)
-    tokenizer = read_tokenizer(folder, config)
+        _set_labels(configuration, task, label_names, folder)
+    tokenizer, tokenizer_notes = load_tokenizer(folder, configuration.values)
     tokenizer = limited(root, tokenizer) if classifier else tokenizer
     recipe = None if classifier else read_recipe(root).overridden(pooling=pooling, prompt=prompt)
-    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone, head_trained = _backbone(folder, config, classifier=classifier)
-    if not classifier:
-        drop_unused_pooler(backbone)
-    refuse_nan(backbone, folder)
-    if scale is not None and not head_trained:
-        scale.give(backbone)
+        loaded = load_backbone(folder, configuration, classifier=classifier)
+    backbone = _usable(loaded.backbone, task, folder)
     architecture = architecture_of(backbone)
     recipe, tokenizer = fitted(recipe, tokenizer, architecture.max_tokens)
     model = TaskModel(backbone, recipe).eval()
+    max_tokens = longest_text(recipe, tokenizer, architecture.max_tokens)
+    try_run(folder, model, tokenizer, architecture, max_tokens=max_tokens)
+    if scale is not None and not loaded.head_trained:
+        scale.give(backbone)
     return Checkpoint(
-        name=root.resolve().name if Path(source).is_dir() else source,
+        name=label_of(root) if Path(source).is_dir() else source,
         folder=root,
         architecture=architecture,
         model=model,
         whole=model,
         tokenizer=tokenizer,
         task=task,
-        max_tokens=longest_text(recipe, tokenizer, architecture.max_tokens),
-        head_trained=head_trained,
-        digest=digest_of(dict(backbone.named_parameters()), config_text(config)),
+        max_tokens=max_tokens,
+        head_trained=loaded.head_trained,
+        digest=digest_of(dict(backbone.named_parameters()), config_text(configuration.values)),
+        notes=(*merge_notes(root), *configuration.notes, *tokenizer_notes, *loaded.notes),
     )
 
 
-class quiet_transformers:  # noqa: N801  a context manager reads as a verb
-    """Keep transformers' loading report and progress bar off the terminal: paretoc says what matters itself."""
-
-    def __enter__(self) -> None:
-        from transformers.utils import logging as hf_logging
-
-        self._verbosity = hf_logging.get_verbosity()
-        hf_logging.set_verbosity(logging.CRITICAL)
-        hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-    def __exit__(self, *_: object) -> None:
-        from transformers.utils import logging as hf_logging
-
-        hf_logging.set_verbosity(self._verbosity)
+def _usable(backbone: nn.Module, task: str, folder: Path) -> nn.Module:
+    """A loaded model without what its task does not read. InputError where a weight is not finite."""
+    if task == "embedding":
+        drop_unused_pooler(backbone)
+    refuse_nan(backbone, folder)
+    return backbone

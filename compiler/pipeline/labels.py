@@ -6,13 +6,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from compiler.data import Split, TextData
 from compiler.export import is_compiled, read_origin
-from compiler.families.checkpoint import read_config
+from compiler.families.loading.config import Configuration, read_configuration
 from targets.errors import InputError, printable
 from targets.json_file import read_json
 
@@ -28,9 +27,10 @@ def head_names(folder: Path, *, trust_remote_code: bool = False) -> tuple[str, .
     """
     if not (folder / "config.json").is_file():
         return None
-    config = read_config(folder, trust_remote_code=trust_remote_code)
+    configuration = read_configuration(folder, task="classification", trust_remote_code=trust_remote_code)
+    config = configuration.values
     names = config.id2label or {}
-    if not _declares_head(folder, config) or len(names) < 2 or set(names) != set(range(config.num_labels)):
+    if not _declares_head(folder, configuration) or len(names) < 2 or set(names) != set(range(config.num_labels)):
         return None
     ordered = tuple(str(names[i]) for i in range(config.num_labels))
     twice = next((name for name in ordered if ordered.count(name) > 1), None)
@@ -41,12 +41,12 @@ def head_names(folder: Path, *, trust_remote_code: bool = False) -> tuple[str, .
     return ordered
 
 
-def _declares_head(folder: Path, config: Any) -> bool:
+def _declares_head(folder: Path, configuration: Configuration) -> bool:
     """Whether the configuration is of a classifier, or names classes and says nothing about its architecture."""
     if is_compiled(folder):
         return read_origin(folder).task == "classification"
-    if config.architectures:
-        return any("ForSequenceClassification" in str(name) for name in config.architectures)
+    if configuration.values.architectures:
+        return configuration.head.kind == "sequence"
     written = read_json(folder / "config.json")
     return isinstance(written, dict) and "id2label" in written
 

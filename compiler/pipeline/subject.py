@@ -1,6 +1,5 @@
 """What is compiled: a checkpoint with its data and the yardsticks that judge its sub-networks."""
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from compiler.data import Split, TextData, demo_data, read_data
 from compiler.evaluation import Batches, Metric, Yardstick, default_metric, encode, make_yardstick
-from compiler.export import is_compiled, load_model, read_origin
+from compiler.export import declared_task, is_compiled, load_model
 from compiler.families import Checkpoint, ScoreScale
 from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
@@ -118,24 +117,9 @@ def some_of(split: Split, count: int) -> Split:
     return split.take(np.sort(rows))
 
 
-def _declared_head(folder: Path) -> str | None:
-    """The task a checkpoint's head was trained for, by its config."""
-    if is_compiled(folder):
-        task = read_origin(folder).task
-        return None if task == "embedding" else task
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if not any("ForSequenceClassification" in name for name in config.get("architectures") or ()):
-            return None
-        labels = config.get("num_labels") or len(config.get("id2label") or {0: "", 1: ""})
-    except (OSError, ValueError, AttributeError):
-        return None
-    return "regression" if labels == 1 else "classification"
-
-
 def _read(options: Options, folder: Path) -> tuple[TextData, str]:
     """The data, and the task: without labels a trained head is still a task, scored by agreement."""
-    head = _declared_head(folder)
+    head = declared_task(folder, options.task)
     embeds = options.task == "auto" and is_compiled(folder) and head is None
     if options.demo:
         return demo_data(options.seed), "embedding"
@@ -235,7 +219,7 @@ def load_subject(options: Options) -> Subject:
     labelled = labels is not None
     effort, train_dense = _settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
     _check_training(options, effort=effort, trained=labelled and task != "embedding")
-    notes = list(data.notes)
+    notes = [*data.notes, *checkpoint.notes]
     if is_compiled(folder):
         notes.append("the model was compiled before: it is the baseline of every ratio here, called dense")
     if task != "embedding" and not labelled:

@@ -1,0 +1,135 @@
+"""The transformers configuration of a model folder, checked before transformers reads it."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from compiler.families.loading.declared import checked_settings
+from compiler.families.loading.heads import (
+    DeclaredHead,
+    activation_note,
+    declared_task,
+    head_of,
+    refuse_other_head,
+    with_label_names,
+)
+from compiler.families.loading.library import label_of, quiet_transformers, refusing
+from compiler.families.table import family_of
+from targets.errors import InputError
+from targets.json_file import read_json
+
+FILE = "config.json"
+
+
+class Configuration(NamedTuple):
+    """A configuration, the head that it declares, and notes on what was set otherwise."""
+
+    values: Any
+    head: DeclaredHead
+    notes: tuple[str, ...] = ()
+
+
+def read_settings(folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """config.json of a supported family, its settings checked; notes on what was set otherwise."""
+    name = f"{label_of(folder)}/{FILE}"
+    raw = read_json(folder / FILE, name=name)
+    model_type = raw.get("model_type") if isinstance(raw, dict) else None
+    if isinstance(raw, dict) and not isinstance(model_type, str):
+        raise InputError(f"{name} names no model_type, so it is no configuration of transformers")
+    if model_type is not None:
+        family_of(model_type)
+    return checked_settings(raw, name)
+
+
+def declared_head(folder: Path, *, asked: str = "auto") -> tuple[DeclaredHead, str | None]:
+    """The head that a folder's configuration declares, and the task it was trained for; None where embeddings are asked for.
+
+    InputError as in `declared_task`.
+    """
+    settings, _ = read_settings(folder)
+    task = None if asked == "embedding" else declared_task(settings, f"{label_of(folder)}/{FILE}")
+    return head_of(settings), task
+
+
+def read_configuration(folder: Path, *, task: str = "embedding", trust_remote_code: bool = False) -> Configuration:
+    """The configuration with what it declares, to be read for a task.
+
+    InputError where it cannot be read, is of no supported family, means what is not supported, or has the head of another
+    task.
+    """
+    name = f"{label_of(folder)}/{FILE}"
+    settings, notes = read_settings(folder)
+    head = head_of(settings)
+    if task != "embedding":
+        refuse_other_head(head, task, name)
+        declared_task(settings, name)
+    if task != "embedding" and head.kind == "sequence":
+        notes = (*notes, *with_label_names(settings, name), *activation_note(settings))
+    config = _built(folder, settings, trust_remote_code=trust_remote_code)
+    if settings.get("auto_map") and not trust_remote_code:
+        notes = (
+            *notes,
+            f"code in the model folder is not run: transformers' own class for {config.model_type} is used",
+        )
+    _check_sizes(config, name)
+    return Configuration(config, head, notes)
+
+
+def _built(folder: Path, settings: dict[str, Any], *, trust_remote_code: bool) -> Any:
+    import transformers
+
+    with quiet_transformers(), refusing(folder, f"{FILE} cannot be read"):
+        if trust_remote_code and "AutoConfig" in (settings.get("auto_map") or {}):
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
+            family_of(config.model_type)
+            return config
+        kind = transformers.CONFIG_MAPPING[settings["model_type"]]
+        if odd := [key for key in settings if _is_part_of(kind, key)]:
+            raise InputError(f"{label_of(folder)}/{FILE}: {odd[0]} is no setting")
+        config = kind.from_dict(settings)
+        config.name_or_path = str(folder)
+        return config
+
+
+def _is_part_of(kind: Any, key: str) -> bool:
+    """Whether a key names a method or a constant of the configuration's class, which a file must not replace."""
+    part = getattr(kind, key, None)
+    known = {each.name for each in fields(kind)} | {"model_type"}
+    return part is not None and key not in known and not isinstance(part, property)
+
+
+def _check_sizes(config: Any, name: str) -> None:
+    """InputError where sizes do not fit each other."""
+    if config.num_hidden_layers == 0:
+        raise InputError(f"{name}: num_hidden_layers is 0: there is no layer to cut")
+    if config.hidden_size % config.num_attention_heads:
+        raise InputError(
+            f"{name}: hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} attention heads"
+        )
+    pad = config.pad_token_id
+    if pad is not None and pad >= config.vocab_size:
+        raise InputError(f"{name}: pad_token_id {pad} is outside the vocabulary of {config.vocab_size:,}")
+    _check_positions(config, name)
+    _check_activation(config, name)
+
+
+def _check_positions(config: Any, name: str) -> None:
+    """InputError where a family counts positions from the padding id on, and there is none or nothing is left."""
+    if not family_of(config.model_type).positions_after_padding:
+        return
+    if config.pad_token_id is None:
+        raise InputError(f"{name}: pad_token_id is missing, from which {config.model_type} counts positions")
+    if config.max_position_embeddings <= config.pad_token_id + 2:
+        raise InputError(
+            f"{name}: {config.max_position_embeddings} positions, counted from pad_token_id {config.pad_token_id} on: "
+            "none is left for tokens"
+        )
+
+
+def _check_activation(config: Any, name: str) -> None:
+    """InputError where an activation is unknown or has parameters of its own, which are counted nowhere."""
+    from transformers.activations import ACT2FN
+
+    chosen = getattr(config, "hidden_act", None) or getattr(config, "activation", None)
+    if chosen not in ACT2FN or any(True for _ in ACT2FN[chosen].parameters()):
+        raise InputError(f"{name}: activation {chosen!r} is not supported")
