@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from profilers.program import Dimensions, Program
 from targets import STATIC
 from targets.errors import InputError, TargetError
+from targets.json_file import check_regular
 
 UNKNOWN_VOCABULARY = 1000
 """Ids stay below this where the table they look up was not found."""
+
+_MOST_BYTES = 2**31
+"""Protocol buffers end there."""
 
 _SPECIAL = 5
 """Ids below are padding, separators and the like in the usual vocabularies; no call is made of them."""
@@ -125,6 +129,7 @@ class OnnxFile:
 
 def read_onnx_file(path: Path, name: str) -> OnnxFile:
     """Read a file's graph, not its weights. InputError where it is no ONNX model or an input is not understood."""
+    check_regular(path, name=str(path), most_bytes=_MOST_BYTES)
     graph = _graph(path)
     weights = {tensor.name: tensor for tensor in graph.initializer}
     inputs = tuple(_input(path, value) for value in graph.input if value.name not in weights)

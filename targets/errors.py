@@ -15,6 +15,22 @@ def printable(text: str, most: int = MOST_CHARACTERS) -> str:
     return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
+_ADVICE = ("==> Context", "For further information", "During handling", "Traceback", "File ", "Please ", "https://")
+"""How lines begin that say where an error of a library was found or whom to ask, not what is wrong."""
+
+MOST_OF_A_REASON = 200
+
+
+def reason(error: BaseException) -> str:
+    """What is wrong by a library's error, in one printable line: the last that is no advice, else the kind of the error."""
+    lines = [line.strip() for line in str(error)[-20_000:].splitlines()]
+    said = [line for line in lines if line and not line.startswith(_ADVICE)]
+    kind = type(error).__name__
+    if not said:
+        return kind
+    return printable(f"{kind}: {said[-1]}" if isinstance(error, LookupError) else said[-1], MOST_OF_A_REASON)
+
+
 class ParetocError(Exception):
     """Base of every error that is reported without a traceback; `str` of it is what the user reads."""
 

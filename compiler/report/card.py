@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from compiler.families import auto_class
 from compiler.report import text
+from compiler.report.artifact_path import artifact_path
 from compiler.report.schema import CandidateInfo, Front
 from compiler.store.store import write_atomically
 
@@ -58,7 +59,7 @@ def render_card(front: Front, net: CandidateInfo, base: Mapping[str, Any]) -> st
 def write_cards(run_dir: Path, front: Front, base: Mapping[str, Any]) -> None:
     """README.md beside every network of a run."""
     for net in (front["dense"], *front["candidates"]):
-        folder = (run_dir / net["artifact"]["path"]).parent
+        folder = artifact_path(run_dir, net).parent
         write_atomically(folder / "README.md", render_card(front, net, base).encode())
 
 
