@@ -5,6 +5,7 @@
 reads the answer any more (SIGPIPE).
 """
 
+import errno
 import json
 import os
 import sys
@@ -34,6 +35,12 @@ ENVIRONMENT = {
 }
 """Read when torch is loaded: the same products bit for bit in every process, so that a resumed run ends the same; and room
 for code for all shapes of product that training meets (`compiler/slicing/few_shapes.py`), a quarter of a megabyte each."""
+
+_FORBIDDEN = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENAMETOOLONG,
+    errno.ENOTDIR, errno.ELOOP, errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
+"""What the system says of a disk, a folder or a limit, and not of this program."""
 
 _USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """typer brings its own copy of click and exports only the leaves of its exceptions."""
@@ -389,10 +396,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, value)
     prepare_streams()
     try:
-        code = _run_guarded(sys.argv[1:] if arguments is None else arguments)
-        return flush_answer() or code
-    except BrokenPipeError:
-        return leave_pipe()
+        return flush_answer(_run_guarded(sys.argv[1:] if arguments is None else arguments))
     except OSError as error:  # a full disk behind stdout
         return _complain(InputError(f"the answer cannot be written to stdout: {reason(error)}"))
 
@@ -416,7 +420,10 @@ def _run_guarded(arguments: Sequence[str]) -> int:
 
 
 def _stop(error: BaseException) -> int:
-    """What a handler of signals raised says its code itself; anything else was not foreseen."""
+    """What a handler of signals raised says its code itself; what the system forbids is the user's; the rest was not foreseen."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, OSError) and error.errno in _FORBIDDEN:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _complain(InputError(f"{where}{error.strerror}\nmake room or take another folder, and start again"))
     return report_crash(error)

@@ -22,7 +22,7 @@ def prepare_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # as long as the process lives
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  as long as the process lives
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
@@ -34,8 +34,11 @@ def _open_on_nothing(descriptor: int) -> None:
         os.close(nothing)
 
 
-def flush_answer() -> int:
-    """Write what is buffered on stdout. The exit code of a broken pipe, else 0; OSError for a full disk, say."""
+def flush_answer(code: int) -> int:
+    """Write what is buffered on stdout. The exit code: the given one, or that of a broken pipe.
+
+    OSError where it cannot be written, for a full disk say, and no other error was told.
+    """
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -43,8 +46,9 @@ def flush_answer() -> int:
         return leave_pipe()
     except OSError:
         _forget(sys.stdout)
-        raise
-    return 0
+        if not code:
+            raise
+    return code
 
 
 def is_pipe_broken() -> bool:
