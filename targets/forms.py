@@ -34,8 +34,12 @@ Name = Annotated[str, Text(1000)]
 Id = Annotated[str, Text(100, r"^[A-Za-z0-9][A-Za-z0-9_.+:-]*$")]
 """The name of a network or target: it becomes the name of a folder."""
 
+Word = Annotated[str, Text(100, r"^[A-Za-z0-9][A-Za-z0-9_.+: -]*$")]
+"""The name of a choice: a metric, a search, a precision."""
+
 Sha256 = Annotated[str, Text(64, r"^[0-9a-f]{64}$")]
-FilePath = Annotated[str, Text(1000, r"^[^\x00-\x1f\x7f-\x9f\\]+$")]
+FilePath = Annotated[str, Text(1000, r"^[A-Za-z0-9][A-Za-z0-9_.+:-]*(/[A-Za-z0-9][A-Za-z0-9_.+:-]*)*$")]
+"""Relative, of folders and a file with plain names: none is `..`, and it can stand in a line of code."""
 
 Count = Annotated[int, Ge(0), Le(10**15)]
 Positive = Annotated[int, Ge(1), Le(10**9)]

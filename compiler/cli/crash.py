@@ -33,13 +33,18 @@ def _said(error: BaseException) -> str:
     return printable(f"internal error, {why if why.startswith(kind) else f'{kind}: {why}'}", 300)
 
 
+def _middle_cut(text: str) -> str:
+    half = _MOST_CHARACTERS // 2
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:half]}\n…\n{text[-half:]}"
+
+
 def _keep_trace(error: BaseException) -> str | None:
     """The path of a new file in the folder for temporary files; None where none can be written."""
     try:
         text = "".join(traceback.format_exception(error))
         handle, path = tempfile.mkstemp(prefix="paretoc-trace-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text[-_MOST_CHARACTERS:])
+            file.write(_middle_cut(text))
     except (OSError, MemoryError, RecursionError, ValueError):
         return None
     return path

@@ -422,6 +422,8 @@ def _run_guarded(arguments: Sequence[str]) -> int:
 def _stop(error: BaseException) -> int:
     """What a handler of signals raised says its code itself; what the system forbids is the user's; the rest was not foreseen."""
     if isinstance(error, SystemExit):
+        if isinstance(error.__context__, BrokenPipeError):  # typer takes one of a process of ours for one of a stream
+            return report_crash(error.__context__)
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, OSError) and error.errno in _FORBIDDEN:
         where = "" if error.filename is None else f"{error.filename}: "

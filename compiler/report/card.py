@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from compiler.families import auto_class
 from compiler.report import text
 from compiler.report.artifact_path import artifact_path
+from compiler.report.markdown import code, inline, yaml
 from compiler.report.schema import CandidateInfo, Front
 from compiler.store.store import write_atomically
 
@@ -31,6 +32,7 @@ def render_card(front: Front, net: CandidateInfo, base: Mapping[str, Any]) -> st
     )  # fmt: skip
     for name in ("score", "milliseconds", "ratio", "percent", "count", "size", "words", "form"):
         environment.filters[name] = getattr(text, name)
+    environment.filters |= {"inline": inline, "code": code, "yaml": yaml}
     embedding = front["task"] == "embedding"
     licence, languages = base.get("license"), base.get("language")
     return environment.get_template("card.md.txt").render(

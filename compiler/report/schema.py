@@ -49,7 +49,7 @@ class Model(TypedDict):
 class Metric(TypedDict):
     """The figure of quality that the error is made from."""
 
-    name: forms.Name
+    name: forms.Word
     higher_is_better: bool
     description: forms.Words
 
@@ -82,8 +82,8 @@ class Workload(TypedDict):
     tokens: forms.Positive
     threads: forms.Positive
     percentile: Percentile
-    precision: forms.Name
-    runtime: forms.Name
+    precision: forms.Word
+    runtime: forms.Word
     traffic: Traffic | None
     opset: NotRequired[forms.Positive]
 
@@ -92,7 +92,7 @@ class TargetInfo(TypedDict):
     """The device; `present` says whether the run was on it. The fingerprint is free-form and measured."""
 
     name: forms.Id
-    precision: forms.Name
+    precision: forms.Word
     present: bool
     fingerprint: Mapping[str, Any]
 
@@ -149,7 +149,7 @@ class StandardError(TypedDict):
 class CandidateMetric(TypedDict):
     """The metric of one candidate, how uncertain it is, and further figures by name."""
 
-    name: forms.Name
+    name: forms.Word
     validation: forms.Figure
     test: forms.Figure | None
     standard_error: StandardError
@@ -252,7 +252,7 @@ class CandidateInfo(TypedDict):
     speedup: forms.Ratio | None
     speedup_interval: forms.Interval | None
     speedup_same_precision: forms.Ratio | None
-    precision: forms.Name
+    precision: forms.Word
     exceptions: NotRequired[list[SubBlockInfo]]
     grid: list[GridCell]
     budget: Budget
@@ -270,10 +270,10 @@ class Front(TypedDict):
     data: Data
     workload: Workload
     target: TargetInfo
-    effort: forms.Name
-    space: forms.Name
-    search: forms.Name
-    objectives: list[forms.Name]
+    effort: forms.Word
+    space: forms.Word
+    search: forms.Word
+    objectives: list[forms.Word]
     seed: forms.Count
     table: TableInfo
     models: Mapping[str, Mapping[str, Mapping[str, Any] | None]]
