@@ -16,6 +16,7 @@ from targets.errors import InputError, printable, reason
 
 MOST_BYTES = 64 * 2**20
 MOST_DEPTH = 64
+_CHUNK = 2**20
 _MOST_OF_A_PLACE = 120
 
 
@@ -62,14 +63,18 @@ def read_bytes(path: Path, *, name: str, most_bytes: int = MOST_BYTES) -> bytes:
     except InputError:
         os.close(descriptor)
         raise
-    with os.fdopen(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        content = bytearray()
         try:
-            content = file.read(most_bytes + 1)
+            while len(content) <= most_bytes and (part := file.read(_CHUNK)):
+                content += part
         except OSError as error:
             raise InputError(f"{name} cannot be read: {_why(error)}") from None
+    if part is None:  # files of /proc that would wait
+        raise InputError(f"{name} cannot be read: it has no end")
     if len(content) > most_bytes:  # a file of /proc says that it is empty, and one may grow
         raise InputError(f"{name} has more than {most_bytes:,} bytes; no more are read")
-    return content
+    return bytes(content)
 
 
 def parse_json(content: bytes, *, name: str) -> Any:

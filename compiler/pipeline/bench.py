@@ -1,5 +1,6 @@
 """`compile bench`: files timed against a baseline, alternating in one run, beside what the device can do at best."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -148,13 +149,18 @@ def find_files(paths: Sequence[Path], baseline: Path | None) -> tuple[list[Named
         files, workload = _read_run(path) if path.is_dir() else ([Named(path.name, path)], None)
         found += files
         asked += [workload] if workload else []
-    unique: dict[Path, Named] = {}
+    unique: dict[str, Named] = {}
     for file in (*found, *([Named(baseline.name, baseline)] if baseline else [])):
-        unique.setdefault(file.path.resolve(), file)
+        unique.setdefault(_place(file.path), file)
     names = [file.name for file in unique.values()]
     named = [f if names.count(f.name) == 1 else f._replace(name=f.path.as_posix()) for f in unique.values()]
-    first = (baseline or found[0].path).resolve()
-    return sorted(named, key=lambda file: file.path.resolve() != first), asked[0] if asked else Asked()
+    first = _place(baseline or found[0].path)
+    return sorted(named, key=lambda file: _place(file.path) != first), asked[0] if asked else Asked()
+
+
+def _place(path: Path) -> str:
+    """What tells a file from others, however it is written; a link that leads nowhere has one, too."""
+    return os.path.realpath(path)
 
 
 def _read_run(folder: Path) -> tuple[list[Named], Asked]:
