@@ -25,8 +25,8 @@ from profilers.program import Dimensions
 from profilers.sizes import Stack
 from profilers.workload import Workload
 from targets import Fingerprint
-from targets.errors import InputError, TargetError, reason
-from targets.json_file import conforming, parse_json, read_bytes
+from targets.errors import InputError, TargetError, printable, reason
+from targets.json_file import conforming, is_there, parse_json, read_bytes
 
 SCHEMA = 4
 Piece = Literal["base", "mask", "attention", "ffn", "ffn_remainder", "attention_workspace", "ffn_workspace", "uncached"]
@@ -345,8 +345,10 @@ class CostTable:
     @classmethod
     def read(cls, path: Traversable) -> "CostTable":
         """Read a table; InputError where the file is missing, truncated or no table."""
-        if not (path.is_file() or (isinstance(path, Path) and path.exists())):
-            raise InputError(f"no cost table at {path}\nmake one on the device: compile profile --target NAME")
+        if isinstance(path, Path) and not is_there(path):
+            raise InputError(
+                f"no cost table at {printable(str(path))}\nmake one on the device: compile profile --target NAME"
+            )
         content = read_bytes(path, name=path.name) if isinstance(path, Path) else path.read_bytes()
         return cls.from_json(parse_json(content, name=path.name), path.name)
 

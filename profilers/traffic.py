@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from targets.errors import InputError, printable, reason
-from targets.json_file import read_json
+from targets.json_file import is_there, read_json
 
 Floats = NDArray[np.float64]
 
@@ -46,14 +46,14 @@ class Traffic:
     @classmethod
     def read(cls, path: Path) -> "Traffic":
         """From JSON: a list of lengths, or an object of counts by length. InputError where it is neither."""
-        if not path.exists():
+        if not is_there(path):
             raise InputError(
-                f"no traffic file at {path}\ngive --traffic a JSON file of lengths, or the word data"
+                f"no traffic file at {printable(str(path))}\ngive --traffic a JSON file of lengths, or the word data"
             ) from None
         try:
             return cls._parsed(read_json(path))
         except InputError as error:
-            raise _refusal(path, str(error).partition("\n")[0].removeprefix(f"{path.name} ")) from None
+            raise _refusal(path, str(error).partition("\n")[0].removeprefix(f"{printable(path.name)} ")) from None
         except (ValueError, OverflowError) as error:
             raise _refusal(path, reason(error)) from None
 
@@ -101,7 +101,9 @@ def _length(text: str) -> int:
 
 
 def _refusal(path: Path, why: str) -> InputError:
-    return InputError(f'{path.name} is no traffic ({why})\nit is a list of lengths, or counts by length: {{"32": 100}}')
+    return InputError(
+        f'{printable(path.name)} is no traffic ({why})\nit is a list of lengths, or counts by length: {{"32": 100}}'
+    )
 
 
 def _count(value: Any) -> float:

@@ -30,8 +30,17 @@ def read_json(path: Path, *, name: str | None = None, most_bytes: int = MOST_BYT
     return parse_json(read_bytes(path, name=name, most_bytes=most_bytes), name=name)
 
 
+def is_there(path: Path) -> bool:
+    """Whether something lies at a path; False, too, where no such path can be."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def check_regular(path: Path, *, name: str, most_bytes: int = MOST_BYTES) -> int:
     """Bytes of a regular file, for one that a library opens. InputError where it is none, is absent or is larger than that."""
+    name = printable(name)
     try:
         found = path.stat()
     except (OSError, ValueError) as error:
@@ -54,6 +63,7 @@ def _why(error: OSError | ValueError) -> str:
 
 def read_bytes(path: Path, *, name: str, most_bytes: int = MOST_BYTES) -> bytes:
     """The content of a regular file. InputError where it is none, cannot be read, or has more bytes than that."""
+    name = printable(name)
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for a writer
     except (OSError, ValueError) as error:
@@ -79,6 +89,7 @@ def read_bytes(path: Path, *, name: str, most_bytes: int = MOST_BYTES) -> bytes:
 
 def parse_json(content: bytes, *, name: str) -> Any:
     """JSON in UTF-8 as `read_json` takes it; `name` is what messages call it."""
+    name = printable(name)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

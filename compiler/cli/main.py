@@ -366,8 +366,9 @@ def report_command(
     """Rebuild report.html from a run's data; of several targets, the page that compares them."""
     from compiler.report.comparison import FILE, rewrite_comparison
     from compiler.report.html import write_report
+    from targets.json_file import is_there
 
-    rebuild = rewrite_comparison if (folder / FILE).is_file() else write_report
+    rebuild = rewrite_comparison if is_there(folder / FILE) else write_report
     report = rebuild(folder)
     print(json.dumps({"report": str(report)}) if as_json else printable(str(report)))  # noqa: T201
 
@@ -404,8 +405,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_guarded(arguments: Sequence[str]) -> int:
     """Run a verb; every error has become its lines on stderr."""
     try:
-        for word in arguments:
-            check_text("an argument", word, most=100_000)
+        _check_words(arguments)
         result = app(_with_verb(arguments), standalone_mode=False, prog_name="compile")
     except ParetocError as error:
         return _complain(error)
@@ -417,6 +417,23 @@ def _run_guarded(arguments: Sequence[str]) -> int:
     except BaseException as error:  # noqa: BLE001  panics of Rust libraries are no Exceptions
         return leave_pipe() if is_pipe_broken() else _stop(error)
     return result if isinstance(result, int) else 0
+
+
+_MAY_BE_EMPTY = {"--prompt"}
+"""A model's own prompt is switched off by an empty one. An empty name of a file would be the folder one is in."""
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """InputError for a word that no file name can be, and for an empty one."""
+    for before, word in zip(("", *words), words, strict=False):
+        check_text("an argument", word, most=100_000)
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if not word:
+            flag = before
+        if not value and (equals or not word) and flag not in _MAY_BE_EMPTY:
+            raise InputError(
+                f"{flag if flag.startswith('-') else 'an argument'} '' is empty\nleave it out, or name something"
+            )
 
 
 def _stop(error: BaseException) -> int:

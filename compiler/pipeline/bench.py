@@ -26,6 +26,7 @@ from profilers.peak import Peak, measure_peak
 from targets import Target, measure_fingerprint, present
 from targets.bounds import check_number
 from targets.errors import InputError, TargetError, VerificationError
+from targets.json_file import is_there
 
 RUNTIMES = ("onnxruntime", "tensorrt")
 """Those that open ONNX files."""
@@ -164,7 +165,7 @@ def _place(path: Path) -> str:
 
 
 def _read_run(folder: Path) -> tuple[list[Named], Asked]:
-    if not (folder / "front.json").exists():
+    if not is_there(folder / "front.json"):
         raise InputError(
             f"{folder} is no run directory: it holds no front.json\ngive an ONNX file, or a folder that compile wrote"
         )

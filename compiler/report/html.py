@@ -17,7 +17,7 @@ from compiler.report.schema import Front, known_front, read_front
 from compiler.report.verdict import find_best, verdict
 from compiler.store.store import write_atomically
 from targets.errors import InputError, reason
-from targets.json_file import read_bytes
+from targets.json_file import is_there, read_bytes
 
 
 def render_report(front: Mapping[str, Any], evaluated: Sequence[Mapping[str, Any]]) -> str:
@@ -77,7 +77,7 @@ _MOST_BYTES_OF_ROWS = 256 * 2**20
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
+    if not is_there(path):
         raise InputError(f"{path} is missing: {path.parent} is not the folder of a finished run.")
     content = read_bytes(path, name=str(path), most_bytes=_MOST_BYTES_OF_ROWS)
     try:

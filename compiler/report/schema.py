@@ -19,8 +19,8 @@ from compiler.report.sense import check_sense
 from compiler.store.store import write_atomically
 from profilers.measurement import Measurement
 from targets import forms
-from targets.errors import InputError
-from targets.json_file import conforming, read_json
+from targets.errors import InputError, printable
+from targets.json_file import conforming, is_there, read_json
 
 SCHEMA_VERSION = 1
 
@@ -331,9 +331,11 @@ def _below(folder: Path) -> str:
 
 def read_front(run_dir: Path) -> Front:
     """The `front.json` of a run, whose files lie in its folder. InputError where there is none, or none that makes sense."""
-    path = run_dir / "front.json"
-    if not path.exists():
-        raise InputError(f"{path} is missing: {run_dir} is not the folder of a finished run.{_below(run_dir)}")
+    path, folder = run_dir / "front.json", printable(str(run_dir))
+    if not is_there(path):
+        raise InputError(
+            f"{folder}/front.json is missing: {folder} is not the folder of a finished run.{_below(run_dir)}"
+        )
     content = read_json(path, name=str(path))
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, expected an object. Compile again to rebuild it.")

@@ -131,7 +131,7 @@ def test_a_base_is_carried_over_to_every_workload(place, grid):
         (("--batch", "1,x"), "--batch '1,x' is no list of whole numbers"),
         (("--seq-len", "32,,16"), "--seq-len '32,,16' is no list of whole numbers"),
         (("--batch", "1.5"), "--batch '1.5' is no list of whole numbers"),
-        (("--threads", ""), "--threads '' is no list of whole numbers"),
+        (("--threads", ""), "--threads '' is empty"),
         (("--threads", "1,2,1"), "--threads must name each number once, got 1,2,1"),
         (("--batch", "4,0"), "--batch must be from 1 to 65,536, got 0"),
         (("--seq-len", "32,500"), "--seq-len 500 is over the model's limit of 66 tokens"),

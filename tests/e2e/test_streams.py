@@ -72,6 +72,29 @@ def test_an_argument_that_is_no_text_is_refused(words):
     assert len(done.err) < 200
 
 
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["report", ""], "an argument"),
+        (["cache", "--cache", "", "--prune", "0d"], "--cache"),
+        (["cache", "--cache=", "--prune", "0d"], "--cache"),
+        (["profile", "--model", "", "-o", "t.json"], "--model"),
+        (["x", "--data", "y", "--out", ""], "--out"),
+        ([""], "an argument"),
+    ],
+)
+def test_an_empty_name_is_not_the_folder_one_is_in(words, flag):
+    done = call(*words)
+    assert done.code == 2
+    assert done.message[0] == f"{flag} '' is empty"
+
+
+def test_an_empty_prompt_switches_a_models_own_off(tmp_path):
+    for words in (["--prompt", ""], ["--prompt="]):
+        done = call(tmp_path / "none", "--data", tmp_path / "none.txt", "--out", tmp_path / "out", *words)
+        assert "is empty" not in done.err
+
+
 def panic():
     class PanicException(BaseException):
         pass
