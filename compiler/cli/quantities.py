@@ -45,7 +45,9 @@ def whole_numbers(text: str, flag: str) -> tuple[int, ...]:
     """`1,8` or `1` as whole numbers."""
     parts = [part.strip() for part in text[:10_000].split(",")]
     if len(text) > 10_000 or len(parts) > MOST_NUMBERS or not all(re.fullmatch("[0-9]{1,15}", part) for part in parts):
-        raise _refusal(text, flag, f"no list of at most {MOST_NUMBERS} whole numbers; write it like 1 or 1,8")
+        raise _refusal(
+            text, flag, f"no list of whole numbers; write it like 1 or 1,8, with at most {MOST_NUMBERS} of them"
+        )
     numbers = tuple(map(int, parts))
     for number in numbers:
         check_number(flag, number)
