@@ -8,15 +8,16 @@ beyond the cache to their number. FFN units that do not fill whole multiples of 
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from profilers.cost_table_form import CostTableForm
 from profilers.document import check_document
 from profilers.interpolation import between
 from profilers.measurement import Estimate
@@ -24,7 +25,8 @@ from profilers.program import Dimensions
 from profilers.sizes import Stack
 from profilers.workload import Workload
 from targets import Fingerprint
-from targets.errors import InputError, TargetError
+from targets.errors import InputError, TargetError, printable, reason
+from targets.json_file import conforming, is_there, parse_json, read_bytes
 
 SCHEMA = 4
 Piece = Literal["base", "mask", "attention", "ffn", "ffn_remainder", "attention_workspace", "ffn_workspace", "uncached"]
@@ -41,6 +43,9 @@ _OF_EACH = ("measured", "too_large", "transfers", "warnings")
 
 _NAMING = ("measured", "too_large")
 """Those whose items name their workload."""
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 
 
 class CostKey(NamedTuple):
@@ -315,23 +320,22 @@ class CostTable:
     def from_json(cls, data: Any, name: str = "the cost table") -> "CostTable":
         """Inverse of `to_json`; InputError where the data are not a table, of another schema, or hold no valid time."""
         check_document(data, _KIND, SCHEMA, name)
+        conforming(data, CostTableForm, name=f"{name} is damaged", fail=_advise)
         try:
             return cls(
-                target=str(data["target"]),
-                source=_one_of(data["source"], get_args(Source)),
+                target=data["target"],
+                source=data["source"],
                 fingerprint=Fingerprint.from_json(data["fingerprint"]),
                 dimensions=Dimensions(**data["dimensions"]),
-                entries=dict(_entry(row) for row in data["entries"]),
-                errors=dict(_error(row) for row in data["errors"]),
-                checks=tuple(_check(row) for row in data.get("checks", ())),
+                entries=_distinct_keys("entries", map(_entry, data["entries"])),
+                errors=_distinct_keys("errors", map(_error, data["errors"])),
+                checks=tuple(dict(row) for row in data.get("checks", ())),
                 seconds=float(data.get("seconds_to_measure", 0.0)),
-                how=_how(data.get("how", {})),
-                alignment=_at_least_one(data["alignment"]),
+                how=dict(data.get("how", {})),
+                alignment=data["alignment"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{name} is damaged: {type(error).__name__}: {error}\nprofile again: compile profile"
-            ) from None
+            raise _advise(f"{name} is damaged: {reason(error)}") from None
 
     def write(self, path: Path) -> None:
         """Write as JSON: an indented document in which an error, an entry or a check has one line."""
@@ -341,15 +345,16 @@ class CostTable:
     @classmethod
     def read(cls, path: Traversable) -> "CostTable":
         """Read a table; InputError where the file is missing, truncated or no table."""
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except OSError:
+        if isinstance(path, Path) and not is_there(path):
             raise InputError(
-                f"no cost table at {path}\nmake one on the device: compile profile --target NAME"
-            ) from None
-        except ValueError as error:
-            raise InputError(f"{path.name} is not valid JSON (truncated?): {error}") from None
-        return cls.from_json(data, path.name)
+                f"no cost table at {printable(str(path))}\nmake one on the device: compile profile --target NAME"
+            )
+        content = read_bytes(path, name=path.name) if isinstance(path, Path) else path.read_bytes()
+        return cls.from_json(parse_json(content, name=path.name), path.name)
+
+
+def _advise(message: str) -> InputError:
+    return InputError(f"{message}\nprofile again: compile profile")
 
 
 def network_row(stack: Stack, workload: Workload) -> dict[str, Any]:
@@ -361,53 +366,35 @@ def network_row(stack: Stack, workload: Workload) -> dict[str, Any]:
     }
 
 
-def _at_least_one(value: Any) -> int:
-    if int(value) < 1:
-        raise ValueError(f"an alignment of {value!r}")
-    return int(value)
-
-
-def _how(how: Mapping[str, Any]) -> dict[str, Any]:
-    """How a table was measured, if its rows say under which workload."""
-    return {**how, **{name: [_check(row) for row in how[name]] for name in _NAMING if name in how}}
-
-
-def _one_of(value: Any, allowed: tuple[Any, ...]) -> Any:
-    if value not in allowed:
-        raise ValueError(f"{value!r} is none of {', '.join(allowed)}")
-    return value
+def _distinct_keys(what: str, pairs: Iterable[tuple[Key, Value]]) -> dict[Key, Value]:
+    """ValueError where two rows are of one key: nobody knows which holds."""
+    found: dict[Key, Value] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{what}: {key} stands twice")
+        found[key] = value
+    return found
 
 
 def _entry(row: Mapping[str, Any]) -> tuple[CostKey, float]:
     values = dict(row)
-    seconds = float(values.pop("seconds"))
-    if not np.isfinite(seconds) or seconds < 0:
-        raise ValueError(f"{row['piece']} at {row['size']} has the time {row['seconds']!r}")
-    piece, size = _one_of(values.pop("piece"), get_args(Piece)), int(values.pop("size"))
+    piece, size, seconds = (values.pop(name) for name in ("piece", "size", "seconds"))
     if piece == "uncached" and size < 1:
         raise ValueError(f"{size} weights that stay in the cache")
-    return CostKey(piece, size, Workload.from_json(values)), seconds
+    return CostKey(piece, size, Workload.from_json(values)), float(seconds)
+
+
+_WORKLOAD = ("batch", "tokens", "threads", "precision", "runtime", "lengths", "opset")
 
 
 def _workload(row: Mapping[str, Any]) -> Workload:
-    """That of a row which says more: KeyError where it does not say all of it."""
-    names = [*Workload().to_json(), *(name for name in ("lengths", "opset") if name in row)]
-    return Workload.from_json({name: row[name] for name in names})
-
-
-def _check(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row, if it says under which workload it was taken; KeyError or TypeError where it does not."""
-    _workload(row)
-    return dict(row)
+    """That of a row which says more."""
+    return Workload.from_json({name: row[name] for name in _WORKLOAD if name in row})
 
 
 def _error(row: Mapping[str, Any]) -> tuple[Workload, TableError]:
     workload = _workload(row)
-    figures = {name: value for name, value in row.items() if name not in workload.to_json()}
-    wrong = [f"{name} {value!r}" for name, value in figures.items() if not np.isfinite(value)]
-    if wrong:
-        raise ValueError(f"its error on {workload} is {wrong[0]}")
-    return workload, TableError(**figures)
+    return workload, TableError(**{name: value for name, value in row.items() if name not in _WORKLOAD})
 
 
 def _distinct(name: str, tables: Sequence[CostTable]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from targets.errors import InputError
+from targets.errors import InputError, printable
 
 
 def check_document(data: Any, kind: str, schema: int, name: str) -> None:
@@ -11,5 +11,5 @@ def check_document(data: Any, kind: str, schema: int, name: str) -> None:
         raise InputError(f"{name} is not a {kind}")
     if data.get("schema") != schema:
         raise InputError(
-            f"{name} has schema {data.get('schema')!r}, this version reads {schema}\nprofile again: compile profile"
+            f"{name} has schema {printable(repr(data.get('schema')), 60)}, this version reads {schema}\nprofile again: compile profile"
         )

@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from profilers.program import Dimensions, Program
 from targets import STATIC
 from targets.errors import InputError, TargetError
+from targets.json_file import read_bytes
 
 UNKNOWN_VOCABULARY = 1000
 """Ids stay below this where the table they look up was not found."""
+
+_MOST_BYTES = 2**31
+"""Protocol buffers end there."""
 
 _SPECIAL = 5
 """Ids below are padding, separators and the like in the usual vocabularies; no call is made of them."""
@@ -143,9 +147,11 @@ def read_onnx_file(path: Path, name: str) -> OnnxFile:
 
 def _graph(path: Path) -> onnx.GraphProto:
     try:
-        graph = onnx.load(path, format="protobuf", load_external_data=False).graph
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}\n{_WANTED}") from None
+        content = read_bytes(path, name=str(path), most_bytes=_MOST_BYTES)
+    except InputError as error:
+        raise InputError(f"{str(error).splitlines()[0]}\n{_WANTED}") from None
+    try:
+        graph = onnx.load_model_from_string(content).graph
     except Exception:  # noqa: BLE001  protobuf's errors have no types that could be imported
         raise InputError(f"{path} is no ONNX model: it cannot be parsed\n{_WANTED}") from None
     if not graph.node:

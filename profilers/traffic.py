@@ -1,6 +1,7 @@
 """What a device is really asked: how long the texts are, and what that makes of a batch that is padded to its longest."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from targets.errors import InputError
+from targets.errors import InputError, printable, reason
+from targets.json_file import is_there, read_json
 
 Floats = NDArray[np.float64]
+
+_MOST_LENGTHS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,24 +46,26 @@ class Traffic:
     @classmethod
     def read(cls, path: Path) -> "Traffic":
         """From JSON: a list of lengths, or an object of counts by length. InputError where it is neither."""
+        if not is_there(path):
+            raise InputError(
+                f"no traffic file at {printable(str(path))}\ngive --traffic a JSON file of lengths, or the word data"
+            ) from None
         try:
-            return cls._parsed(json.loads(path.read_text(encoding="utf-8")))
-        except OSError:
-            raise InputError(
-                f"no traffic file at {path}\ngive --traffic a JSON file of lengths, or the word data"
-            ) from None
+            return cls._parsed(read_json(path))
+        except InputError as error:
+            raise _refusal(path, str(error).partition("\n")[0].removeprefix(f"{printable(path.name)} ")) from None
         except (ValueError, OverflowError) as error:
-            raise InputError(
-                f'{path.name} is no traffic ({error})\nit is a list of lengths, or counts by length: {{"32": 100}}'
-            ) from None
+            raise _refusal(path, reason(error)) from None
 
     @classmethod
     def _parsed(cls, data: Any) -> "Traffic":
-        if isinstance(data, dict):
-            return cls.counted([_length(text) for text in data], [_count(value) for value in data.values()])
         if isinstance(data, list):
             return cls.of(_tokens(value) for value in data)
-        raise ValueError(f"got {type(data).__name__}")
+        if not isinstance(data, dict):
+            raise ValueError(f"got {type(data).__name__}")  # noqa: TRY004  of a file, as every other fault in it
+        if len(data) > _MOST_LENGTHS:
+            raise ValueError(f"{len(data):,} different lengths, at most {_MOST_LENGTHS:,} are read")
+        return cls.counted([_length(text) for text in data], [_count(value) for value in data.values()])
 
     def padded(self, batch: int) -> "Traffic":
         """What a device sees that waits for `batch` requests and pads them: the longest of so many independent draws."""
@@ -83,19 +89,25 @@ class Traffic:
 def _tokens(value: Any) -> int:
     """A length out of JSON, where true is a number too for Python and 1.5 no length."""
     if type(value) is not int:
-        raise ValueError(f"{json.dumps(value)} is no whole number of tokens")
+        raise ValueError(f"{printable(json.dumps(value), 60)} is no whole number of tokens")
     return int(value)
 
 
 def _length(text: str) -> int:
-    """A length that is the key of a JSON object."""
-    if not text.removeprefix("-").isdecimal():
-        raise ValueError(f"{json.dumps(text)} is no whole number of tokens")
+    """A length that is the key of a JSON object, in the one form that it has."""
+    if not re.fullmatch(r"0|-?[1-9][0-9]{0,30}", text):
+        raise ValueError(f"{printable(json.dumps(text), 60)} is no whole number of tokens")
     return int(text)
+
+
+def _refusal(path: Path, why: str) -> InputError:
+    return InputError(
+        f'{printable(path.name)} is no traffic ({why})\nit is a list of lengths, or counts by length: {{"32": 100}}'
+    )
 
 
 def _count(value: Any) -> float:
     """How often, out of JSON; fractions are shares."""
     if type(value) not in {int, float}:
-        raise ValueError(f"{json.dumps(value)} is no count")
+        raise ValueError(f"{printable(json.dumps(value), 60)} is no count")
     return float(value)

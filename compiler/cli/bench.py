@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def _show(found: "Benchmark", output: Path | None) -> None:
     lines = [summary(found), asked(found), *found["notes"]]
     if output is not None:
         lines.append(f"report: {output / 'bench.html'}   data: {output / 'bench.json'}")
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    console.print("\n".join(lines), soft_wrap=True)
 
 
 def bench_table(found: "Benchmark") -> Table:
@@ -74,5 +73,5 @@ def bench_table(found: "Benchmark") -> Table:
     for name in COLUMNS:
         table.add_column(name, justify="left" if name in {"file", "verdict"} else "right")
     for file in found["files"]:
-        table.add_row(*map(escape, row(found, file)))
+        table.add_row(*row(found, file))
     return table

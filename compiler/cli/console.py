@@ -1,6 +1,7 @@
 """What a run looks like on a terminal: stages with a time left on stderr, the table of candidates at the end."""
 
 import contextlib
+import errno
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -9,16 +10,44 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from compiler.report import text
+from targets.errors import printable
 
 if TYPE_CHECKING:
     from compiler.pipeline import Monitor
 
 
+_MOST_OF_A_LINE = 5000
+
+
+class PlainConsole(Console):
+    """A console that shows texts as they are: names of files and models are no markup, and no codes for the terminal.
+
+    A pipe that nobody reads raises BrokenPipeError, which ends the program quietly.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every string that is printed or stands in a table comes through here."""
+        return super().render_str("\n".join(printable(line, _MOST_OF_A_LINE) for line in text.split("\n")), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Called while the error is handled."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads the answer")
+
+
 def answer_console() -> Console:
     """Where answers go: stdout, wide enough for a table where it is no terminal."""
-    return Console(width=None if sys.stdout.isatty() else 140)
+    return PlainConsole(width=None if sys.stdout.isatty() else 140)
+
+
+def error_console() -> Console:
+    """Where progress and notes go: stderr."""
+    return PlainConsole(stderr=True)
 
 
 @contextlib.contextmanager
@@ -29,7 +58,7 @@ def progress(*, quiet: bool) -> "Iterator[Monitor]":
     if quiet:
         yield SilentMonitor()
         return
-    with ConsoleMonitor(Console(stderr=True)) as monitor:
+    with ConsoleMonitor(error_console()) as monitor:
         yield monitor
 
 
@@ -39,7 +68,7 @@ class ConsoleMonitor:
     def __init__(self, console: Console) -> None:
         self.console = console
         columns = (
-            TextColumn("{task.description:<24}"),
+            TextColumn("{task.description:<24}", markup=False),
             BarColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -64,7 +93,7 @@ class ConsoleMonitor:
         self._close()
         self.name, self.started, self.said = name, time.monotonic(), time.monotonic()
         self.since, self.last = (self.started, 0.0), 0.0
-        self.task = self.bar.add_task(name, total=1.0)
+        self.task = self.bar.add_task(printable(name, 60), total=1.0)
 
     def _close(self, *, failed: bool = False) -> None:
         if self.task is None:
@@ -72,7 +101,7 @@ class ConsoleMonitor:
         if not failed:
             self.bar.update(self.task, completed=1.0)
         if not self.console.is_terminal and not failed:
-            self.console.print(f"{self.name}: {time.monotonic() - self.started:.1f} s", highlight=False)
+            self.console.print(f"{self.name}: {time.monotonic() - self.started:.1f} s")
         self.task = None
 
     def progress(self, fraction: float) -> None:
@@ -90,18 +119,18 @@ class ConsoleMonitor:
         if not self.console.is_terminal and now - self.said > 15 and before < fraction < 1:
             self.said = now
             left = (now - start) * (1 - fraction) / (fraction - before)
-            self.console.print(f"{self.name}: {fraction:.0%}, about {left:.0f} s left", highlight=False)
+            self.console.print(f"{self.name}: {fraction:.0%}, about {left:.0f} s left")
 
     def note(self, text: str) -> None:
-        """A line, or a block of lines, as it is: brackets in it are no markup."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """A line, or a block of lines, as it is."""
+        self.console.print(text, soft_wrap=True)
 
 
 def _row(c: Mapping[str, Any], best: str | None) -> list[str]:
     measured, metric = c["measured"], c["metric"]
     latency = measured["latency_ms"] if measured else {"p50": c["predicted"]["latency_ms"], "p90": float("nan")}
     speedup = "-" if c["speedup"] is None else f"{c['speedup']:.2f}x"
-    others = [f"{value['test']:.4f}" for value in metric["others"].values()]
+    others = [_score(value["test"]) for value in metric["others"].values()]
     return [
         c["id"] + (" *" if c["id"] == best else ""),
         text.form(c),
@@ -111,9 +140,13 @@ def _row(c: Mapping[str, Any], best: str | None) -> list[str]:
         f"{latency['p90']:.2f}" if measured else "-",
         speedup,
         *_resources(c),
-        *(f"{metric[split]:.4f}{_noise(metric['standard_error'][split])}" for split in ("validation", "test")),
+        *(f"{_score(metric[split])}{_noise(metric['standard_error'][split])}" for split in ("validation", "test")),
         *others,
     ]
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _noise(standard_error: float | None) -> str:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -41,17 +40,17 @@ def diff_command(
         console = answer_console()
         console.print(figures_table(found))
         for line in found["unlike"]:
-            console.print(f"not alike: {line}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"not alike: {line}", soft_wrap=True)
     check_difference(found)
 
 
 def figures_table(found: "Difference") -> Table:
     """One row a figure."""
-    table = Table("", escape(found["before"]), escape(found["after"]), "change")
+    table = Table("", found["before"], found["after"], "change")
     for figure in found["figures"]:
         values = [_number(figure["before"]), _number(figure["after"])]
         change = "-" if figure["change"] is None else f"{figure['change']:+.1%}"
-        table.add_row(escape(figure["name"]), *values, change)
+        table.add_row(figure["name"], *values, change)
     return table
 
 

@@ -1,5 +1,11 @@
-"""The console script: verbs, flags, exit codes."""
+"""The console script: verbs, flags, exit codes.
 
+0 done; 2 bad input or usage; 3 the target is not what was asked for; 4 no candidate meets the budget; 5 verification failed;
+70 an error of the program itself, whose trace is kept in a file; 130 interrupted (SIGINT), 143 ended (SIGTERM), 141 nobody
+reads the answer any more (SIGPIPE).
+"""
+
+import errno
 import json
 import os
 import sys
@@ -9,14 +15,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from compiler.cli.bench import bench_command
+from compiler.cli.crash import report_crash
 from compiler.cli.data import data_command
 from compiler.cli.diff import diff_command
+from compiler.cli.streams import flush_answer, is_pipe_broken, leave_pipe, prepare_streams
 from compiler.cli.targets import run_targets
 from compiler.cli.verify import verify_command
-from targets.errors import InputError, ParetocError
+from targets.bounds import check_text
+from targets.errors import InputError, ParetocError, printable, reason
 
 VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff", "data")
 INTERRUPTED = 130
@@ -29,6 +37,12 @@ ENVIRONMENT = {
 """Read when torch is loaded: the same products bit for bit in every process, so that a resumed run ends the same; and room
 for code for all shapes of product that training meets (`compiler/slicing/few_shapes.py`), a quarter of a megabyte each."""
 
+_FORBIDDEN = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENAMETOOLONG,
+    errno.ENOTDIR, errno.ELOOP, errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
+"""What the system says of a disk, a folder or a limit, and not of this program."""
+
 _USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """typer brings its own copy of click and exports only the leaves of its exceptions."""
 
@@ -39,6 +53,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Measure, search, cut and export the sub-networks of a pre-trained transformer that trade error against cost best.",
+    epilog="Exit codes: 0 done, 2 bad input or usage, 3 target not here, 4 nothing meets the budget, 5 verification failed, "
+    "70 an error of the program (its trace is kept in a file), 130 interrupted, 141 nobody reads the answer, 143 ended.",
 )
 
 
@@ -182,11 +198,12 @@ def compile_command(
 def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
     from compiler.cli.console import answer_console, progress, result_table
     from compiler.pipeline import compile_model
+    from compiler.report.schema import plain
 
     with progress(quiet=quiet) as monitor:
         front = compile_model(options, monitor)
     if as_json:
-        print(json.dumps(front))  # noqa: T201  this is the answer
+        print(json.dumps(plain(front)))  # noqa: T201  this is the answer
         return
     console = answer_console()
     console.print(result_table(front))
@@ -194,10 +211,10 @@ def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
     best = next(c for c in (front["dense"], *front["candidates"]) if c["id"] == front["best"])
     console.print(
         f"* best: {out / best['artifact']['path']}\nreport: {out / 'report.html'}   data: {out / 'front.json'}",
-        highlight=False, soft_wrap=True,
+        soft_wrap=True,
     )  # fmt: skip
     for note in front["notes"]:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        console.print(note, soft_wrap=True)
 
 
 @app.command("profile")
@@ -228,7 +245,7 @@ def profile_command(
     Of several batches, lengths, thread counts and precisions every combination is profiled, into one table.
     """
     from compiler.cli import quantities
-    from compiler.cli.console import ConsoleMonitor
+    from compiler.cli.console import ConsoleMonitor, error_console
     from compiler.pipeline.profile import ProfileOptions, profile
 
     options = ProfileOptions(
@@ -237,7 +254,7 @@ def profile_command(
         precisions=_split(precision), runtime=runtime, opset=opset, check_nets=check_nets, seed=seed, base=base, samples=samples,
     )  # fmt: skip
     _check_output(output)
-    console = Console(stderr=True)
+    console = error_console()
     with ConsoleMonitor(console) as monitor:
         found = profile(options, monitor)
     table = found.table
@@ -252,7 +269,7 @@ def profile_command(
     ]
     lines += [f"warning: {warning}" for warning in _warnings(table)]
     lines.append(f"{output}: {len(table.entries)} entries in {table.seconds:.0f} s")
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    console.print("\n".join(lines), soft_wrap=True)
     if as_json:
         print(json.dumps(table.to_json()))  # noqa: T201  this is the answer
 
@@ -261,6 +278,8 @@ def _check_output(path: Path) -> None:
     """InputError where the table could not be written: better now than after minutes of measuring."""
     if path.is_dir():
         raise InputError(f"{path} is a folder\ngive -o a file to write the table to")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is a pipe or device\ngive -o a file to write the table to")
     if not path.absolute().parent.is_dir():
         raise InputError(f"no folder {path.parent} to write the table to\nmake it, or choose another file with -o")
     if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
@@ -342,8 +361,8 @@ def cache_command(
         print(json.dumps({"cache": str(store.root), "stages": stages}))  # noqa: T201
         return
     for stage, (count, size) in sorted(sizes.items()):
-        print(f"{stage:<14} {count:>6} entries {size / 1e6:>10.1f} MB")  # noqa: T201
-    print(f"{store.root}: {sum(size for _, size in sizes.values()) / 1e6:.1f} MB")  # noqa: T201
+        print(f"{printable(stage):<14} {count:>6} entries {size / 1e6:>10.1f} MB")  # noqa: T201
+    print(f"{printable(str(store.root))}: {sum(size for _, size in sizes.values()) / 1e6:.1f} MB")  # noqa: T201
 
 
 @app.command("report")
@@ -354,10 +373,11 @@ def report_command(
     """Rebuild report.html from a run's data; of several targets, the page that compares them."""
     from compiler.report.comparison import FILE, rewrite_comparison
     from compiler.report.html import write_report
+    from targets.json_file import is_there
 
-    rebuild = rewrite_comparison if (folder / FILE).is_file() else write_report
+    rebuild = rewrite_comparison if is_there(folder / FILE) else write_report
     report = rebuild(folder)
-    print(json.dumps({"report": str(report)}) if as_json else report)  # noqa: T201
+    print(json.dumps({"report": str(report)}) if as_json else printable(str(report)))  # noqa: T201
 
 
 app.command("bench")(bench_command)
@@ -380,20 +400,57 @@ def _complain(error: ParetocError) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; a user's mistake is one or two lines, never a traceback."""
+    """Run the command line and return its exit code; whatever goes wrong is at most three lines, never a traceback."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    words = _with_verb(sys.argv[1:] if arguments is None else arguments)
+    prepare_streams()
     try:
-        result = app(words, standalone_mode=False, prog_name="compile")
+        return flush_answer(_run_guarded(sys.argv[1:] if arguments is None else arguments))
+    except OSError as error:  # a full disk behind stdout
+        return _complain(InputError(f"the answer cannot be written to stdout: {reason(error)}"))
+
+
+def _run_guarded(arguments: Sequence[str]) -> int:
+    """Run a verb; every error has become its lines on stderr."""
+    try:
+        _check_words(arguments)
+        result = app(_with_verb(arguments), standalone_mode=False, prog_name="compile")
     except ParetocError as error:
         return _complain(error)
     except KeyboardInterrupt:
         print("interrupted; start again to resume", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
-    except typer.Exit as stop:
-        return stop.exit_code
     except _USAGE_ERROR as error:
-        print(f"error: {error.format_message()}\nsee: compile --help", file=sys.stderr)  # noqa: T201
-        return 2
+        return _complain(InputError(f"{error.format_message()}\nsee: compile --help"))
+    except BaseException as error:  # noqa: BLE001  panics of Rust libraries are no Exceptions
+        return leave_pipe() if is_pipe_broken() else _stop(error)
     return result if isinstance(result, int) else 0
+
+
+_MAY_BE_EMPTY = {"--prompt"}
+"""A model's own prompt is switched off by an empty one. An empty name of a file would be the folder one is in."""
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """InputError for a word that no file name can be, and for an empty one."""
+    for before, word in zip(("", *words), words, strict=False):
+        check_text("an argument", word, most=100_000)
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if not word:
+            flag = before
+        if not value and (equals or not word) and flag not in _MAY_BE_EMPTY:
+            raise InputError(
+                f"{flag if flag.startswith('-') else 'an argument'} '' is empty\nleave it out, or name something"
+            )
+
+
+def _stop(error: BaseException) -> int:
+    """What a handler of signals raised says its code itself; what the system forbids is the user's; the rest was not foreseen."""
+    if isinstance(error, SystemExit):
+        if isinstance(error.__context__, BrokenPipeError):  # typer takes one of a process of ours for one of a stream
+            return report_crash(error.__context__)
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, OSError) and error.errno in _FORBIDDEN:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _complain(InputError(f"{where}{error.strerror}\nmake room or take another folder, and start again"))
+    return report_crash(error)

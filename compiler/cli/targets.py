@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def misplaced_table(found: "Comparison") -> Table:
     for pair in found["misplaced"]:
         stranger = pair["stranger"]
         table.add_row(
-            pair["on"], f"{pair['of']} {escape(stranger['id'])}", f"{stranger['predicted_ms']:.2f}", extra(pair), lost(pair),
+            pair["on"], f"{pair['of']} {stranger['id']}", f"{stranger['predicted_ms']:.2f}", extra(pair), lost(pair),
             "over it" if pair["over_budget"] else "-",
         )  # fmt: skip
     return table

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def verify_command(
         if found["timings"]:
             console.print(timings_table(found))
         for note in found["notes"]:
-            console.print(note, highlight=False, markup=False, soft_wrap=True)
+            console.print(note, soft_wrap=True)
     check_passed(found)
 
 
@@ -44,7 +43,7 @@ def checks_table(found: "Verification") -> Table:
     """One row a check."""
     table = Table("net", "check", "", "detail")
     for check in found["checks"]:
-        table.add_row(*map(escape, (check["net"], check["what"], _SIGNS[check["passed"]], check["detail"])))
+        table.add_row(check["net"], check["what"], _SIGNS[check["passed"]], check["detail"])
     return table
 
 
@@ -55,7 +54,7 @@ def timings_table(found: "Verification") -> Table:
         milliseconds = [f"{timing['latency_ms'][name]:.3g} ms" for name in ("p50", "p90", "p99")]
         then = "-" if timing["was"] is None else f"{timing['was']:.2f}x"
         share = "-" if timing["roofline_share"] is None else f"{timing['roofline_share']:.0%}"
-        table.add_row(escape(timing["net"]), *milliseconds, _now(timing), then, share)
+        table.add_row(timing["net"], *milliseconds, _now(timing), then, share)
     return table
 
 

@@ -61,18 +61,18 @@ def _by_confusion(score: Score) -> Callable[[Array, Array], Array]:
 def _correlation(name: str, outputs: Array, scores: Array) -> float:
     from scipy import stats
 
-    if np.ptp(outputs) == 0:
+    if np.ptp(outputs) == 0 or np.ptp(scores) == 0:
         return 0.0
     return float(getattr(stats, name)(outputs[:, 0], scores).statistic)
 
 
 def spearman(outputs: Array, scores: Array) -> float:
-    """Spearman's rank correlation; 0 for constant outputs."""
+    """Spearman's rank correlation; 0 for constant outputs or scores."""
     return _correlation("spearmanr", outputs, scores)
 
 
 def pearson(outputs: Array, scores: Array) -> float:
-    """Pearson's correlation; 0 for constant outputs."""
+    """Pearson's correlation; 0 for constant outputs or scores."""
     return _correlation("pearsonr", outputs, scores)
 
 

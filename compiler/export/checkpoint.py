@@ -8,9 +8,10 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from compiler.export.origin import FILE, SCHEMA, is_compiled, read_origin
+from compiler.export.origin import FILE, is_compiled, read_origin
 from compiler.export.recipe_files import write_recipe_files
 from compiler.export.reload import write_modelling
+from compiler.export.subnet_form import SCHEMA
 from compiler.families import Checkpoint
 from compiler.families.recipe_files import transformer_folder
 from compiler.spaces import Subnet

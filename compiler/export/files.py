@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from profilers import Graph
 from profilers.workload import DEFAULT_OPSET
-from targets.errors import VerificationError
+from targets.errors import VerificationError, reason
 
 INLINE_LIMIT_BYTES = 2_000_000_000
 
@@ -37,11 +37,11 @@ def write_graph(graph: Graph, path: Path, metadata: Mapping[str, str] | None = N
 
 
 def check_graph(path: Path) -> None:
-    """onnx.checker with full shape inference; VerificationError with its first line otherwise."""
+    """onnx.checker with full shape inference; VerificationError with what it says otherwise."""
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise VerificationError(f"{path.name}: onnx.checker: {str(error).strip().splitlines()[0]}") from None
+        raise VerificationError(f"{path.name}: onnx.checker: {reason(error)}") from None
 
 
 def _weights_of(path: Path) -> Path:

@@ -1,34 +1,18 @@
 """`subnet.json`: which heads, FFN units and dimensions of a dense model a compiled network keeps."""
 
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired
+from typing import Any, NamedTuple
 
-from pydantic import Field
-from typing_extensions import TypedDict
-
+from compiler.export.subnet_form import check_subnet
 from compiler.families.loading.config import declared_head
 from compiler.families.loading.files import check_folder
 from compiler.families.loading.library import label_of, refusing
 from compiler.families.recipe_files import transformer_folder
 from compiler.spaces import Subnet
 from targets.errors import InputError
-from targets.json_file import conforming, read_json
+from targets.json_file import read_json
 
-SCHEMA = 1
 FILE = "subnet.json"
-_MOST = 2**20
-
-_Index = Annotated[int, Field(ge=0, lt=_MOST)]
-_Layers = Annotated[list[list[_Index]], Field(max_length=1024)]
-
-
-class _Form(TypedDict):
-    task: Literal["embedding", "classification", "regression"]
-    base: str
-    heads: _Layers
-    ffn_units: _Layers
-    residual: NotRequired[list[_Index]]
 
 
 class Origin(NamedTuple):
@@ -53,17 +37,8 @@ def read_origin(folder: Path) -> Origin:
     if not is_compiled(folder):
         raise InputError(f"{label_of(folder)} is no compiled model: no readable {FILE}")
     data: Any = read_json(folder / FILE, name=name)
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        found = data.get("schema") if isinstance(data, dict) else None
-        raise InputError(f"{label_of(folder)}: {FILE} has schema {found!r}, this version reads {SCHEMA}")
-    form: _Form = conforming(data, _Form, name=f"{name} is damaged")
-    for kept in (*form["heads"], *form["ffn_units"], form.get("residual", [])):
-        if any(a >= b for a, b in pairwise(kept)):
-            raise InputError(f"{name} is damaged: kept indices must be ascending and distinct")
-    try:
-        return Origin(form["task"], form["base"], Subnet.from_json(data))
-    except ValueError as error:
-        raise InputError(f"{name} is damaged: {error}") from None
+    form = check_subnet(data, name=name)
+    return Origin(form["task"], form["base"], Subnet.from_json(data))
 
 
 def declared_task(folder: Path, asked: str = "auto") -> str | None:

@@ -1,6 +1,6 @@
 """`compile bench`: files timed against a baseline, alternating in one run, beside what the device can do at best."""
 
-import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +12,9 @@ import numpy as np
 
 from compiler.export.files import sha256_of
 from compiler.pipeline.monitor import Monitor
+from compiler.report.artifact_path import artifact_path
 from compiler.report.benchmark import SCHEMA_VERSION, AskedInfo, BenchFile, Benchmark, OperationsInfo, Verdict
-from compiler.report.schema import PeakInfo, percentiles_ms, this_tool
+from compiler.report.schema import PeakInfo, percentiles_ms, read_front, this_tool
 from profilers import Plan, Runtime, Series, Workload, interleave, make_runtime
 from profilers.energy import open_meter
 from profilers.energy_model import measure_joules
@@ -23,7 +24,9 @@ from profilers.onnx_file import UNKNOWN_VOCABULARY, Axis, OnnxFile, read_onnx_fi
 from profilers.operation_count import Operations, count_operations
 from profilers.peak import Peak, measure_peak
 from targets import Target, measure_fingerprint, present
+from targets.bounds import check_number
 from targets.errors import InputError, TargetError, VerificationError
+from targets.json_file import is_there
 
 RUNTIMES = ("onnxruntime", "tensorrt")
 """Those that open ONNX files."""
@@ -58,11 +61,8 @@ class BenchOptions:
     fail_if_slower: float | None = None
 
     def __post_init__(self) -> None:
-        for flag, value in (("batch", self.batch), ("seq-len", self.seq_len), ("threads", self.threads)):
-            if value is not None and value < 1:
-                raise InputError(f"--{flag} must be at least 1, got {value}")
-        if not 0 < self.seconds < float("inf"):
-            raise InputError(f"--seconds must be above 0, got {self.seconds}")
+        for name in ("batch", "seq_len", "threads", "seconds"):
+            check_number(f"--{name.replace('_', '-')}", getattr(self, name))
         if self.runtime not in RUNTIMES:
             raise InputError(f"{self.runtime!r} does not run ONNX files; known: {', '.join(RUNTIMES)}")
 
@@ -150,28 +150,30 @@ def find_files(paths: Sequence[Path], baseline: Path | None) -> tuple[list[Named
         files, workload = _read_run(path) if path.is_dir() else ([Named(path.name, path)], None)
         found += files
         asked += [workload] if workload else []
-    unique: dict[Path, Named] = {}
+    unique: dict[str, Named] = {}
     for file in (*found, *([Named(baseline.name, baseline)] if baseline else [])):
-        unique.setdefault(file.path.resolve(), file)
+        unique.setdefault(_place(file.path), file)
     names = [file.name for file in unique.values()]
     named = [f if names.count(f.name) == 1 else f._replace(name=f.path.as_posix()) for f in unique.values()]
-    first = (baseline or found[0].path).resolve()
-    return sorted(named, key=lambda file: file.path.resolve() != first), asked[0] if asked else Asked()
+    first = _place(baseline or found[0].path)
+    return sorted(named, key=lambda file: _place(file.path) != first), asked[0] if asked else Asked()
+
+
+def _place(path: Path) -> str:
+    """What tells a file from others, however it is written; a link that leads nowhere has one, too."""
+    return os.path.realpath(path)
 
 
 def _read_run(folder: Path) -> tuple[list[Named], Asked]:
-    try:
-        front = json.loads((folder / "front.json").read_text(encoding="utf-8"))
-        nets = (front["dense"], *front["candidates"])
-        files = [Named(str(net["id"]), folder / net["artifact"]["path"], str(net["precision"])) for net in nets]
-        return files, Asked(*(int(front["workload"][name]) for name in Asked._fields))
-    except OSError as error:
+    if not is_there(folder / "front.json"):
         raise InputError(
-            f"{folder} is no run directory: front.json: {error.strerror}\n"
-            "give an ONNX file, or a folder that compile wrote"
-        ) from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / 'front.json'} is damaged ({error!r})\ncompile again") from None
+            f"{folder} is no run directory: it holds no front.json\ngive an ONNX file, or a folder that compile wrote"
+        )
+    front = read_front(folder)
+    nets = (front["dense"], *front["candidates"])
+    files = [Named(net["id"], artifact_path(folder, net), net["precision"]) for net in nets]
+    asked = front["workload"]
+    return files, Asked(asked["batch"], asked["tokens"], asked["threads"])
 
 
 def agree(options: BenchOptions, files: Sequence[OnnxFile], asked: Asked, precision: str) -> Workload:

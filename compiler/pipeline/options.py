@@ -1,14 +1,17 @@
 """What a user can ask for, one field per flag of the command line."""
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from compiler.costing import OBJECTIVES
 from compiler.search import AROUND_SEEDS, check_method
 from compiler.spaces import SPACES
 from compiler.supernet import SAMPLINGS, STRATEGIES
 from profilers.workload import DEFAULT_OPSET, OPSETS
-from targets.errors import InputError
+from targets.bounds import BOUNDS, check_number, check_text
+from targets.errors import InputError, printable
 
 EFFORTS = ("auto", "fast", "balanced", "thorough")
 ORDERS = ("importance", "index")
@@ -114,6 +117,7 @@ class Options:
         return tuple(dict.fromkeys((*self.objectives, *held)))
 
     def __post_init__(self) -> None:
+        self._check_texts()
         self._check_choices()
         self._check_combinations()
         self._check_numbers()
@@ -163,18 +167,27 @@ class Options:
     def _check_numbers(self) -> None:
         if self.precisions is not None and len(set(self.precisions)) != max(len(self.precisions), 1):
             raise InputError(f"--precision must name each precision once, got {','.join(self.precisions) or 'none'}")
-        for name in ("batch", "seq_len", "threads", "winners", "evaluations", "train_batch_size", "accumulation"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-        for name in ("epochs", "learning_rate", "temperature"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise InputError(f"--{name.replace('_', '-')} must be above 0, got {value}")
-        if self.random_subnets < 0:
-            raise InputError(f"--random-subnets must not be negative, got {self.random_subnets}")
+        for flag, value in self._given():
+            if flag in BOUNDS:
+                check_number(flag, value)
+        for flag, value in zip(_LIMITS, astuple(self.budgets), strict=True):
+            check_number(flag, value)
+
+    def _check_texts(self) -> None:
+        for flag, value in self._given():
+            for text in value if isinstance(value, tuple) else (value,):
+                if isinstance(text, str | Path):
+                    check_text(flag, str(text))
+
+    def _given(self) -> Iterator[tuple[str, Any]]:
+        """Every field by its flag."""
+        return ((f"--{each.name.replace('_', '-')}", getattr(self, each.name)) for each in fields(self))
+
+
+_LIMITS = ("--max-latency", "--min-speedup", "--max-memory", "--max-drop")
+"""Flags of the fields of `Budgets`."""
 
 
 def _choice(flag: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise InputError(f"{flag} {value!r} is not known; known: {', '.join(allowed)}")
+        raise InputError(f"{flag} {printable(repr(value), 80)} is not known; known: {', '.join(allowed)}")

@@ -18,11 +18,10 @@ from compiler.pipeline.options import Options
 from compiler.pipeline.subject import check_length
 from compiler.store import Store, default_root
 from profilers import CostTable, Dimensions, MissingCostError, Plan, Workload
-from profilers.transfer import MIN_SAMPLES, SAMPLES, TransferError, measure_transfer, nearest_workload
+from profilers.transfer import SAMPLES, TransferError, measure_transfer, nearest_workload
 from profilers.workload import DEFAULT_OPSET
+from targets.bounds import check_number
 from targets.errors import InputError
-
-MIN_CHECK_NETS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +49,13 @@ class ProfileOptions:
         _check_list("--batch", self.batches)
         _check_list("--seq-len", self.lengths)
         _check_list("--threads", self.threads)
-        if self.check_nets < MIN_CHECK_NETS:
-            raise InputError(f"--check-nets must be at least {MIN_CHECK_NETS}, got {self.check_nets}")
+        check_number("--check-nets", self.check_nets)
+        check_number("--seed", self.seed)
         if self.base is None and self.samples is not None:
             raise InputError("--samples says how many networks carry a table over; give that table with --from")
-        if self.samples is not None and self.samples < MIN_SAMPLES:
-            raise InputError(
-                f"--samples must be at least {MIN_SAMPLES}, got {self.samples}: call, attention and FFN each have a "
-                f"factor of their own, and one network more must judge them\n{SAMPLES} is what --from measures if left alone"
-            )
+        check_number(
+            "--samples", self.samples
+        )  # call, attention and FFN each have a factor, and one more must judge them
 
     def runs(self) -> list[Options]:
         """One for every batch, length and number of threads. InputError where one of them is below 1."""
@@ -72,6 +69,8 @@ class ProfileOptions:
 
 
 def _check_list(flag: str, values: Sequence[int]) -> None:
+    for value in values:
+        check_number(flag, value)
     if not values or len(set(values)) != len(values):
         raise InputError(f"{flag} must name each number once, got {','.join(map(str, values)) or 'none'}")
 

@@ -15,6 +15,7 @@ from compiler.export.tensorrt import require_coverage
 from compiler.pipeline.bench import RUNTIMES
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.resources import PROCESSES
+from compiler.report.artifact_path import artifact_path
 from compiler.report.card import read_base_card, write_cards
 from compiler.report.html import write_report
 from compiler.report.schema import CandidateInfo, Front, PeakInfo, percentiles_ms, read_front, this_tool, write_front
@@ -83,7 +84,7 @@ def _shape(net: CandidateInfo) -> Shape:
 
 def _file_checks(folder: Path, net: CandidateInfo) -> Iterator[Check]:
     """The file's bytes, its graph, its attention, and what it computes; after a failure the rest is left unchecked."""
-    path = folder / net["artifact"]["path"]
+    path = artifact_path(folder, net)
     ways: Mapping[str, Callable[[], str]] = {
         "file": lambda: _same_bytes(path, net),
         "graph": lambda: _valid(path),
@@ -205,7 +206,7 @@ def _measure(folder: Path, front: Front, nets: Sequence[CandidateInfo], monitor:
 
 
 def _file(folder: Path, net: CandidateInfo) -> OnnxFile:
-    return replace(read_onnx_file(folder / net["artifact"]["path"], net["id"]), precision=net["precision"])
+    return replace(read_onnx_file(artifact_path(folder, net), net["id"]), precision=net["precision"])
 
 
 def _least_s(file: OnnxFile, workload: Workload, peak: Peak) -> float | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from compiler.report import text
+from compiler.report.markdown import inline
 from compiler.report.page import fill
 from compiler.report.schema import PeakInfo, Percentiles, Tool
 from compiler.store.store import write_atomically
@@ -30,9 +31,6 @@ COLUMNS = (
     "energy",
     "of peak",
 )
-
-BAR = r"\|"
-"""A bar inside a cell of a Markdown table."""
 
 Verdict = Literal["faster", "slower", "same within noise", "undecided"]
 
@@ -133,9 +131,9 @@ def render_page(bench: Benchmark) -> str:
 def render_markdown(bench: Benchmark) -> str:
     """The table for a pull request or a wiki."""
     rows = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *(row(bench, file) for file in bench["files"])]
-    table = "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |" for cells in rows)
-    notes = "\n".join(f"- {note}" for note in bench["notes"])
-    return f"# Latency benchmark\n\n{summary(bench)}\n\n{asked(bench)}\n\n{table}\n\n{notes}\n"
+    table = "\n".join(f"| {' | '.join(map(inline, cells))} |" for cells in rows)
+    notes = "\n".join(f"- {inline(note)}" for note in bench["notes"])
+    return f"# Latency benchmark\n\n{inline(summary(bench))}\n\n{inline(asked(bench))}\n\n{table}\n\n{notes}\n"
 
 
 def row(bench: Benchmark, file: BenchFile) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from compiler.export.preprocessing import lines_of_server
 from compiler.families import auto_class
 from compiler.report import text
+from compiler.report.artifact_path import artifact_path
+from compiler.report.markdown import code, inline, yaml
 from compiler.report.schema import CandidateInfo, Front
 from compiler.store.store import write_atomically
 
@@ -31,6 +33,7 @@ def render_card(front: Front, net: CandidateInfo, base: Mapping[str, Any], lines
     )  # fmt: skip
     for name in ("score", "milliseconds", "ratio", "percent", "count", "size", "words", "form"):
         environment.filters[name] = getattr(text, name)
+    environment.filters |= {"inline": inline, "code": code, "yaml": yaml}
     embedding = front["task"] == "embedding"
     licence, languages = base.get("license"), base.get("language")
     return environment.get_template("card.md.txt").render(
@@ -60,7 +63,7 @@ def render_card(front: Front, net: CandidateInfo, base: Mapping[str, Any], lines
 def write_cards(run_dir: Path, front: Front, base: Mapping[str, Any]) -> None:
     """README.md beside every network of a run."""
     for net in (front["dense"], *front["candidates"]):
-        folder = (run_dir / net["artifact"]["path"]).parent
+        folder = artifact_path(run_dir, net).parent
         write_atomically(folder / "README.md", render_card(front, net, base, lines_of_server(folder)).encode())
 
 

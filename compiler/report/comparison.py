@@ -4,15 +4,21 @@ Latencies are milliseconds, as in `front.json`. What a network costs on a target
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Annotated, cast
+
+from annotated_types import Len
+from typing_extensions import TypedDict
 
 from compiler.report import text
 from compiler.report.page import fill
-from compiler.report.schema import CandidateInfo, Tool
+from compiler.report.schema import CandidateInfo, Tool, plain
+from compiler.report.sense import contradictions, repeated
 from compiler.store.store import write_atomically
+from targets import forms
 from targets.errors import InputError
+from targets.json_file import conforming, read_json
 
 SCHEMA_VERSION = 1
 FILE = "targets.json"
@@ -21,18 +27,18 @@ FILE = "targets.json"
 class Outcome(TypedDict):
     """One target: its run's folder and the best network there, or why nothing met the budget."""
 
-    target: str
-    folder: str
-    missed: str | None
+    target: forms.Id
+    folder: forms.Id
+    missed: forms.Words | None
     best: CandidateInfo | None
 
 
 class Point(TypedDict):
     """A network as the search of a target saw it: latency by the target's table, metric on the search's examples."""
 
-    id: str
-    predicted_ms: float
-    metric: float
+    id: forms.Id
+    predicted_ms: forms.Milliseconds
+    metric: forms.Figure
 
 
 class Misplaced(TypedDict):
@@ -42,17 +48,17 @@ class Misplaced(TypedDict):
     lacks of the best network that is as fast (`as_fast`). Negative where the other target's search found the better one.
     """
 
-    on: str
-    of: str
+    on: forms.Id
+    of: forms.Id
     same_shape: bool
-    precision: str
-    source: str
+    precision: forms.Name
+    source: forms.Name
     stranger: Point
     own_best: Point
     as_good: Point
     as_fast: Point
-    slower: float
-    worse: float
+    slower: forms.Figure
+    worse: forms.Figure
     over_budget: bool
 
 
@@ -61,16 +67,16 @@ class Comparison(TypedDict):
 
     schema: int
     tool: Tool
-    model: str
-    metric: str
-    targets: list[Outcome]
-    misplaced: list[Misplaced]
+    model: forms.Name
+    metric: forms.Name
+    targets: Annotated[list[Outcome], Len(1, 1000)]
+    misplaced: Annotated[list[Misplaced], Len(0, 1_000_000)]
 
 
 def write_comparison(folder: Path, found: Comparison) -> None:
     """Write targets.json and report.html, each whole or not at all."""
-    write_atomically(folder / FILE, (json.dumps(found, indent=1) + "\n").encode())
-    write_atomically(folder / "report.html", render_comparison(found).encode())
+    write_atomically(folder / FILE, (json.dumps(plain(found), indent=1) + "\n").encode())
+    write_atomically(folder / "report.html", render_comparison(plain(found)).encode())
 
 
 def rewrite_comparison(folder: Path) -> Path:
@@ -81,14 +87,32 @@ def rewrite_comparison(folder: Path) -> Path:
 
 
 def _read(folder: Path) -> Comparison:
-    try:
-        content: Mapping[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        schema = content["schema"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / FILE} cannot be read: {error}. Compile again to rebuild it.") from None
+    name = str(folder / FILE)
+    content = read_json(folder / FILE, name=name)
+    schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA_VERSION:
-        raise InputError(f"{FILE} has schema {schema!r}, this version reads {SCHEMA_VERSION}. Compile again.")
-    return cast("Comparison", content)
+        raise InputError(f"{name} has schema {schema!r}, this version reads {SCHEMA_VERSION}. Compile again.")
+    conforming(content, Comparison, name=name, fail=lambda message: InputError(f"{message}\n{_EDITED}"))
+    found = cast("Comparison", content)
+    wrong = next(_contradictions(found), None)
+    if wrong is not None:
+        raise InputError(f"{name}: {wrong}\n{_EDITED}")
+    return found
+
+
+_EDITED = "it was edited, or is of another version: compile again"
+
+
+def _contradictions(found: Comparison) -> Iterator[str]:
+    names = [outcome["target"] for outcome in found["targets"]]
+    yield from repeated("target", names)
+    for outcome in found["targets"]:
+        if outcome["best"] is not None:
+            for wrong in contradictions(outcome["best"]):
+                yield f"best of {outcome['target']}: {wrong}"
+    for pair in found["misplaced"]:
+        for name in {pair["on"], pair["of"]} - set(names):
+            yield f"misplaced: no target has the name {name!r}"
 
 
 def render_comparison(found: Comparison) -> str:

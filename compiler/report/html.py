@@ -3,11 +3,12 @@
 import base64
 import csv
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import UndefinedError
+from jinja2 import TemplateError
 
 from compiler.report import text, view
 from compiler.report.chart import chart_data, latency_ms
@@ -15,7 +16,8 @@ from compiler.report.page import fill, resource
 from compiler.report.schema import Front, known_front, read_front
 from compiler.report.verdict import find_best, verdict
 from compiler.store.store import write_atomically
-from targets.errors import InputError
+from targets.errors import InputError, reason
+from targets.json_file import is_there, read_bytes
 
 
 def render_report(front: Mapping[str, Any], evaluated: Sequence[Mapping[str, Any]]) -> str:
@@ -39,8 +41,10 @@ def write_report(run_dir: Path) -> Path:
     front, rows = read_front(run_dir), _read_rows(run_dir / "candidates.csv")
     try:
         page = render_report(front, rows)
-    except (KeyError, UndefinedError, TypeError, ValueError) as error:
-        raise InputError(f"{run_dir}: front.json or candidates.csv is damaged ({error}). Compile again.") from error
+    except (LookupError, TemplateError, TypeError, ValueError, ArithmeticError) as error:
+        raise InputError(
+            f"{run_dir}: front.json or candidates.csv is damaged ({reason(error)}). Compile again."
+        ) from error
     path = run_dir / "report.html"
     write_atomically(path, page.encode())
     return path
@@ -69,9 +73,14 @@ def _context(front: Front, evaluated: Sequence[Mapping[str, Any]]) -> dict[str, 
     }
 
 
+_MOST_BYTES_OF_ROWS = 256 * 2**20
+
+
 def _read_rows(path: Path) -> list[dict[str, str]]:
+    if not is_there(path):
+        raise InputError(f"{path} is missing: {path.parent} is not the folder of a finished run.")
+    content = read_bytes(path, name=str(path), most_bytes=_MOST_BYTES_OF_ROWS)
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            return list(csv.DictReader(lines))
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: {path.parent} is not the folder of a finished run.") from None
+        return list(csv.DictReader(io.StringIO(content.decode("utf-8"), newline="")))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is damaged ({reason(error)}). Compile again.") from None

@@ -1,18 +1,26 @@
 """The shape of `front.json`, as types: the one contract between the pipeline that writes it and all who read it.
 
 Latencies are milliseconds because this file holds printed units; sizes are bytes. `None` means "not known", never zero.
+The types say which values make sense (`targets/forms.py`), and `compiler/report/sense.py` which do so together.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Annotated, Any, Literal, NotRequired, cast
 
-from compiler.report.conform import misfits
+from annotated_types import Len
+from typing_extensions import TypedDict
+
+from compiler.report.artifact_path import artifact_path
+from compiler.report.sense import check_sense
 from compiler.store.store import write_atomically
 from profilers.measurement import Measurement
-from targets.errors import InputError
+from targets import forms
+from targets.errors import InputError, printable
+from targets.json_file import conforming, is_there, read_json
 
 SCHEMA_VERSION = 1
 
@@ -22,46 +30,46 @@ Percentile = Literal["p50", "p90", "p99"]
 class Tool(TypedDict):
     """The program that wrote the file."""
 
-    name: str
-    version: str
+    name: forms.Name
+    version: forms.Name
 
 
 class Model(TypedDict):
     """The dense checkpoint: heads and FFN units are counts per layer."""
 
-    name: str
-    family: str
-    layers: int
-    heads: int
-    ffn_units: int
-    hidden_size: int
-    parameters: int
+    name: forms.Name
+    family: forms.Name
+    layers: forms.Layers
+    heads: forms.Width
+    ffn_units: forms.Width
+    hidden_size: forms.Width
+    parameters: forms.Count
 
 
 class Metric(TypedDict):
     """The figure of quality that the error is made from."""
 
-    name: str
+    name: forms.Word
     higher_is_better: bool
-    description: str
+    description: forms.Words
 
 
 class Data(TypedDict):
     """Where the examples came from and how they were split."""
 
-    source: str
-    train_examples: int
-    validation_examples: int
-    test_examples: int
-    notes: list[str]
+    source: forms.Words
+    train_examples: forms.Count
+    validation_examples: forms.Count
+    test_examples: forms.Count
+    notes: list[forms.Words]
 
 
 class Traffic(TypedDict):
     """Requests by length and share, and the lengths that finished files were timed on, in turn."""
 
-    tokens: list[int]
-    shares: list[float]
-    replayed: list[int]
+    tokens: Annotated[list[forms.Positive], Len(1, 100_000)]
+    shares: Annotated[list[forms.Share], Len(1, 100_000)]
+    replayed: Annotated[list[forms.Positive], Len(1, 10_000)]
 
 
 class Workload(TypedDict):
@@ -70,21 +78,21 @@ class Workload(TypedDict):
     `opset` is there where it is not 23.
     """
 
-    batch: int
-    tokens: int
-    threads: int
+    batch: forms.Positive
+    tokens: forms.Positive
+    threads: forms.Positive
     percentile: Percentile
-    precision: str
-    runtime: str
+    precision: forms.Word
+    runtime: forms.Word
     traffic: Traffic | None
-    opset: NotRequired[int]
+    opset: NotRequired[forms.Positive]
 
 
 class TargetInfo(TypedDict):
     """The device; `present` says whether the run was on it. The fingerprint is free-form and measured."""
 
-    name: str
-    precision: str
+    name: forms.Id
+    precision: forms.Word
     present: bool
     fingerprint: Mapping[str, Any]
 
@@ -92,12 +100,12 @@ class TargetInfo(TypedDict):
 class TableError(TypedDict):
     """The published error of a cost table on nets it never saw; fractions, not percent."""
 
-    check_nets: int
-    mape: float
-    p95: float
-    max: float
-    spearman: float
-    control_mape: float
+    check_nets: forms.Count
+    mape: forms.Deviation
+    p95: forms.Deviation
+    max: forms.Deviation
+    spearman: forms.Correlation
+    control_mape: forms.Deviation
 
 
 class TableInfo(TypedDict):
@@ -106,10 +114,10 @@ class TableInfo(TypedDict):
     `at_bends` are sizes that were measured because the curve bends there.
     """
 
-    source: Literal["measured", "transferred", "roofline"] | None
-    entries: int
-    at_bends: NotRequired[int]
-    seconds: float
+    source: Literal["measured", "transferred", "roofline", "null"] | None
+    entries: forms.Count
+    at_bends: NotRequired[forms.Count]
+    seconds: forms.Seconds
     error: TableError | None
 
 
@@ -119,31 +127,31 @@ class Shape(TypedDict):
     `hidden_size` is there where not all residual dimensions are kept: how many are.
     """
 
-    heads: list[int]
-    ffn_units: list[int]
-    hidden_size: NotRequired[int]
+    heads: Annotated[list[forms.Width], Len(1, forms.MOST_LAYERS)]
+    ffn_units: Annotated[list[forms.Width], Len(1, forms.MOST_LAYERS)]
+    hidden_size: NotRequired[forms.Width]
 
 
 class Split(TypedDict):
     """One figure on both splits: nets are chosen on validation, test is only reported."""
 
-    validation: float
-    test: float | None
+    validation: forms.Figure | None
+    test: forms.Figure | None
 
 
 class StandardError(TypedDict):
     """Of one figure on both splits, over examples (jackknife)."""
 
-    validation: float | None
-    test: float | None
+    validation: forms.Deviation | None
+    test: forms.Deviation | None
 
 
 class CandidateMetric(TypedDict):
     """The metric of one candidate, how uncertain it is, and further figures by name."""
 
-    name: str
-    validation: float
-    test: float | None
+    name: forms.Word
+    validation: forms.Figure
+    test: forms.Figure | None
     standard_error: StandardError
     others: Mapping[str, Split]
 
@@ -151,76 +159,76 @@ class CandidateMetric(TypedDict):
 class Predicted(TypedDict):
     """A modelled latency and where it came from; memory, energy and throughput where the run asked for them."""
 
-    latency_ms: float
+    latency_ms: forms.Milliseconds
     source: Literal["measured", "interpolated", "transferred", "roofline", "null"]
-    memory_bytes: float | None
-    energy_j: float | None
-    throughput_per_s: float | None
+    memory_bytes: forms.Bytes | None
+    energy_j: forms.Joules | None
+    throughput_per_s: forms.Rate | None
 
 
 class Percentiles(TypedDict):
     """Latency percentiles in milliseconds."""
 
-    p50: float
-    p90: float
-    p99: float
+    p50: forms.Milliseconds
+    p90: forms.Milliseconds
+    p99: forms.Milliseconds
 
 
 class Measured(TypedDict):
     """The final artefact on the device: latency, peak bytes of a serving process, joules a call, sequences a second."""
 
     latency_ms: Percentiles
-    samples: int
-    memory_bytes: int | None
-    energy_j: float | None
-    throughput_per_s: float | None
-    throughput_batch: int | None
+    samples: forms.Count
+    memory_bytes: forms.Count | None
+    energy_j: forms.Joules | None
+    throughput_per_s: forms.Rate | None
+    throughput_batch: forms.Positive | None
 
 
 class GridCell(TypedDict):
     """One measured speed-up at another workload; both latencies come from one alternating run."""
 
-    batch: int
-    tokens: int
-    threads: int
-    latency_ms: float
-    dense_latency_ms: float
-    speedup: float
+    batch: forms.Positive
+    tokens: forms.Positive
+    threads: forms.Positive
+    latency_ms: forms.Milliseconds
+    dense_latency_ms: forms.Milliseconds
+    speedup: forms.Ratio
 
 
 class Budget(TypedDict):
     """Whether the user's limits hold: on a measurement (`met`, `missed`) or on a model (`predicted`)."""
 
     status: Literal["met", "missed", "predicted", "none"]
-    limits: Mapping[str, float]
+    limits: Mapping[str, forms.Figure]
 
 
 class ArtifactInfo(TypedDict):
     """The exported file, its path relative to the run folder; `tensorrt` is the status of the recipe beside it."""
 
-    path: str
-    sha256: str
-    bytes: int
-    opset: int
-    attention_nodes: int
-    parity_max_abs_error: float | None
-    tensorrt: str | None
+    path: forms.FilePath
+    sha256: forms.Sha256
+    bytes: forms.FileSize
+    opset: forms.Positive
+    attention_nodes: forms.Count
+    parity_max_abs_error: forms.Deviation | None
+    tensorrt: forms.Words | None
 
 
 class PeakInfo(TypedDict):
     """What the device can do at best, measured here: in float32, on a GPU in its half-precision formats too."""
 
-    flops_per_s: float
-    bytes_per_s: float
-    threads: int
-    method: str
-    half_flops_per_s: NotRequired[Mapping[str, float]]
+    flops_per_s: forms.Rate
+    bytes_per_s: forms.Rate
+    threads: forms.Positive
+    method: forms.Words
+    half_flops_per_s: NotRequired[Mapping[str, forms.Rate]]
 
 
 class SubBlockInfo(TypedDict):
     """One half of a layer (0-based)."""
 
-    layer: int
+    layer: forms.Width
     piece: Literal["attention", "ffn"]
 
 
@@ -232,19 +240,19 @@ class CandidateInfo(TypedDict):
     `roofline_share` is the least time that the device's own peak allows, over the measured one.
     """
 
-    id: str
+    id: forms.Id
     shape: Shape
-    error: float
+    error: forms.Figure
     metric: CandidateMetric
-    same_as: list[str]
+    same_as: list[forms.Id]
     predicted: Predicted
     measured: Measured | None
-    roofline_share: float | None
-    parameters: int
-    speedup: float | None
-    speedup_interval: list[float] | None
-    speedup_same_precision: float | None
-    precision: str
+    roofline_share: forms.Deviation | None
+    parameters: forms.Count
+    speedup: forms.Ratio | None
+    speedup_interval: forms.Interval | None
+    speedup_same_precision: forms.Ratio | None
+    precision: forms.Word
     exceptions: NotRequired[list[SubBlockInfo]]
     grid: list[GridCell]
     budget: Budget
@@ -262,20 +270,20 @@ class Front(TypedDict):
     data: Data
     workload: Workload
     target: TargetInfo
-    effort: str
-    space: str
-    search: str
-    objectives: list[str]
-    seed: int
+    effort: forms.Word
+    space: forms.Word
+    search: forms.Word
+    objectives: list[forms.Word]
+    seed: forms.Count
     table: TableInfo
     models: Mapping[str, Mapping[str, Mapping[str, Any] | None]]
     peak: PeakInfo | None
     dense: CandidateInfo
-    candidates: list[CandidateInfo]
-    best: str | None
-    evaluated: int
-    notes: list[str]
-    timings_s: Mapping[str, float]
+    candidates: Annotated[list[CandidateInfo], Len(1, 10_000)]
+    best: forms.Id | None
+    evaluated: forms.Count
+    notes: list[forms.Words]
+    timings_s: Mapping[str, forms.Seconds]
 
 
 def known_front(content: Mapping[str, Any]) -> Front:
@@ -286,6 +294,17 @@ def known_front(content: Mapping[str, Any]) -> Front:
             "Compile again, or use the version of paretoc that wrote it."
         )
     return cast("Front", content)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: what is not finite is not known, and of half a character its code is spelt out."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {plain(key): plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def percentiles_ms(measurement: Measurement) -> Percentiles:
@@ -301,32 +320,31 @@ def this_tool() -> Tool:
 
 def write_front(run_dir: Path, front: Front) -> None:
     """Write the `front.json` of a run, whole or not at all."""
-    write_atomically(run_dir / "front.json", (json.dumps(front, indent=1) + "\n").encode())
+    write_atomically(run_dir / "front.json", (json.dumps(plain(front), indent=1) + "\n").encode())
 
 
 def _below(folder: Path) -> str:
     """The runs that a folder holds, one for each target, as a hint."""
-    runs = sorted(path.parent.name for path in folder.glob("*/front.json"))
+    runs = sorted(path.parent.name for path in folder.glob("*/front.json"))[:10]
     return f" Name one of those in it: {', '.join(runs)}" if runs else ""
 
 
 def read_front(run_dir: Path) -> Front:
-    """The `front.json` of a run. InputError where the folder has none, or none that this code reads."""
-    path = run_dir / "front.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
+    """The `front.json` of a run, whose files lie in its folder. InputError where there is none, or none that makes sense."""
+    path, folder = run_dir / "front.json", printable(str(run_dir))
+    if not is_there(path):
         raise InputError(
-            f"{path} is missing: {run_dir} is not the folder of a finished run.{_below(run_dir)}"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}. Compile again to rebuild it.") from None
+            f"{folder}/front.json is missing: {folder} is not the folder of a finished run.{_below(run_dir)}"
+        )
+    content = read_json(path, name=str(path))
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, expected an object. Compile again to rebuild it.")
     front = known_front(content)
-    wrong = next(misfits(front, Front), None)
-    if wrong is not None:
-        raise InputError(
-            f"{path} was edited, or is of another version: {wrong} is missing or no such value.\nCompile again."
-        )
+    conforming(front, Front, name=str(path), fail=lambda message: InputError(f"{message}\n{_EDITED}"))
+    check_sense(front, name=str(path), advice=_EDITED)
+    for net in (front["dense"], *front["candidates"]):
+        artifact_path(run_dir, net)
     return front
+
+
+_EDITED = "it was edited, or is of another version: compile again"

@@ -61,7 +61,7 @@ def run(tmp_path_factory):
     """A run directory of two networks, asked for two sequences of 32 tokens."""
     folder = tmp_path_factory.mktemp("run")
     front = sample_front()
-    front["candidates"] = front["candidates"][:1]
+    front |= {"candidates": front["candidates"][:1], "best": "c00"}
     front["workload"] |= {"batch": 2, "tokens": 32, "threads": 1}
     for net, layers in ((front["dense"], 60), (front["candidates"][0], 3)):
         save_layers(folder / net["artifact"]["path"], layers)
@@ -135,7 +135,7 @@ def test_a_file_of_fixed_sizes_is_timed_at_them(tmp_path):
         (["{quick}", "--target", "null"], 2, "not served by"),
         (["{quick}", "--target", "abacus"], 2, "no target is called"),
         (["{quick}", "--fail-if-slower", "much"], 2, "no share"),
-        (["{quick}", "--seconds", "-1"], 2, "--seconds must be above 0"),
+        (["{quick}", "--seconds", "-1"], 2, "--seconds must be from 0.01 to 1,000,000, got -1"),
         pytest.param(
             ["{quick}", "--target", "a10g"], 3, "a10g is not here", marks=pytest.mark.skipif(A10G, reason="it is here")
         ),

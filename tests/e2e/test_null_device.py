@@ -514,7 +514,7 @@ def test_a_truncated_table_is_refused(place, table, tmp_path):
     path = tmp_path / "table.json"
     path.write_bytes(table.read_bytes()[:500])
     done, _ = place.run("--table", path, target="a10g", code=2)
-    assert "not valid JSON" in done.message[0]
+    assert "is not JSON" in done.message[0]
 
 
 def test_a_missing_table_is_refused(place, tmp_path):

@@ -63,7 +63,7 @@ def test_a_run_takes_a_table_that_was_carried_over(place):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--from", "{base}", "--samples", 3), "--samples must be at least 4, got 3"),
+        (("--from", "{base}", "--samples", 3), "--samples must be from 4 to 10,000, got 3"),
         (("--samples", 8), "give that table with --from"),
         (("--from", "{root}/none.json"), "no cost table at"),
     ],

@@ -127,7 +127,7 @@ def test_a_front_that_was_edited_is_refused(run, edit, place):
     change(run, edit)
     done = call("verify", run)
     assert done.code == 2
-    assert f"{place} is missing or no such value" in done.err
+    assert f"front.json: {place}: " in done.err
     assert len(done.message) <= 2
     assert "Traceback" not in done.err
 

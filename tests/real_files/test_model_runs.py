@@ -37,7 +37,7 @@ def test_whole_scores_are_classes_to_a_model_with_one_output_each(tmp_path):
 
 def test_words_are_no_scores(tmp_path):
     data = write_rows(tmp_path / "data.csv", ["bad", "good"] * 20)
-    with pytest.raises(InputError, match="are words: bad, good"):
+    with pytest.raises(InputError, match="are words: 'bad', 'good'"):
         settled(tiny(tmp_path / "model", labels=1), data)
 
 

@@ -239,7 +239,7 @@ def test_wrong_options_are_refused(tmp_path, wrong):
 def write_run(folder):
     """A run directory of the dense model and one candidate, without their files."""
     front = sample_front()
-    front["candidates"] = front["candidates"][:1]
+    front |= {"candidates": front["candidates"][:1], "best": "c00"}
     front["workload"] |= {"batch": 2, "tokens": 32, "threads": 3}
     folder.mkdir(exist_ok=True)
     (folder / "front.json").write_text(json.dumps(front), encoding="utf-8")
@@ -274,7 +274,7 @@ def test_equal_names_are_told_apart_by_their_paths(tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "front.json").write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match=r"no run directory|damaged"):
+    with pytest.raises(InputError, match=r"no run directory|not JSON|expected an object|schema None"):
         find_files([tmp_path], None)
 
 

@@ -31,6 +31,11 @@ def test_classification_by_hand():
     assert f1(logits[:1], labels[:1]) == 0
 
 
+@pytest.mark.parametrize("score", [pearson, spearman])
+def test_constant_scores_are_no_nan(score):
+    assert score(np.array([[1.0], [2.0], [4.0]]), np.array([3.0, 3.0, 3.0])) == 0
+
+
 def test_regression_equals_scipy_and_constant_outputs_score_zero():
     outputs, scores = RNG.normal(size=(50, 1)), RNG.normal(size=50)
     assert spearman(outputs, scores) == pytest.approx(stats.spearmanr(outputs[:, 0], scores).statistic)

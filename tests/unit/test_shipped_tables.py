@@ -89,7 +89,7 @@ SPOILT = {
     "null device": (lambda data: data["fingerprint"].update(kind="null"), "it names no device"),
     "null runtime": (lambda data: data["entries"][0].update(runtime="null"), "no workload of the null device"),
     "no error": (lambda data: data["errors"].pop(), "no error with its control"),
-    "no control": (_worst(control_mape=float("nan")), "is control_mape nan"),
+    "no control": (_worst(control_mape=float("nan")), "holds NaN"),
     "few checks": (_worst(check_nets=4), "no error with its control"),
     "empty": (lambda data: data.update(entries=[]), "no error with its control"),
     "other target": (lambda data: data.update(target="null:fp32"), "is not looked for in"),
