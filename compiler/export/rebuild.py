@@ -135,10 +135,10 @@ def _check_indices(subnet: Subnet, architecture: Architecture, folder: Path) -> 
 
 def _fill(model: TaskModel, folder: Path) -> None:
     """Give a skeleton its weights, to train further as well."""
+    if not (folder / SINGLE).is_file():
+        raise InputError(f"{label_of(folder)}: the weights are not those of {FILE}: no {SINGLE}")
     with refusing(folder, "the weights cannot be loaded"):
-        stored = stored_weights(folder)
-    if set(stored.files.values()) - {folder / SINGLE}:
-        raise InputError(f"{label_of(folder)}: a compiled model has its weights in {SINGLE}")
+        stored_weights(folder)
     with refusing(folder, f"the weights are not those of {FILE}"):
         found = model.backbone.load_state_dict(load_file(folder / SINGLE), strict=False, assign=True)
     lost = [name for name, parameter in model.backbone.named_parameters() if parameter.is_meta]

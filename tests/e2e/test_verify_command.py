@@ -97,7 +97,7 @@ def test_a_missing_file_is_found_and_the_others_are_still_checked(run):
     [
         ("subnet.json", None, "no readable subnet.json"),
         ("subnet.json", '{"schema": 99}', "has schema 99"),
-        ("config.json", "{", "config.json cannot be read"),
+        ("config.json", "{", "config.json is not JSON"),
         ("model.safetensors", None, "the weights are not those of subnet.json"),
         ("tokenizer.json", None, "no tokenizer"),
     ],
