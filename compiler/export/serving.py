@@ -131,10 +131,14 @@ def _tensor(value: onnx.ValueInfoProto) -> str:
 
 
 def _write_http(folder: Path, path: Path, checkpoint: Checkpoint, runs_on: Accelerator, threads: int) -> None:
+    folder.mkdir(parents=True)
+    (folder / "server.py").write_text(server_script(path, checkpoint, runs_on, threads), encoding="utf-8")
+
+
+def server_script(path: Path, checkpoint: Checkpoint, runs_on: Accelerator, threads: int) -> str:
     """A FastAPI server of one file that reads graph and tokenizer two folders up."""
     recipe, tokenizer = checkpoint.model.recipe, checkpoint.tokenizer
-    folder.mkdir(parents=True)
-    script = _template("server.py").substitute(
+    return _template("server.py").substitute(
         file=path.name,
         task=checkpoint.task,
         providers=[*_PROVIDERS[runs_on], "CPUExecutionProvider"],
@@ -148,7 +152,6 @@ def _write_http(folder: Path, path: Path, checkpoint: Checkpoint, runs_on: Accel
             "pad_token": tokenizer.pad_token,
         }),
     )  # fmt: skip
-    (folder / "server.py").write_text(script, encoding="utf-8")
 
 
 def _write_tei(folder: Path, path: Path, checkpoint: Checkpoint) -> None:

@@ -22,12 +22,17 @@ def is_full(error: OSError) -> bool:
 def file_error(error: BaseException) -> OSError | None:
     """The error of the file system behind an exception, None where there is none.
 
-    safetensors is written in Rust: its errors carry the number in their text, "(os error 28)".
+    safetensors is written in Rust: its errors carry the number in their text, "(os error 28)"; other libraries give a full
+    disk in the system's own words at most.
     """
     if isinstance(error, OSError):
         return error if error.errno is not None else None
     found = re.search(r"\(os error (\d+)\)", str(error))
-    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
+    if found is None:
+        return next(
+            (OSError(number, os.strerror(number)) for number in _FULL if os.strerror(number) in str(error)), None
+        )
+    return OSError(int(found[1]), os.strerror(int(found[1])))
 
 
 def check_writable(folder: Path, flag: str) -> None:

@@ -1,7 +1,6 @@
 """Which runs use a cache now, and which of them does a piece of work: locks that end with their process."""
 
 import contextlib
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -90,6 +89,6 @@ def _is_held(path: Path) -> bool:
 def _folder(root: Path) -> Path:
     folder = root / LOCKS
     if folder.is_symlink():
-        os.unlink(folder)
+        folder.unlink()
     folder.mkdir(exist_ok=True)
     return folder

@@ -165,7 +165,11 @@ class Store:
                 yield
         finally:
             with contextlib.suppress(OSError):
-                remove_until(self.root, self.cap_bytes, oldest_start(self.root) - _MARGIN_S)
+                self.trim()
+
+    def trim(self) -> int:
+        """Delete what was not used for longest until the rest is below the cap; bytes freed. What a run uses stays."""
+        return remove_until(self.root, self.cap_bytes, oldest_start(self.root) - _MARGIN_S)[0]
 
     def prune(self, older_than_s: float) -> int:
         """Delete entries that were not used for so long, and by no run that still goes on; bytes freed."""
