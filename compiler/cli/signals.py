@@ -128,7 +128,7 @@ def end_now(number: int) -> None:
 def _end_children() -> None:
     """End the processes that this one started, where the system tells which they are."""
     try:
-        import psutil
+        import psutil  # type: ignore[import-untyped]  # it comes with accelerate
     except ImportError:
         return
     for child in psutil.Process().children(recursive=True):
