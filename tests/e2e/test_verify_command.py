@@ -22,7 +22,7 @@ def finished(tmp_path_factory):
     root = tmp_path_factory.mktemp("verify")
     done = call(
         save_tiny(root / "encoder"), "--data", write_texts(root / "texts.txt"), "--target", "null", "--seq-len", 32,
-        "--evaluations", 24, "--winners", 3, "--cache", root / "cache", "--out", root / "out", "--quiet",
+        "--evaluations", 24, "--winners", 2, "--cache", root / "cache", "--out", root / "out", "--quiet",
     )  # fmt: skip
     assert done.code == 0, done.err
     return root / "out"

@@ -34,7 +34,7 @@ def home(tmp_path):
 
 def test_a_folder_of_other_files_is_refused_and_left_as_it_is(home):
     before = tree(home)
-    with pytest.raises(InputError, match="no cache of paretoc: it holds notes.txt"):
+    with pytest.raises(InputError, match="no cache of paretoc: it holds notes"):
         Store(home)
     for flags in ((), ("--prune", "0d"), ("--cache-size", "1MB")):
         done = call("cache", "--cache", home, *flags)
