@@ -126,7 +126,7 @@ def is_ours(out: Path) -> bool:
 def _says_ours(path: Path) -> bool:
     """Whether a file says that paretoc wrote it, as releases without a marker left it."""
     try:
-        content = read_json(path)
+        content = None if path.is_symlink() else read_json(path)
         return bool(content["tool"]["name"] == "paretoc")
     except (InputError, KeyError, TypeError):
         return False
@@ -194,7 +194,12 @@ def _remove_older(out: Path) -> None:
         front = read_front(out)
         for net in (front["dense"], *front["candidates"]):
             folder = out / Path(net["artifact"]["path"]).parts[0]
-            if folder.is_symlink() or not (folder / "subnet.json").is_file():
+            if (
+                folder.parent != out
+                or folder.name == ".."
+                or folder.is_symlink()
+                or not (folder / "subnet.json").is_file()
+            ):
                 continue
             for each in list(folder.iterdir()):
                 if each.name in {"serving", "tensorrt"} and each.is_dir() and not each.is_symlink():

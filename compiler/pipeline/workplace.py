@@ -1,6 +1,7 @@
 """Where a run works: its store, its output folders, a folder for temporary files, its threads, and what disk errors are."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -18,6 +19,9 @@ from compiler.store.leftovers import temporary
 from compiler.supernet import leading
 from targets import usable_cpus
 from targets.errors import InputError, printable
+
+_WRITING = {errno.EIO, errno.EFBIG, errno.EROFS, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""Errors of files where none is named, as writing to an open one leaves it; others may be of a network."""
 
 
 @contextlib.contextmanager
@@ -61,7 +65,10 @@ def _store(options: Options) -> Iterator[Store]:
 def _own_temporary() -> Iterator[None]:
     """A folder for all temporary files of the run and of the processes that it starts: it goes with the run, however that ends."""
     before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
-    root = Path(tempfile.mkdtemp(prefix="paretoc-"))
+    try:
+        root = Path(tempfile.mkdtemp(prefix="paretoc-"))
+    except OSError as error:
+        raise InputError(f"there is no folder for temporary files: {error.strerror}\nname one in TMPDIR") from None
     with temporary(root):
         tempfile.tempdir = os.environ["TMPDIR"] = str(root)
         try:
@@ -80,7 +87,9 @@ def _disk_errors() -> Iterator[None]:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
         found = file_error(error)
-        if found is None or (found.filename is None and not is_full(found) and not isinstance(error, SafetensorError)):
+        if found is None or not (
+            found.filename is not None or found.errno in _WRITING or isinstance(error, SafetensorError)
+        ):
             raise
         where = "" if found.filename is None else f"{printable(str(found.filename), 200)}: "
         if is_full(found):

@@ -107,7 +107,7 @@ def own_differences(run_dir: Path, listed: Mapping[str, str]) -> Iterator[str]:
 
 def _wrong(run_dir: Path, name: str, digest: str) -> str:
     path = run_dir / name
-    if any((run_dir / part).is_symlink() for part in (*PurePosixPath(name).parents, name)[:-1]) or path.is_symlink():
+    if any((run_dir / part).is_symlink() for part in (name, *PurePosixPath(name).parents[:-1])):
         return f"{name} is a link"
     if not os.path.lexists(path):
         return f"{name} is missing"

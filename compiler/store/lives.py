@@ -88,7 +88,10 @@ def _is_held(path: Path) -> bool:
 
 def _folder(root: Path) -> Path:
     folder = root / LOCKS
-    if folder.is_symlink():
-        folder.unlink()
-    folder.mkdir(exist_ok=True)
+    try:
+        if folder.is_symlink():
+            folder.unlink()
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the cache cannot be written: {error.strerror}\nchoose another with --cache DIR") from None
     return folder

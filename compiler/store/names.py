@@ -27,7 +27,7 @@ _HALF_WRITTEN = re.compile(r"\.([0-9a-f]{32})\.(?:json|safetensors)\.\w{8}")  # 
 _UNMARKED_STAGES = {
     "apart", "apart-log", "blocks", "dense", "energy", "evaluated", "exceptions", "final", "fine-tuned", "fine-tuned-log",
     "fresh-export", "gates", "looked-at", "memory", "polished", "polished-job", "polished-log", "ranking", "residual-order",
-    "scored", "supernet", "supernet-log", "table", "template",
+    "scored", "seconds", "supernet", "supernet-log", "table", "template",
 }  # fmt: skip
 """Folders in caches of releases that wrote no marker."""
 

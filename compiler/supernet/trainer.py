@@ -146,9 +146,9 @@ class SubnetTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ARG002  the wrapped model, and no trial
         """Written without pickles, which count once their list is written (`compiler.supernet.checkpoints`)."""
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:
-            save_model(folder, self.model)
+            save_model(folder, self._whole())
             save_optimiser(folder, self.optimizer, self.lr_scheduler)
             self.state.save_to_json(str(folder / TRAINER))
         self.accelerator.wait_for_everyone()
@@ -158,7 +158,12 @@ class SubnetTrainer(Trainer):
             seal(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ARG002
-        load_model(Path(resume_from_checkpoint), self.model)
+        load_model(Path(resume_from_checkpoint), self._whole())
+
+    def _whole(self) -> nn.Module:
+        """What is trained, without what wraps it for several processes."""
+        assert self.model is not None  # noqa: S101  it was given
+        return self.model
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
