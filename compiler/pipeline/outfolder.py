@@ -8,7 +8,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from compiler.pipeline.options import Options
@@ -126,8 +126,7 @@ def is_ours(out: Path) -> bool:
 def _says_ours(path: Path) -> bool:
     """Whether a file says that paretoc wrote it, as releases without a marker left it."""
     try:
-        content = None if path.is_symlink() else read_json(path)
-        return bool(content["tool"]["name"] == "paretoc")
+        return not path.is_symlink() and bool(read_json(path)["tool"]["name"] == "paretoc")
     except (InputError, KeyError, TypeError):
         return False
 
@@ -169,9 +168,9 @@ def _remove_run(out: Path) -> None:
     """Delete the files that an earlier run listed, and folders that are empty then; whatever else lies there stays."""
     try:
         manifest = read_manifest(out)
-        files: Mapping[str, str] = manifest["files"] if manifest else {}
+        files = list(manifest["files"]) if manifest else []
     except InputError:  # a list that was damaged says nothing
-        files = {}
+        files = []
     _remove_older(out)
     for name in files:
         path = out / name

@@ -20,19 +20,23 @@ OWN_FILES = ("front.json", "run.json", "candidates.csv", "training.csv", "report
 """Files of a run beside the folders of its networks."""
 
 
+Entry = Mapping[str, int | str]
+"""`bytes` and `sha256` of a file."""
+
+
 class Manifest(TypedDict):
-    """Every file of a run by its path below the run's folder, with its sha-256. The list does not hold itself."""
+    """Every file of a run by its path below the run's folder. The list does not hold itself."""
 
     schema: int
     tool: Tool
-    files: Mapping[str, str]
+    files: Mapping[str, Entry]
 
 
 def write_manifest(run_dir: Path, networks: Iterable[str]) -> str:
     """List the run's own files and all in the folders of these networks; the sha-256 of the list."""
     names = [name for name in OWN_FILES if _is_file(run_dir / name)]
     names += [name for network in networks for name in files_below(run_dir, network)]
-    return _write(run_dir, {name: sha256_of_file(run_dir / name) for name in sorted(names)})
+    return _write(run_dir, {name: _entry(run_dir / name) for name in sorted(names)})
 
 
 def refresh(run_dir: Path, names: Iterable[str]) -> str | None:
@@ -40,11 +44,15 @@ def refresh(run_dir: Path, names: Iterable[str]) -> str | None:
     manifest = read_manifest(run_dir)
     if manifest is None:
         return None
-    renewed = {name: sha256_of_file(run_dir / name) for name in names if name in manifest["files"]}
+    renewed = {name: _entry(run_dir / name) for name in names if name in manifest["files"]}
     return _write(run_dir, {**manifest["files"], **renewed})
 
 
-def _write(run_dir: Path, files: Mapping[str, str]) -> str:
+def _entry(path: Path) -> Entry:
+    return {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+
+
+def _write(run_dir: Path, files: Mapping[str, Entry]) -> str:
     content: Manifest = {"schema": SCHEMA, "tool": this_tool(), "files": files}
     text = (json.dumps(content, indent=1) + "\n").encode()
     write_atomically(run_dir / FILE, text)
@@ -65,7 +73,7 @@ def read_with_digest(run_dir: Path) -> tuple[Manifest | None, str | None]:
     found = conforming(parse_json(content, name=FILE), dict[str, Any], name=FILE)
     if found.get("schema") != SCHEMA:
         raise InputError(f"{FILE} has schema {printable(repr(found.get('schema')), 40)}, this version reads {SCHEMA}")
-    files = conforming(found.get("files"), dict[str, str], name=f"{FILE}: files")
+    files = conforming(found.get("files"), dict[str, dict[str, int | str]], name=f"{FILE}: files")
     for name in files:
         if not _is_below(name):
             raise InputError(f"{FILE} names {printable(name, 80)}, which is no path below the run")
@@ -88,15 +96,15 @@ def files_below(run_dir: Path, folder: str) -> list[str]:
     return sorted(found)
 
 
-def differences(run_dir: Path, listed: Mapping[str, str], folder: str) -> Iterator[str]:
+def differences(run_dir: Path, listed: Mapping[str, Entry], folder: str) -> Iterator[str]:
     """What is wrong with the files of one folder, a clause each: changed, missing, not listed."""
     expected = {name for name in listed if name.startswith(f"{folder}/")}
     there = set(files_below(run_dir, folder))
-    yield from (_wrong(run_dir, name, listed[name]) for name in sorted(expected) if _wrong(run_dir, name, listed[name]))
+    yield from filter(None, (_wrong(run_dir, name, listed[name]) for name in sorted(expected)))
     yield from (f"{name} is not of this run" for name in sorted(there - expected))
 
 
-def own_differences(run_dir: Path, listed: Mapping[str, str]) -> Iterator[str]:
+def own_differences(run_dir: Path, listed: Mapping[str, Entry]) -> Iterator[str]:
     """What is wrong with the run's own files."""
     for name in OWN_FILES:
         if name in listed:
@@ -105,15 +113,18 @@ def own_differences(run_dir: Path, listed: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} is not of this run"
 
 
-def _wrong(run_dir: Path, name: str, digest: str) -> str:
+def _wrong(run_dir: Path, name: str, entry: Entry) -> str:
+    """What is wrong with a file, empty where nothing is; one of another size is not read."""
     path = run_dir / name
-    if any((run_dir / part).is_symlink() for part in (name, *PurePosixPath(name).parents[:-1])):
+    places = [PurePosixPath(name), *PurePosixPath(name).parents]
+    if any((run_dir / place).is_symlink() for place in places[:-1]):
         return f"{name} is a link"
     if not os.path.lexists(path):
         return f"{name} is missing"
     if not _is_file(path):
         return f"{name} is no regular file"
-    return "" if sha256_of_file(path) == digest else f"{name} was changed"
+    same = path.stat().st_size == entry.get("bytes") and sha256_of_file(path) == entry.get("sha256")
+    return "" if same else f"{name} was changed"
 
 
 def _is_file(path: Path) -> bool:

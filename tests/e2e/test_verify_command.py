@@ -206,7 +206,8 @@ def test_a_link_to_the_very_file_is_found(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"schema": 9}', '{"schema": 1, "files": {"../x": "0"}}', '{"schema": 1, "files": 3}']
+    "content",
+    ["{", "[]", '{"schema": 9}', '{"schema": 1, "files": {"../x": {"bytes": 1}}}', '{"schema": 1, "files": 3}'],
 )
 def test_a_list_that_is_damaged_fails(run, content):
     tamper(run, "manifest.json", content)

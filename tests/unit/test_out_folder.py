@@ -132,7 +132,13 @@ def test_a_list_that_leaves_the_folder_deletes_nothing(tmp_path, names):
     put(
         out,
         FILE,
-        json.dumps({"schema": 1, "tool": {"name": "paretoc", "version": "1"}, "files": dict.fromkeys(names, "0" * 64)}),
+        json.dumps(
+            {
+                "schema": 1,
+                "tool": {"name": "paretoc", "version": "1"},
+                "files": {n: {"bytes": 6} for n in names},
+            }
+        ),
     )
     run(out, "dense/model.onnx")
     assert (tmp_path / "outside" / "file").read_text() == "theirs"
