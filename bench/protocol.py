@@ -82,7 +82,7 @@ def make_options(run: Run, arguments: argparse.Namespace, shared: dict[str, Any]
 def run_all(runs: Sequence[Run], arguments: argparse.Namespace, monitor: ConsoleMonitor) -> None:
     """Every run, until the time is up; those of one task and seed share what is loaded."""
     shared, end = settings(arguments), time.monotonic() + 60 * arguments.time_limit
-    store, cost = Store(arguments.cache), cost_model(arguments.table)
+    store, cost = Store(arguments.cache / "store"), cost_model(arguments.table)
     for _, group in groupby(runs, key=lambda run: (run.task, run.seed)):
         together = list(group)
         if time.monotonic() >= end:

@@ -31,6 +31,7 @@ def bench_command(
     """Time ONNX files against each other: percentiles, throughput, speed-up with its interval, share of the peak."""
     from compiler.cli import quantities
     from compiler.cli.console import progress
+    from compiler.cli.outputs import check_benchmark
     from compiler.pipeline.bench import BenchOptions, bench, check_speed
     from compiler.report.benchmark import write_benchmark
     from compiler.store.store import check_writable
@@ -41,6 +42,7 @@ def bench_command(
         fail_if_slower=None if fail_if_slower is None else quantities.share(fail_if_slower, "--fail-if-slower"),
     )  # fmt: skip
     if output is not None:
+        check_benchmark(output, paths)
         check_writable(output, "--output")
     with progress(quiet=False) as monitor:
         found = bench(options, monitor)

@@ -8,6 +8,7 @@ reads the answer any more (SIGPIPE).
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,9 +18,11 @@ from typing import Annotated, Any
 import typer
 
 from compiler.cli.bench import bench_command
+from compiler.cli.cache import cache_command
 from compiler.cli.crash import report_crash
 from compiler.cli.data import data_command
 from compiler.cli.diff import diff_command
+from compiler.cli.signals import Stopped, exit_code, message, stopping
 from compiler.cli.streams import flush_answer, is_pipe_broken, leave_pipe, prepare_streams
 from compiler.cli.targets import run_targets
 from compiler.cli.verify import verify_command
@@ -27,7 +30,6 @@ from targets.bounds import check_text
 from targets.errors import InputError, ParetocError, printable, reason
 
 VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff", "data")
-INTERRUPTED = 130
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "MKL_CBWR": "AUTO",
@@ -76,7 +78,10 @@ def compile_command(
         str | None, typer.Option(help="CSV, TSV, JSON lines, Parquet or text file, folder, or hub name")
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="the embedded default: MiniLM on this CPU")] = False,
-    out: Annotated[Path, typer.Option(help="run directory")] = Path("out"),
+    out: Annotated[Path, typer.Option(help="run directory: an empty folder, or one of an earlier run")] = Path("out"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="write into a folder of other files, over those of the same names")
+    ] = False,
     task: Annotated[str, typer.Option(help="auto, classification, regression or embedding")] = "auto",
     text_columns: Annotated[str | None, typer.Option(help="one or two columns, A,B")] = None,
     label_column: Annotated[str | None, typer.Option(help="the column with labels or scores")] = None,
@@ -154,6 +159,9 @@ def compile_command(
     seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="use and keep nothing of earlier runs")] = False,
     cache: Annotated[Path | None, typer.Option(help="where results are kept")] = None,
+    cache_size: Annotated[
+        str | None, typer.Option(help="largest size of the cache, like 50GB (20GB, or a tenth of the disk)")
+    ] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="run a checkpoint's own code")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
@@ -182,7 +190,8 @@ def compile_command(
         objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
         runtime=runtime, opset=opset, percentile=percentile, traffic=traffic, accept_modelled=accept_modelled,
         accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, learning_rate=learning_rate,
-        train_batch_size=train_batch_size, accumulation=accumulation, winners=winners, seed=seed, fresh=fresh, cache=cache,
+        train_batch_size=train_batch_size, accumulation=accumulation, winners=winners, seed=seed, fresh=fresh, cache=cache, overwrite=overwrite,
+        cache_bytes=None if cache_size is None else quantities.size_bytes(cache_size, "--cache-size"),
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
     if follows():
@@ -198,6 +207,8 @@ def compile_command(
 def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
     from compiler.cli.console import answer_console, progress, result_table
     from compiler.pipeline import compile_model
+    from compiler.report.manifest import FILE as MANIFEST
+    from compiler.report.manifest import read_with_digest
     from compiler.report.schema import plain
 
     with progress(quiet=quiet) as monitor:
@@ -215,6 +226,7 @@ def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
     )  # fmt: skip
     for note in front["notes"]:
         console.print(note, soft_wrap=True)
+    console.print(f"{MANIFEST}: sha256 {read_with_digest(out)[1]}", soft_wrap=True)
 
 
 @app.command("profile")
@@ -246,19 +258,22 @@ def profile_command(
     """
     from compiler.cli import quantities
     from compiler.cli.console import ConsoleMonitor, error_console
+    from compiler.cli.outputs import check_table
     from compiler.pipeline.profile import ProfileOptions, profile
+    from compiler.store.disk import replaced
 
     options = ProfileOptions(
         target=target, model=model, batches=quantities.whole_numbers(batch, "--batch"),
         lengths=quantities.whole_numbers(seq_len, "--seq-len"), threads=quantities.whole_numbers(threads, "--threads"),
         precisions=_split(precision), runtime=runtime, opset=opset, check_nets=check_nets, seed=seed, base=base, samples=samples,
     )  # fmt: skip
-    _check_output(output)
+    check_table(output, base, model)
     console = error_console()
     with ConsoleMonitor(console) as monitor:
         found = profile(options, monitor)
     table = found.table
-    table.write(output)
+    with replaced(output) as new:
+        table.write(new)
     lines = [_error_line(part) for part in found.parts]
     modelled = {row["from"]["source"] for row in table.how.get("transfers", ())} & {"null", "roofline"}
     times = f", whose times are modelled ({', '.join(modelled)})," if modelled else ""
@@ -272,18 +287,6 @@ def profile_command(
     console.print("\n".join(lines), soft_wrap=True)
     if as_json:
         print(json.dumps(table.to_json()))  # noqa: T201  this is the answer
-
-
-def _check_output(path: Path) -> None:
-    """InputError where the table could not be written: better now than after minutes of measuring."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder\ngive -o a file to write the table to")
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is a pipe or device\ngive -o a file to write the table to")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"no folder {path.parent} to write the table to\nmake it, or choose another file with -o")
-    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise InputError(f"{path} cannot be written\nchoose another file with -o")
 
 
 def _error_line(part: Any) -> str:
@@ -337,34 +340,6 @@ def targets_command(
         console.print(tables)
 
 
-@app.command("cache")
-def cache_command(
-    cache: Annotated[Path | None, typer.Option(help="cache folder")] = None,
-    prune: Annotated[str | None, typer.Option(help="delete what is older, like 30d")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
-) -> None:
-    """List what is stored, or prune it."""
-    from compiler.cli.quantities import age_seconds
-    from compiler.store import Store, default_root
-
-    store = Store(cache or default_root())
-    if prune is not None:
-        freed = store.prune(age_seconds(prune, "--prune"))
-        print(json.dumps({"freed_bytes": freed}) if as_json else f"freed {freed / 1e6:.1f} MB")  # noqa: T201
-        return
-    sizes: dict[str, tuple[int, int]] = {}
-    for entry in store.entries():
-        count, size = sizes.get(entry.stage, (0, 0))
-        sizes[entry.stage] = (count + 1, size + entry.size_bytes)
-    if as_json:
-        stages = {stage: {"entries": count, "bytes": size} for stage, (count, size) in sorted(sizes.items())}
-        print(json.dumps({"cache": str(store.root), "stages": stages}))  # noqa: T201
-        return
-    for stage, (count, size) in sorted(sizes.items()):
-        print(f"{printable(stage):<14} {count:>6} entries {size / 1e6:>10.1f} MB")  # noqa: T201
-    print(f"{printable(str(store.root))}: {sum(size for _, size in sizes.values()) / 1e6:.1f} MB")  # noqa: T201
-
-
 @app.command("report")
 def report_command(
     folder: Annotated[Path, typer.Argument(help="run directory")],
@@ -373,13 +348,17 @@ def report_command(
     """Rebuild report.html from a run's data; of several targets, the page that compares them."""
     from compiler.report.comparison import FILE, rewrite_comparison
     from compiler.report.html import write_report
+    from compiler.report.manifest import refresh
     from targets.json_file import is_there
 
     rebuild = rewrite_comparison if is_there(folder / FILE) else write_report
     report = rebuild(folder)
+    if rebuild is write_report:
+        refresh(folder, [report.name])
     print(json.dumps({"report": str(report)}) if as_json else printable(str(report)))  # noqa: T201
 
 
+app.command("cache")(cache_command)
 app.command("bench")(bench_command)
 app.command("verify")(verify_command)
 app.command("diff")(diff_command)
@@ -414,12 +393,16 @@ def _run_guarded(arguments: Sequence[str]) -> int:
     """Run a verb; every error has become its lines on stderr."""
     try:
         _check_words(arguments)
-        result = app(_with_verb(arguments), standalone_mode=False, prog_name="compile")
+        with stopping():
+            result = app(_with_verb(arguments), standalone_mode=False, prog_name="compile")
     except ParetocError as error:
         return _complain(error)
-    except KeyboardInterrupt:
-        print("interrupted; start again to resume", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
+    except Stopped as stop:
+        print(message(stop.number), file=sys.stderr)  # noqa: T201
+        return exit_code(stop.number)
+    except (KeyboardInterrupt, typer.Abort):
+        print(message(signal.SIGINT), file=sys.stderr)  # noqa: T201
+        return exit_code(signal.SIGINT)
     except _USAGE_ERROR as error:
         return _complain(InputError(f"{error.format_message()}\nsee: compile --help"))
     except BaseException as error:  # noqa: BLE001  panics of Rust libraries are no Exceptions

@@ -16,6 +16,9 @@ def verify_command(
     timing: Annotated[
         bool, typer.Option("--timing/--no-timing", help="whether files are timed where the run's target is here")
     ] = True,
+    manifest_sha256: Annotated[
+        str | None, typer.Option(help="sha-256 that the list of the run's files must have, as compile printed it")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """Check a run again: hashes, graphs, what the files compute, and budgets by measurement on the target."""
@@ -23,7 +26,7 @@ def verify_command(
     from compiler.pipeline.verify import check_passed, verify
 
     with progress(quiet=False) as monitor:
-        found = verify(folder, timing=timing, monitor=monitor)
+        found = verify(folder, timing=timing, monitor=monitor, manifest_sha256=manifest_sha256)
     if as_json:
         print(json.dumps(found))  # noqa: T201  this is the answer
     else:
@@ -33,6 +36,8 @@ def verify_command(
             console.print(timings_table(found))
         for note in found["notes"]:
             console.print(note, soft_wrap=True)
+        if found["manifest_sha256"] is not None:
+            console.print(f"manifest.json: sha256 {found['manifest_sha256']}", soft_wrap=True)
     check_passed(found)
 
 

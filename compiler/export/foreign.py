@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from compiler.evaluation import encode
-from compiler.export.rebuild import load_sliced
 from compiler.export.reload import MODULE, modelling_file
 from compiler.families import Checkpoint, auto_class
 from compiler.families.loading.library import quiet_transformers
@@ -27,13 +26,12 @@ TEXTS = (
 """Short ones, one with capitals, digits and marks, and one that has to be cut."""
 
 
-def held_against_libraries(folder: Path) -> str:
-    """Compare a checkpoint with what sentence-transformers or transformers makes of it, on a few texts.
+def held_against_libraries(folder: Path, saved: Checkpoint) -> str:
+    """Compare a checkpoint, as our own code has it, with what sentence-transformers or transformers makes of it, on a few texts.
 
     Returns what was found, or why nothing was compared. The folder's Python is run by the libraries, so it must be our own
     rendering to the letter. VerificationError where it is not, or an answer differs.
     """
-    saved = load_sliced(folder)
     check_code(folder, saved)
     wanted = _ours(saved)
     try:

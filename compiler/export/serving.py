@@ -136,17 +136,18 @@ def _tensor(value: onnx.ValueInfoProto) -> str:
 
 
 def _write_http(folder: Path, path: Path, checkpoint: Checkpoint, runs_on: Accelerator, threads: int) -> None:
-    """A FastAPI server of one file that reads graph and tokenizer two folders up."""
     folder.mkdir(parents=True)
-    script = server_script(path.name, checkpoint, runs_on, threads)
-    (folder / "server.py").write_text(script, encoding="utf-8")
+    (folder / "server.py").write_text(server_script(path, checkpoint, runs_on, threads), encoding="utf-8")
 
 
-def server_script(file: str, checkpoint: Checkpoint, runs_on: Accelerator, threads: int) -> str:
-    """The server's Python: it depends on nothing else, so a script that differs from it is not ours."""
+def server_script(path: Path, checkpoint: Checkpoint, runs_on: Accelerator, threads: int) -> str:
+    """A FastAPI server of one file that reads graph and tokenizer two folders up.
+
+    It depends on nothing else, so a script that differs from it is not ours.
+    """
     embeds = checkpoint.task == "embedding"
     return _template("server.py").substitute(
-        file=file,
+        file=path.name,
         task=checkpoint.task,
         providers=[*_PROVIDERS[runs_on], "CPUExecutionProvider"],
         threads=threads,

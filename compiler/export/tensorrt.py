@@ -112,13 +112,17 @@ def write_recipe(folder: Path, path: Path, profile: Profile) -> Coverage:
     """
     coverage = require_coverage(path)
     folder.mkdir(parents=True, exist_ok=True)
-    script = Template(files("compiler.export").joinpath("build_engine.py.txt").read_text(encoding="utf-8"))
-    values = {"file": path.name, "version": coverage.version, "shapes": repr(profile)}
-    (folder / "build_engine.py").write_text(script.substitute(values), encoding="utf-8")
+    (folder / "build_engine.py").write_text(engine_script(path, profile), encoding="utf-8")
     (folder / "build_engine.sh").write_text(trtexec_line(path, profile) + "\n", encoding="utf-8")
     about = {"status": coverage.status, "tensorrt": coverage.version, "shapes": profile, "sources": _table()["sources"]}
     (folder / "status.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return coverage
+
+
+def engine_script(path: Path, profile: Profile) -> str:
+    """Python that builds the engine from the recipe's folder."""
+    script = Template(files("compiler.export").joinpath("build_engine.py.txt").read_text(encoding="utf-8"))
+    return script.substitute(file=path.name, version=_table()["version"], shapes=repr(profile))
 
 
 def trtexec_line(path: Path, profile: Profile) -> str:

@@ -273,7 +273,7 @@ def _training_rows(outcome: Outcome) -> str:
 
 def _run_json(outcome: Outcome, front: Mapping[str, Any]) -> dict[str, Any]:
     options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(outcome.options).items()}
-    for private in ("out", "cache", "table", "model", "data"):
+    for private in ("out", "overwrite", "cache", "cache_bytes", "table", "model", "data"):
         options.pop(private)
     hashes = {c["id"]: c["artifact"]["sha256"] for c in (front["dense"], *front["candidates"])}
     return {
@@ -308,7 +308,8 @@ def write_run(outcome: Outcome) -> dict[str, Any]:
 def _link(link: Path, name: str) -> None:
     """A link for people; where the file system has none, front.json still names the best."""
     try:
-        link.unlink(missing_ok=True)
+        if link.is_symlink():  # what else has that name is somebody's own
+            link.unlink()
         link.symlink_to(name)
     except OSError:
         return

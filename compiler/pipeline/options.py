@@ -90,6 +90,8 @@ class Options:
     seed: int = 0
     fresh: bool = False
     cache: Path | None = None
+    cache_bytes: float | None = None
+    overwrite: bool = False
     trust_remote_code: bool = False
 
     def method(self, effort: str) -> str:

@@ -25,10 +25,12 @@ from compiler.pipeline.limits import ceilings, check_floor
 from compiler.pipeline.measuring import check_shapes
 from compiler.pipeline.monitor import Monitor, SilentMonitor, Stages
 from compiler.pipeline.options import Options
+from compiler.pipeline.outfolder import writing
 from compiler.pipeline.resources import Resources, model_errors
 from compiler.pipeline.subject import Subject, load_subject
 from compiler.pipeline.workplace import workplace
 from compiler.report.html import write_report
+from compiler.report.manifest import write_manifest
 from compiler.spaces import Counts, Form, make_space
 from compiler.store import Store, key_of
 from profilers import CostTable, LayerSizes
@@ -170,6 +172,7 @@ class Compilation:
                 nets = [kept.add_recipe(net, device, subject.checkpoint.max_tokens) for net in nets]
             for net in nets:
                 kept.add_bundles(net, device, subject.checkpoint)
+            nets = kept.installed(nets, options.out)
         if device.here:
             nets = self._measured(nets)
         dense, *winners = nets
@@ -201,6 +204,7 @@ class Compilation:
         )
         content = write_run(outcome)
         write_report(options.out)
+        write_manifest(options.out, [net.id for net in nets])
         return content
 
     def _finished(self, front: list[Found]) -> list[kept.Winner]:
@@ -223,7 +227,7 @@ class Compilation:
         """The same with their files."""
         written = []
         for net in nets:
-            written.append(kept.write(net, self.options.out, self.hunt, self.options.budgets))
+            written.append(kept.write(net, writing(self.options.out), self.hunt, self.options.budgets))
             self.monitor.progress(len(written) / (len(nets) + 1))
         self._fresh_export(written[1:])
         return written

@@ -27,7 +27,7 @@ def compile_targets(
     (`check_targets`). Raises a ParetocError for what a user can cause.
     """
     each = options_of(options, targets, tables)
-    with workplace(options) as store:
+    with workplace(options, each) as store:
         runs = compile_each(each, store, monitor or SilentMonitor())
     found = compare(runs)
     write_comparison(options.out, found)

@@ -79,13 +79,19 @@ class Trainer:
 
     @contextmanager
     def working(self, name: str, key: str) -> Iterator[Path]:
-        """The same, its rows only stored: where nothing had to be trained they are those stored before."""
-        folder = self.store.folder(name, key)
-        yield folder
-        rows = training_log(folder)
-        if rows and rows != self.store.get(f"{name}-log", key):  # or it was killed before the folder was gone
-            self.store.put(f"{name}-log", key, rows)
-        shutil.rmtree(folder, ignore_errors=True)
+        """The same, its rows only stored: where nothing had to be trained they are those stored before.
+
+        Where another run does this training now, this one waits, and finds what it stored.
+        """
+        with self.store.working(name, key, self._waiting) as folder:
+            yield folder
+            rows = training_log(folder)
+            if rows and rows != self.store.get(f"{name}-log", key):  # or it was killed before the folder was gone
+                self.store.put(f"{name}-log", key, rows)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _waiting(self) -> None:
+        self.monitor.note("waiting for another run in this cache that does the same training")
 
     def recall(self, name: str, key: str, called: str) -> None:
         """Put the stored rows of a training into `log`."""

@@ -1,8 +1,9 @@
 """`compile verify`: what a run says of its files, checked again, and measured again where its target is here."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -12,12 +13,15 @@ from compiler.export import check_attention, check_graph, compare, load_sliced, 
 from compiler.export.foreign import NOT_COMPARED, held_against_libraries
 from compiler.export.parity import TOLERANCES
 from compiler.export.tensorrt import require_coverage
+from compiler.families import Checkpoint
 from compiler.pipeline.bench import RUNTIMES
+from compiler.pipeline.listed import check_code, check_list
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.resources import PROCESSES
 from compiler.report.artifact_path import artifact_path
 from compiler.report.card import read_base_card, write_cards
 from compiler.report.html import write_report
+from compiler.report.manifest import read_with_digest, refresh
 from compiler.report.schema import CandidateInfo, Front, PeakInfo, percentiles_ms, read_front, this_tool, write_front
 from compiler.report.verification import SCHEMA_VERSION, Check, Timing, Verification
 from compiler.spaces import Shape
@@ -28,23 +32,26 @@ from profilers.onnx_file import OnnxFile, read_onnx_file
 from profilers.operation_count import count_operations
 from profilers.peak import Peak, measure_peak
 from targets import Target, present
-from targets.errors import ParetocError, VerificationError
+from targets.errors import InputError, ParetocError, VerificationError, printable
 
 _PLAN = Plan(min_rounds=4, max_rounds=8, time_cap_s=30.0)
 
 
-def verify(folder: Path, *, timing: bool, monitor: Monitor) -> Verification:
+def verify(folder: Path, *, timing: bool, monitor: Monitor, manifest_sha256: str | None = None) -> Verification:
     """Check every network of a run directory, and time those with a budget (else the best) on the run's target.
 
-    A run for a target that was not there and now is gets its measurements: front.json, cards and the report are written anew.
-    InputError where the folder is no run.
+    A run for a target that was not there and now is gets its measurements, where all checks passed: front.json, cards, the
+    report and the list of files are written anew. `manifest_sha256` is what that list must have. InputError where the folder
+    is no run.
     """
+    if manifest_sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", manifest_sha256):
+        raise InputError("--manifest-sha256 takes 64 hexadecimal digits, as compile prints them")
     front = read_front(folder)
     nets = [front["dense"], *front["candidates"]]
-    checks: list[Check] = []
     monitor.stage("check files")
+    checks = list(check_list(folder, front, manifest_sha256))
     for done, net in enumerate(nets, start=1):
-        checks += _file_checks(folder, net)
+        checks += _file_checks(folder, front, net)
         monitor.progress(done / len(nets))
     timings: list[Timing] = []
     peak: Peak | None = None
@@ -57,8 +64,9 @@ def verify(folder: Path, *, timing: bool, monitor: Monitor) -> Verification:
         timed = [net for net in nets if net["id"] in intact and _is_timed(front, net)]
         found = _measure(folder, front, timed, monitor)
         timings, peak, notes = found.timings, found.peak, found.warnings
+        if all(check["passed"] is not False for check in checks):
+            _upgrade(folder, front, found)
         checks += found.budget
-        _upgrade(folder, front, found)
     return {
         "schema": SCHEMA_VERSION,
         "tool": this_tool(),
@@ -67,30 +75,41 @@ def verify(folder: Path, *, timing: bool, monitor: Monitor) -> Verification:
         "timings": timings,
         "peak": None if peak is None else cast("PeakInfo", peak.to_json()),
         "notes": notes,
+        "manifest_sha256": _digest(folder),
     }
+
+
+def _digest(folder: Path) -> str | None:
+    try:
+        return read_with_digest(folder)[1]
+    except InputError:
+        return None
 
 
 def check_passed(found: Verification) -> None:
     """VerificationError that names what failed."""
     failed = [check for check in found["checks"] if check["passed"] is False]
     if failed:
-        named = "\n".join(f"{check['net']}: {check['what']}: {check['detail']}" for check in failed)
-        raise VerificationError(f"{len(failed)} of {len(found['checks'])} checks failed\n{named}")
+        named = [f"{check['net']}: {check['what']}: {check['detail']}" for check in failed]
+        more = [f"and {len(named) - 1} more"] if len(named) > 2 else named[1:]
+        raise VerificationError("\n".join([f"{len(failed)} of {len(found['checks'])} checks failed", named[0], *more]))
 
 
 def _shape(net: CandidateInfo) -> Shape:
     return tuple(map(LayerSizes, net["shape"]["heads"], net["shape"]["ffn_units"]))
 
 
-def _file_checks(folder: Path, net: CandidateInfo) -> Iterator[Check]:
+def _file_checks(folder: Path, front: Front, net: CandidateInfo) -> Iterator[Check]:
     """The file's bytes, its graph, its attention, and what it computes; after a failure the rest is left unchecked."""
     path = artifact_path(folder, net)
+    load = cache(partial(load_sliced, path.parent))
+    yield check_code(folder, front, net, load)
     ways: Mapping[str, Callable[[], str]] = {
         "file": lambda: _same_bytes(path, net),
         "graph": lambda: _valid(path),
         "attention": lambda: f"{check_attention(path, _shape(net))} Attention nodes",
-        "parity": lambda: _parity(path, net),
-        "libraries": lambda: held_against_libraries(path.parent),
+        "parity": lambda: _parity(path, net, load()),
+        "libraries": lambda: held_against_libraries(path.parent, load()),
     }
     if (path.parent / "tensorrt").is_dir():
         ways = {**ways, "tensorrt": lambda: _covered(path)}
@@ -110,6 +129,10 @@ def _file_checks(folder: Path, net: CandidateInfo) -> Iterator[Check]:
         except ParetocError as error:
             failed = what
             yield {"net": net["id"], "what": what, "passed": False, "detail": str(error).splitlines()[0]}
+        except Exception as error:  # noqa: BLE001  whatever a library makes of a file that was damaged
+            failed = what
+            said = f"{type(error).__name__}: {str(error).strip().split(chr(10), 1)[0]}"
+            yield {"net": net["id"], "what": what, "passed": False, "detail": printable(said, 200)}
 
 
 def _same_bytes(path: Path, net: CandidateInfo) -> str:
@@ -131,9 +154,8 @@ def _covered(path: Path) -> str:
     return f"{coverage.status} (TensorRT {coverage.version})"
 
 
-def _parity(path: Path, net: CandidateInfo) -> str:
+def _parity(path: Path, net: CandidateInfo, saved: Checkpoint) -> str:
     """The file against the checkpoint beside it, rebuilt by our own code."""
-    saved = load_sliced(path.parent)
     if (saved.architecture.shape, read_origin(path.parent).subnet.width) != (
         _shape(net),
         net["shape"].get("hidden_size"),
@@ -276,3 +298,7 @@ def _upgrade(folder: Path, front: Front, found: _Measured) -> None:
     write_front(folder, front)
     write_cards(folder, front, read_base_card(folder / "dense"))
     write_report(folder)
+    cards = [
+        f"{Path(net['artifact']['path']).parent.as_posix()}/README.md" for net in (front["dense"], *front["candidates"])
+    ]
+    refresh(folder, ["front.json", "report.html", *cards])

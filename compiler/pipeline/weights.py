@@ -127,6 +127,8 @@ class Weights(ABC):
         for job in self._jobs(missing):
             job_key = key_of([keys[one] for one in job])
             with self.trainer.working("polished", job_key) as folder:
+                if all(store.get_arrays("polished", keys[one]) is not None for one in job):  # by another run meanwhile
+                    continue
                 starts = {subnet: start for (subnet, _), start in job.items()}
                 for one, trained in zip(job, self._distilled(starts, folder), strict=True):
                     store.put_arrays("polished", keys[one], as_arrays(trained))

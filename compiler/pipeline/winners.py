@@ -25,6 +25,7 @@ from compiler.pipeline.limits import MARGIN
 from compiler.pipeline.measuring import StoreRecorder
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Budgets, Options
+from compiler.pipeline.outfolder import install, writing
 from compiler.pipeline.resources import Resources
 from compiler.search import BELOW, spread_out
 from compiler.spaces import Form
@@ -195,15 +196,27 @@ def add_bundles(winner: Winner, device: Device, checkpoint: Checkpoint) -> None:
     assert winner.artifact is not None  # noqa: S101  it was written
     path = winner.artifact.path
     write_bundles(
-        path.parent / "serving", path, checkpoint, runs_on=_runs_on(winner, device), threads=device.workload.threads,
+        path.parent / "serving", path, checkpoint, runs_on=runs_on(device.target.kind, winner.found.precision), threads=device.workload.threads,
         cpus=device.fingerprint.cpu_count, usual=(device.workload.batch, device.workload.tokens),
     )  # fmt: skip
 
 
-def _runs_on(winner: Winner, device: Device) -> Accelerator:
-    if device.target.kind != "gpu":
+def installed(winners: Sequence[Winner], out: Path) -> list[Winner]:
+    """The same with their files in the output folder, in the place of an earlier run's."""
+    install(out)
+    return [replace(winner, artifact=_moved(winner, out)) for winner in winners]
+
+
+def _moved(winner: Winner, out: Path) -> Artifact:
+    assert winner.artifact is not None  # noqa: S101  it was written
+    return replace(winner.artifact, path=out / winner.artifact.path.relative_to(writing(out)))
+
+
+def runs_on(kind: str, precision: str) -> Accelerator:
+    """What a device of a kind serves a file of a precision with."""
+    if kind != "gpu":
         return "cpu"
-    return "tensorrt" if winner.found.precision == STATIC else "cuda"
+    return "tensorrt" if precision == STATIC else "cuda"
 
 
 def _program(winner: Winner, bench: ModelWorkbench) -> Program:

@@ -1,91 +1,104 @@
-"""Where a run works: its store, its output folder claimed, its threads, and what a full disk is to the user."""
+"""Where a run works: its store, its output folders, a folder for temporary files, its threads, and what disk errors are."""
 
 import contextlib
+import errno
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 
 from compiler.pipeline.options import Options
+from compiler.pipeline.outfolder import check_inputs, claimed
 from compiler.store import Store, default_root
-from compiler.store.store import check_writable
+from compiler.store.disk import file_error, is_full
+from compiler.store.leftovers import temporary
 from compiler.supernet import leading
 from targets import usable_cpus
-from targets.errors import InputError
+from targets.errors import InputError, printable
+
+_WRITING = {errno.EIO, errno.EFBIG, errno.EROFS, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""Errors of files where none is named, as writing to an open one leaves it; others may be of a network."""
 
 
 @contextlib.contextmanager
-def workplace(options: Options) -> Iterator[Store]:
+def workplace(options: Options, each: Sequence[Options] = ()) -> Iterator[Store]:
     """The store of a run, while its output folder is its own and all processes that torchrun started train with it.
 
-    InputError where a folder cannot be written, another run has it, it holds the model, or the disk is full.
+    `each` are the runs of several targets, whose folders lie below. InputError where a folder cannot be written or is not
+    ours, another run has it, it holds what the run reads, or the disk is full.
     """
-    _refuse_own_parts(options)
-    with leading(), _store(options) as store, _claimed(options.out), _threads(), _disk_errors():
+    for one in (options, *each):
+        check_inputs(one)
+    with (
+        leading(),
+        _own_temporary(),
+        _all_claimed([options, *each]),
+        _store(options) as store,
+        _threads(),
+        _disk_errors(),
+    ):
         yield store
 
 
-def _refuse_own_parts(options: Options) -> None:
-    """InputError where the model lies in a run that this one would write over."""
-    model, out = Path(options.model).expanduser().resolve(), options.out.resolve()
-    if options.model and out in model.parents and (out / "front.json").is_file():
-        raise InputError(
-            f"{options.model} is part of the run in {options.out}, which this run would write over\n"
-            "choose another folder with --out"
-        )
+@contextlib.contextmanager
+def _all_claimed(each: Sequence[Options]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for options in each:
+            stack.enter_context(claimed(options.out, overwrite=options.overwrite))
+        yield
 
 
 @contextlib.contextmanager
 def _store(options: Options) -> Iterator[Store]:
-    """That of the options; of a fresh run one of its own, which goes with it."""
-    if not options.fresh:
-        yield Store(options.cache or default_root())
-        return
-    root = Path(tempfile.mkdtemp(prefix="paretoc-"))
-    try:
-        yield Store(root)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+    """The cache that the options name; a fresh run has one of its own, which goes with it."""
+    root = Path(tempfile.mkdtemp(prefix="cache-")) if options.fresh else options.cache or default_root()
+    store = Store(root, options.cache_bytes)
+    with store.in_use():
+        yield store
 
 
 @contextlib.contextmanager
-def _claimed(out: Path) -> Iterator[None]:
-    """The output folder, ours alone while the run lasts. InputError where it cannot be written or another run has it."""
-    from filelock import FileLock, Timeout
-
-    check_writable(out, "--out")
-    lock = FileLock(out / ".lock")
+def _own_temporary() -> Iterator[None]:
+    """A folder for all temporary files of the run and of the processes that it starts: it goes with the run, however that ends."""
+    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"another run is writing to {out}\nwait for it, or choose another folder with --out") from None
-    try:
-        yield
-    finally:
-        lock.release()
-        (out / ".lock").unlink(missing_ok=True)
+        root = Path(tempfile.mkdtemp(prefix="paretoc-"))
+    except OSError as error:
+        raise InputError(f"there is no folder for temporary files: {error.strerror}\nname one in TMPDIR") from None
+    with temporary(root):
+        tempfile.tempdir = os.environ["TMPDIR"] = str(root)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            os.environ.pop("TMPDIR", None)
+            os.environ.update({} if variable is None else {"TMPDIR": variable})
+            shutil.rmtree(root, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _disk_errors() -> Iterator[None]:
+    """Errors of files as lines for the user; a full disk is told from all others by its number."""
     try:
         yield
-    except OSError as error:
-        if error.errno is None or (error.filename is None and error.strerror is None):
+    except (OSError, SafetensorError, RuntimeError) as error:
+        found = file_error(error)
+        if found is None or not (
+            found.filename is not None or found.errno in _WRITING or isinstance(error, SafetensorError)
+        ):
             raise
-        raise InputError(
-            f"writing failed: {error.strerror}\nwhat was computed is kept; start again when there is room"
-        ) from None
-    except (SafetensorError, RuntimeError) as error:  # what safetensors and torch.save make of a full disk
-        reason = str(error).splitlines()[0] if str(error) else ""
-        if "I/O error" not in reason and "PytorchStreamWriter" not in reason:
-            raise
-        raise InputError(
-            f"writing failed: {reason}\nwhat was computed is kept; start again when there is room"
-        ) from None
+        where = "" if found.filename is None else f"{printable(str(found.filename), 200)}: "
+        if is_full(found):
+            message = (
+                f"writing failed: {where}{found.strerror}\nwhat was computed is kept; start again when there is room"
+            )
+        else:
+            message = f"{where}{found.strerror}\nwhat was computed is kept; start again when that is mended"
+        raise InputError(message) from None
 
 
 @contextlib.contextmanager

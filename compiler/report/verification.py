@@ -32,7 +32,10 @@ class Timing(TypedDict):
 
 
 class Verification(TypedDict):
-    """All checks of a run directory; it has passed where none failed. `peak` is the device at its best, where files were timed."""
+    """All checks of a run directory; it has passed where none failed. `peak` is the device at its best, where files were timed.
+
+    `manifest_sha256` is that of the list of its files as it is now; `None` where there is none.
+    """
 
     schema: int
     tool: Tool
@@ -41,3 +44,4 @@ class Verification(TypedDict):
     timings: list[Timing]
     peak: PeakInfo | None
     notes: list[str]
+    manifest_sha256: str | None

@@ -9,19 +9,26 @@ import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from compiler.store.cap import Entry, default_cap, entries, remove_until, touch
+from compiler.store.disk import check_writable, file_error, is_full, replaced, write_atomically
+from compiler.store.lives import alive, alone, oldest_start
+from compiler.store.names import claim
 from targets.errors import InputError
+from targets.json_file import read_bytes
+
+__all__ = ["Arrays", "Entry", "Store", "check_writable", "default_root", "key_of", "replaced", "write_atomically"]
 
 Arrays = dict[str, NDArray[Any]]
+
+_MOST_BYTES = 2**31  # of a JSON entry: the graph template of a large model is the largest
+_MARGIN_S = 2.0  # that the clock of a file system may be behind
 
 
 def default_root() -> Path:
@@ -36,27 +43,18 @@ def key_of(inputs: Any) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One stored result: where it is, what stage made it, its size and when it was last written."""
-
-    stage: str
-    path: Path
-    size_bytes: int
-    age_s: float
-
-
 class Store:
-    """Results under `root`/stage/key; safe against being killed at any moment, never against two different writers."""
+    """Results under `root`/stage/key, `cap_bytes` of them at most; safe against being killed at any moment.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"the cache folder cannot be made: {error.strerror}\nchoose another with --cache DIR"
-            ) from None
+    Several processes may use one. What a process has read or written since its store was opened stays, whatever its size.
+    """
+
+    def __init__(self, root: Path, cap_bytes: float | None = None) -> None:
+        claim(root)
+        self.root, self.opened_at = root, time.time()
+        self.cap_bytes = default_cap(root) if cap_bytes is None else cap_bytes
+        self._bytes: float | None = None  # about, once something was written
+        self._least_bytes = 0.0  # what the last eviction had to leave
 
     def path(self, stage: str, key: str, suffix: str) -> Path:
         """Where an entry lies or would lie."""
@@ -66,120 +64,130 @@ class Store:
         """A stored JSON value, or None."""
         path = self.path(stage, key, ".json")
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(read_bytes(path, name=path.name, most_bytes=_MOST_BYTES))
             intact = record["sha256"] == key_of(record["value"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (InputError, ValueError, KeyError, TypeError, RecursionError):
             return None
+        if intact:
+            touch(path)
         return record["value"] if intact else None
 
     def put(self, stage: str, key: str, value: Any) -> None:
         """Store a JSON value."""
-        record = {"sha256": key_of(value), "value": value}
-        with self._written(self.path(stage, key, ".json")) as new:
-            new.write_bytes(json.dumps(record).encode())
+        content = json.dumps({"sha256": key_of(value), "value": value}).encode()
+        with self._written(self.path(stage, key, ".json"), len(content)) as new:
+            new.write_bytes(content)
 
     def get_arrays(self, stage: str, key: str) -> Arrays | None:
         """Stored arrays by name, or None."""
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         path = self.path(stage, key, ".safetensors")
+        if not self._has_arrays(stage, key):
+            return None
+        touch(path)
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError):  # pruned just now
+            return None
+
+    def _has_arrays(self, stage: str, key: str) -> bool:
         expected = self.get(stage, key)
         try:
-            intact = expected is not None and _sha256(path) == expected["arrays"]
-        except OSError:
-            return None
-        return load_file(path) if intact else None
+            return isinstance(expected, dict) and _sha256(self.path(stage, key, ".safetensors")) == expected["arrays"]
+        except (OSError, KeyError):
+            return False
 
     def put_arrays(self, stage: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Store arrays by name. They go to the file directly: a second copy of a large model would not fit into memory."""
+        """Store arrays by name. They go to the file directly: a second copy of a large model would not fit into memory.
+
+        Where another process has just stored them, its file stays: a hash beside another process's file fits nothing.
+        """
         from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         path = self.path(stage, key, ".safetensors")
-        with self._written(path) as new:
-            try:
-                save_file(dict(arrays), new)
-            except SafetensorError as error:
-                raise OSError(errno.EIO, str(error)) from None
-        self.put(stage, key, {"arrays": _sha256(path)})
+        with alone(self.root, "arrays"):
+            if self._has_arrays(stage, key):
+                return
+            with self._written(path, sum(array.nbytes for array in arrays.values())) as new:
+                try:
+                    save_file(dict(arrays), new)
+                except SafetensorError as error:
+                    raise file_error(error) or OSError(errno.EIO, str(error)) from None
+            self.put(stage, key, {"arrays": _sha256(path)})
 
     def folder(self, stage: str, key: str) -> Path:
         """A working folder for a stage that keeps its own checkpoints."""
         path = self.path(stage, key, ".work")
-        path.mkdir(parents=True, exist_ok=True)
+        with self._reported(path):
+            path.mkdir(parents=True, exist_ok=True)
+            os.utime(path)
         return path
 
     @contextlib.contextmanager
-    def _written(self, path: Path) -> Iterator[Path]:
-        """Where to write what then becomes this file. InputError where there is no room."""
-        try:
+    def working(self, stage: str, key: str, waiting: Callable[[], None] = lambda: None) -> Iterator[Path]:
+        """The working folder, this process's alone as long as this lasts; another that wants it waits (`waiting` is called)."""
+        with alone(self.root, f"{stage}-{key[:32]}", waiting):
+            yield self.folder(stage, key)
+
+    @contextlib.contextmanager
+    def _written(self, path: Path, size_bytes: float) -> Iterator[Path]:
+        """Where to write what then becomes this file. InputError where it cannot be written."""
+        self._make_room(size_bytes)
+        with self._reported(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with replaced(path) as new:
                 yield new
+
+    @contextlib.contextmanager
+    def _reported(self, path: Path) -> Iterator[None]:
+        if path.parent.is_symlink():
+            raise InputError(f"{path.parent} is a link: nothing is written through it\nchoose another with --cache DIR")
+        try:
+            yield
         except OSError as error:
+            free = "free room, or " if is_full(error) else ""
             raise InputError(
-                f"the cache cannot be written: {error.strerror}\nfree room, or choose another with --cache DIR"
+                f"the cache cannot be written: {error.strerror}\n{free}choose another with --cache DIR"
             ) from None
 
     def entries(self) -> Iterator[Entry]:
-        """Everything stored, for listing and pruning."""
-        now = time.time()
-        for path in sorted(self.root.glob("*/*")):
-            size = (
-                sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
-            )
-            yield Entry(path.parent.name, path, size, now - path.stat().st_mtime)
+        """Everything stored, for listing."""
+        return entries(self.root)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """A run: other processes keep what it has read or written as long as this lasts. Then the store is brought below its cap."""
+        try:
+            with alive(self.root):
+                yield
+        finally:
+            with contextlib.suppress(OSError):
+                self.trim()
+
+    def trim(self) -> int:
+        """Delete what was not used for longest until the rest is below the cap; bytes freed. What a run uses stays."""
+        return remove_until(self.root, self.cap_bytes, oldest_start(self.root) - _MARGIN_S)[0]
 
     def prune(self, older_than_s: float) -> int:
-        """Delete entries older than this; bytes freed."""
-        freed = 0
-        for entry in list(self.entries()):
-            if entry.age_s >= older_than_s:
-                freed += entry.size_bytes
-                _delete(entry.path)
-        return freed
+        """Delete entries that were not used for so long, and by no run that still goes on; bytes freed."""
+        used_since = time.time() - older_than_s + 1e-3
+        return remove_until(self.root, -1.0, min(used_since, oldest_start(self.root) - _MARGIN_S))[0]
 
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def check_writable(folder: Path, flag: str) -> None:
-    """Make a folder and see that files can be made in it; InputError, which names the flag that chose it, where not."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"the output folder {folder} cannot be written: {error.strerror}\nchoose another with {flag}"
-        ) from None
+    def _make_room(self, size_bytes: float) -> None:
+        """Before so many bytes are written: delete what was not used for longest where they would pass the cap."""
+        if self._bytes is None:
+            self._bytes = float(sum(entry.size_bytes for entry in self.entries()))
+        self._bytes += size_bytes
+        if self._bytes > max(self.cap_bytes, self._least_bytes):
+            used_since = min(self.opened_at, oldest_start(self.root)) - _MARGIN_S
+            _, left = remove_until(self.root, self.cap_bytes - size_bytes, used_since)
+            self._bytes = left + size_bytes
+            self._least_bytes = 1.05 * self._bytes  # what must stay is not looked through at every write
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """Where to write what becomes this file, readable by all, once it is whole: it is never seen half-written."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        yield Path(name)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is never seen half-written."""
-    with replaced(path) as new:
-        new.write_bytes(content)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,16 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from compiler.families import Architecture, TaskModel
 from compiler.slicing import SubnetRunner, run_with
 from compiler.spaces import Subnet
+from compiler.supernet.checkpoints import (
+    TRAINER,
+    load_generators,
+    load_model,
+    load_optimiser,
+    save_generators,
+    save_model,
+    save_optimiser,
+    seal,
+)
 from compiler.supernet.examples import Examples, IntArray, own_rows
 from compiler.supernet.losses import Loss, Outputs
 from compiler.supernet.strategies import Plan, Turn
@@ -132,6 +143,35 @@ class SubnetTrainer(Trainer):
             collate_fn=lambda batches: self._own_part(batches[0]),
         )
         return loader
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ARG002  the wrapped model, and no trial
+        """Written without pickles, which count once their list is written (`compiler.supernet.checkpoints`)."""
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            save_model(folder, self._whole())
+            save_optimiser(folder, self.optimizer, self.lr_scheduler)
+            self.state.save_to_json(str(folder / TRAINER))
+        self.accelerator.wait_for_everyone()
+        save_generators(folder, self.args.process_index)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            seal(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ARG002
+        load_model(Path(resume_from_checkpoint), self._whole())
+
+    def _whole(self) -> nn.Module:
+        """What is trained, without what wraps it for several processes."""
+        assert self.model is not None  # noqa: S101  it was given
+        return self.model
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            load_optimiser(Path(checkpoint), self.optimizer, self.lr_scheduler)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            load_generators(Path(checkpoint), self.args.process_index)
 
     def _own_part(self, rows: IntArray) -> dict[str, Tensor]:
         own, weight = own_rows(rows, self.args.process_index, self.args.world_size)

@@ -17,7 +17,7 @@ from compiler.families import Checkpoint, ScoreScale, TaskModel
 from compiler.slicing import build_skeleton, has_bf16
 from compiler.spaces import Space, Subnet
 from compiler.spaces.sampling import CostFunction
-from compiler.supernet.checkpoints import last_checkpoint
+from compiler.supernet.checkpoints import last_checkpoint, shapes_of
 from compiler.supernet.dropout import ByteDropout
 from compiler.supernet.examples import Examples, plan_batches
 from compiler.supernet.losses import task_loss
@@ -285,7 +285,7 @@ class _Run:
                 teacher=teacher,
                 progress=self.progress,
             )
-            resumed = last_checkpoint(self.work_dir)
+            resumed = last_checkpoint(self.work_dir, shapes_of(model))
             trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
 
     @property
@@ -309,7 +309,6 @@ class _Run:
             use_cpu=not torch.cuda.is_available(),
             seed=options.seed,
             save_strategy="no",
-            save_total_limit=1,
             logging_strategy="no",
             report_to="none",
             disable_tqdm=True,

@@ -40,7 +40,7 @@ def test_the_cache_is_listed_and_pruned(tmp_path):
     store = Store(tmp_path)
     for number in range(3):
         store.put("blocks", f"{number}" * 40, [[0.1 * number]])
-    store.put("table", "t" * 40, {"a": 1})
+    store.put("table", "a" * 40, {"a": 1})
     found = answer("cache", "--cache", tmp_path)
     assert found["cache"] == str(tmp_path)
     assert {stage: one["entries"] for stage, one in found["stages"].items()} == {"blocks": 3, "table": 1}

@@ -87,7 +87,7 @@ def test_killed_at_every_stage_of_a_search(data, tmp_path):
         "cache:ranking/*.json",
         "cache:evaluated/*.json",
         "cache:final/*.safetensors",
-        "out:*/model.onnx",
+        "out:.paretoc-writing/*/model.onnx",
         "cache:fresh-export/*.json",
     )
     check_chain(Runs(tmp_path / "killed", *command), stages, expected)

@@ -10,6 +10,7 @@ from compiler.costing import dimensions_of
 from compiler.evaluation import encode
 from compiler.export.checkpoint import save_checkpoint
 from compiler.export.foreign import held_against_libraries
+from compiler.export.rebuild import load_sliced
 from compiler.families import load_checkpoint
 from compiler.slicing import slice_parameters
 from compiler.spaces import Ordering, Subnet
@@ -31,6 +32,11 @@ def saved(folder, checkpoint, *, cut=False):
     return folder
 
 
+def held(folder):
+    """An artefact, as our own code loads it, against the libraries."""
+    return held_against_libraries(folder, load_sliced(folder))
+
+
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
     root = tmp_path_factory.mktemp("encoder")
@@ -47,7 +53,7 @@ def classifier(tmp_path_factory):
 
 @pytest.mark.parametrize(("kind", "library"), [("encoder", "sentence-transformers"), ("classifier", "transformers")])
 def test_an_artefact_is_what_other_libraries_make_of_it(kind, library, request):
-    said = held_against_libraries(request.getfixturevalue(kind))
+    said = held(request.getfixturevalue(kind))
     assert said.startswith(f"largest difference from {library} ")
     assert float(said.rsplit(" ", 1)[1]) < 1e-5
 
@@ -55,12 +61,12 @@ def test_an_artefact_is_what_other_libraries_make_of_it(kind, library, request):
 def test_another_answer_is_an_error(encoder, monkeypatch):
     monkeypatch.setattr("compiler.export.foreign._ours", lambda _: torch.zeros(4, 16).numpy())
     with pytest.raises(VerificationError, match="sentence-transformers differs by"):
-        held_against_libraries(encoder)
+        held(encoder)
 
 
 def test_no_library_is_no_failure(encoder, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
-    assert held_against_libraries(encoder).startswith("not compared with other libraries: ")
+    assert held(encoder).startswith("not compared with other libraries: ")
 
 
 def test_code_of_others_is_never_run(classifier, tmp_path):
@@ -72,7 +78,7 @@ def test_code_of_others_is_never_run(classifier, tmp_path):
     code = (folder / "modeling_subnet.py").read_text(encoding="utf-8")
     (folder / "modeling_subnet.py").write_text(trap + code, encoding="utf-8")
     with pytest.raises(VerificationError, match="is not the file that was written"):
-        held_against_libraries(folder)
+        held(folder)
     (folder / "modeling_subnet.py").write_text(code, encoding="utf-8")
     (folder / "theirs.py").write_text(trap, encoding="utf-8")
     for name, key in (("config.json", "AutoConfig"), ("tokenizer_config.json", "AutoTokenizer")):
@@ -80,10 +86,10 @@ def test_code_of_others_is_never_run(classifier, tmp_path):
         known = json.loads(kept).get("auto_map") or {}
         edit(folder / name, auto_map={**known, key: "theirs.Own"})
         with pytest.raises(VerificationError, match=f"{name} names other code"):
-            held_against_libraries(folder)
+            held(folder)
         (folder / name).write_bytes(kept)
     assert not (tmp_path / "ran").exists()
-    assert held_against_libraries(folder).startswith("largest difference")
+    assert held(folder).startswith("largest difference")
 
 
 def test_nothing_that_is_loaded_is_changed_by_being_used(tmp_path):
@@ -100,7 +106,7 @@ def test_nothing_that_is_loaded_is_changed_by_being_used(tmp_path):
     before = state()
     batches = encode(checkpoint, [(text,) for text in TEXTS], max_tokens=7)
     batches.outputs(lambda inputs: checkpoint.model(**inputs)[-1])
-    held_against_libraries(saved(tmp_path / "out", checkpoint, cut=True))
+    held(saved(tmp_path / "out", checkpoint, cut=True))
     after = state()
     assert before[1] == after[1]
     assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
