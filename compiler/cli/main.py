@@ -173,7 +173,7 @@ def compile_command(
 
 
 def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
-    from compiler.cli.console import answer_console, progress, result_table
+    from compiler.cli.console import answer_console, chosen_as, progress, result_table
     from compiler.pipeline import compile_model
 
     with progress(quiet=quiet) as monitor:
@@ -186,10 +186,10 @@ def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
     out = options.out
     best = next(c for c in (front["dense"], *front["candidates"]) if c["id"] == front["best"])
     console.print(
-        f"* best: {out / best['artifact']['path']}\nreport: {out / 'report.html'}   data: {out / 'front.json'}",
-        highlight=False, soft_wrap=True,
+        f"* {chosen_as(front)}: {out / best['artifact']['path']}\nreport: {out / 'report.html'}   data: {out / 'front.json'}",
+        highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
-    for note in front["notes"]:
+    for note in front["notes"] if quiet else ():  # elsewhere stderr has each where it arose
         console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -221,7 +221,7 @@ def profile_command(
     Of several batches, lengths, thread counts and precisions every combination is profiled, into one table.
     """
     from compiler.cli import quantities
-    from compiler.cli.console import ConsoleMonitor
+    from compiler.cli.console import progress
     from compiler.pipeline.profile import ProfileOptions, profile
 
     options = ProfileOptions(
@@ -231,7 +231,7 @@ def profile_command(
     )  # fmt: skip
     _check_output(output)
     console = Console(stderr=True)
-    with ConsoleMonitor(console) as monitor:
+    with progress(quiet=False) as monitor:
         found = profile(options, monitor)
     table = found.table
     table.write(output)

@@ -208,13 +208,17 @@ class ArtifactInfo(TypedDict):
 
 
 class PeakInfo(TypedDict):
-    """What the device can do at best, measured here: in float32, on a GPU in its half-precision formats too."""
+    """What the device can do at best, measured here: in float32, on a GPU in its half-precision formats too.
+
+    `int8_ops_per_s` is of 8-bit products in the runtime that serves, where it was measured.
+    """
 
     flops_per_s: float
     bytes_per_s: float
     threads: int
     method: str
     half_flops_per_s: NotRequired[Mapping[str, float]]
+    int8_ops_per_s: NotRequired[float | None]
 
 
 class SubBlockInfo(TypedDict):
@@ -252,7 +256,11 @@ class CandidateInfo(TypedDict):
 
 
 class Front(TypedDict):
-    """The whole of `front.json`; `best` is `None` where no candidate meets the budget."""
+    """The whole of `front.json`; `best` is `None` where no candidate meets the budget.
+
+    `doubt` says why the dense model is not to be trusted on these labels, and `None` where nothing is wrong; runs of older versions
+    lack it. Their metric of unlabelled data has the name that labelled data have.
+    """
 
     schema: int
     tool: Tool
@@ -274,6 +282,7 @@ class Front(TypedDict):
     candidates: list[CandidateInfo]
     best: str | None
     evaluated: int
+    doubt: NotRequired[str | None]
     notes: list[str]
     timings_s: Mapping[str, float]
 

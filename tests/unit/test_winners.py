@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from compiler.evaluation import Quality
+from compiler.pipeline.choice import choose
 from compiler.pipeline.hunt import Found
 from compiler.pipeline.options import Budgets
-from compiler.pipeline.winners import Verdict, Winner, best_of, choose
+from compiler.pipeline.verdicts import Verdict, best_of
+from compiler.pipeline.winners import Winner
 from compiler.spaces import Form, Subnet
 from targets.errors import BudgetError
 
