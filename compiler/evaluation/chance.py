@@ -31,6 +31,19 @@ def doubt(metric: Metric, outputs: Array, labels: Array, names: Sequence[str]) -
     return None
 
 
+def constant(task: str, outputs: Array, names: Sequence[str]) -> str | None:
+    """What is wrong with a model whose own answers are the reference, where they are all the same; else None."""
+    if task == "classification" and outputs.ndim == 2 and len(np.unique(classes := outputs.argmax(axis=1))) == 1:
+        answer = repr(str(names[classes[0]]))
+    elif task == "regression" and outputs.shape[1] == 1 and np.ptp(outputs) == 0:
+        answer = f"{float(outputs[0, 0]):.3g}"
+    else:
+        return None
+    return (
+        f"the dense model answers {answer} to each of {len(outputs):,} validation texts: to agree with it says nothing"
+    )
+
+
 def _doubt_of_classes(metric: Metric, logits: Array, labels: Array, names: Sequence[str]) -> str | None:
     predicted, examples = logits.argmax(axis=1), f"{len(labels):,} validation examples"
     hits, most = predicted == labels, int(np.bincount(labels).argmax())

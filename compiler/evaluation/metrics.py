@@ -47,10 +47,13 @@ def f1(logits: Array, labels: Array) -> float:
 
 
 def matthews(logits: Array, labels: Array) -> float:
-    """Matthews correlation coefficient."""
+    """Matthews correlation coefficient; 0 where all answers or all labels are one class."""
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(labels, logits.argmax(axis=1)))
+    predicted = logits.argmax(axis=1)
+    if min(np.ptp(predicted), np.ptp(labels)) == 0:
+        return 0.0
+    return float(matthews_corrcoef(labels, predicted))
 
 
 def _by_confusion(score: Score) -> Callable[[Array, Array], Array]:

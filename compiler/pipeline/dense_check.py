@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from compiler.evaluation import Batches, doubt, encode
+from compiler.evaluation import Batches, constant, doubt, encode
 from compiler.pipeline.training import Trainer
 
 
@@ -18,14 +18,17 @@ def dense_outputs(trainer: Trainer, name: str, batches: Batches) -> NDArray[Any]
 
 
 def dense_doubt(trainer: Trainer) -> str | None:
-    """Why the dense model is not to be trusted on the labels that it is judged by, in words; None where it is or where there are none.
+    """Why the dense model is not to be trusted, in words; None where it is. Embeddings are not looked at.
 
-    Embeddings have no labels, and a dense model whose own answers are the reference is never wrong.
+    Without labels its own answers are the reference: they are never wrong, and of no use where all are the same.
     """
-    subject = trainer.subject
-    split = subject.search_split()
-    if split.labels is None or subject.checkpoint.task == "embedding":
+    subject, split = trainer.subject, trainer.subject.search_split()
+    task = subject.checkpoint.task
+    if task == "embedding":
         return None
     batches = encode(subject.checkpoint, split.texts, max_tokens=subject.max_tokens)
-    names = subject.checkpoint.label_names if subject.checkpoint.task == "classification" else ()
-    return doubt(subject.metric, dense_outputs(trainer, "labelled", batches), split.labels, names)
+    outputs = dense_outputs(trainer, "search", batches)
+    names = subject.checkpoint.label_names if task == "classification" else ()
+    return (
+        constant(task, outputs, names) if split.labels is None else doubt(subject.metric, outputs, split.labels, names)
+    )

@@ -63,11 +63,11 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
     with stages("load"):
         subject = load_subject(each[0])
         texts = subject.range_texts(precisions)
-    if subject.labelled and not subject.train_dense:
+    doubt = None
+    if subject.checkpoint.task != "embedding" and not subject.train_dense:
         with stages("score dense model"):
-            notes.say(
-                *filter(None, [dense_doubt(Trainer(subject=subject, store=store, options=each[0], monitor=monitor))])
-            )
+            doubt = dense_doubt(Trainer(subject=subject, store=store, options=each[0], monitor=monitor))
+    notes.say(*filter(None, [doubt]))
     notes.say(*subject.notes)
     demand = find_demand(each[0], subject)
     with stages("export dense graph"):

@@ -6,7 +6,7 @@ Latencies are milliseconds, as in `front.json`. What a network costs on a target
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from compiler.report import text
 from compiler.report.page import fill
@@ -57,7 +57,7 @@ class Misplaced(TypedDict):
 
 
 class Comparison(TypedDict):
-    """The whole of `targets.json`."""
+    """The whole of `targets.json`; `doubt` says why the dense model is not to be trusted, where it is not."""
 
     schema: int
     tool: Tool
@@ -65,6 +65,7 @@ class Comparison(TypedDict):
     metric: str
     targets: list[Outcome]
     misplaced: list[Misplaced]
+    doubt: NotRequired[str | None]
 
 
 def write_comparison(folder: Path, found: Comparison) -> None:
@@ -97,7 +98,12 @@ def render_comparison(found: Comparison) -> str:
 
 
 def summary(found: Comparison) -> str:
-    """The finding in one or two sentences."""
+    """The finding in one or two sentences; first of all what is wrong with the dense model."""
+    told = _summary(found)
+    return f"Nothing here is best: {found['doubt']}. {told}" if found.get("doubt") else told
+
+
+def _summary(found: Comparison) -> str:
     best = [outcome["best"] for outcome in found["targets"] if outcome["best"] is not None]
     if not best:
         return "No target has a network that meets the budget."

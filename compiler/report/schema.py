@@ -297,6 +297,11 @@ def known_front(content: Mapping[str, Any]) -> Front:
     return cast("Front", content)
 
 
+def chosen_as(front: Front) -> str:
+    """What the network that `best` names is called: where the dense model is not to be trusted, nothing is best."""
+    return "chosen" if front.get("doubt") else "best"
+
+
 def percentiles_ms(measurement: Measurement) -> Percentiles:
     """Latencies as every report has them."""
     p50, p90, p99 = (measurement.percentile_s(q) * 1e3 for q in (50, 90, 99))
