@@ -55,7 +55,7 @@ RUNS = {
     "fast": ("encoder", "texts", {"effort": "fast"}),
     "balanced": ("encoder", "texts", {"effort": "balanced", "epochs": 1.0}),
     "thorough": ("encoder", "classes", {"effort": "thorough", "epochs": 1.0}),
-    "gates": ("encoder", "texts", {"search": "gates", "precisions": ("fp32", "int8")}),
+    "gates": ("encoder", "texts", {"search": "gates"}),
     "width": ("encoder", "texts", {"space": "width", "effort": "fast"}),
 }
 
