@@ -27,12 +27,12 @@ from compiler.data import read_data
 from compiler.families.embedded import embedded_model
 from compiler.oneshot import exact_front
 from compiler.pipeline import Options
+from compiler.pipeline.choice import choose
 from compiler.pipeline.hunt import dense_subnet
 from compiler.pipeline.limits import MARGIN
 from compiler.pipeline.monitor import SilentMonitor
 from compiler.pipeline.seeds import LOCAL_SHARES, Groups, allocated
 from compiler.pipeline.training import Parameters
-from compiler.pipeline.winners import choose
 from compiler.slicing import slice_parameters
 from compiler.spaces import Counts, Subnet, sample_stratified
 from compiler.spaces.space import Medium

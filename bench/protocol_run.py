@@ -16,13 +16,13 @@ from compiler.costing import CostModel, Costs
 from compiler.evaluation import Quality
 from compiler.export import ModelWorkbench
 from compiler.pipeline import Monitor, Options
+from compiler.pipeline.choice import choose
 from compiler.pipeline.hunt import Found, Hunt, dense_subnet
 from compiler.pipeline.learned import Learned
 from compiler.pipeline.ranking import rank
 from compiler.pipeline.subject import detached, load_subject, some_of
 from compiler.pipeline.training import Parameters, Trainer, fine_tuned, supernet_weights
 from compiler.pipeline.weights import Resolved, Shared, Weights
-from compiler.pipeline.winners import choose
 from compiler.spaces import Counts, Form, Space, make_space
 from compiler.store import Store
 

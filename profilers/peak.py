@@ -1,27 +1,42 @@
-"""What this device can do at best, measured here: a large matrix product and a large copy, in PyTorch.
+"""What this device can do at best, measured here: large matrix products by several libraries, and large copies.
 
 A time is put into context by it (Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009); no time is ever
-predicted from it. Products are of float32, on a GPU of its half-precision formats too, whose units are others. Copies are
-larger than caches: weights that stay in a cache can beat the bandwidth, and integers can beat the float32 rate.
+predicted from it. Which library is the fastest depends on the processor: on some, PyTorch's product reaches less than half of
+what oneDNN and ONNX Runtime do. So each is tried at several sides, and the best counts. Where a measured file is faster
+still (its weights stay in a cache that copies are too large for), the peak is what that file reached: no share is above one.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
 
-from targets import Target, present
+from profilers.peak_products import Product, copies, products
+from targets import STATIC, Target, present
 from targets.errors import TargetError
 
-_SIDE = {"cpu": 1024, "gpu": 8192, "null": 1024}
+_SIDES = {"cpu": (512, 1024, 2048), "gpu": (8192,), "null": (512, 1024, 2048)}
 _COPY_BYTES = {"cpu": 1 << 27, "gpu": 1 << 30, "null": 1 << 27}
+_LEAST_CALLS, _LEAST_S = 3, 0.2
+_INT8 = frozenset({"int8", STATIC})
+
+
+class Reached(NamedTuple):
+    """A measured network: the arithmetic and traffic of a call, the precision it runs in, and the seconds that it took."""
+
+    name: str
+    operations: float
+    traffic_bytes: float
+    precision: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peak:
     """Best rates of a device on so many threads; `method` says how they were taken.
 
-    `flops_per_s` is of float32, `half_flops_per_s` of fp16 and bf16 where the device has units for them.
+    `flops_per_s` is of float32, `half_flops_per_s` of fp16 and bf16 where the device has units for them, `int8_ops_per_s` of
+    8-bit products in the runtime that serves, None where they were not measured.
     """
 
     flops_per_s: float
@@ -29,43 +44,120 @@ class Peak:
     threads: int
     method: str
     half_flops_per_s: Mapping[str, float] = field(default_factory=dict)
+    int8_ops_per_s: float | None = None
 
-    def seconds(self, operations: float, traffic_bytes: float, precision: str = "fp32") -> float:
-        """The least time for so much arithmetic and traffic, one hidden behind the other."""
-        rate = self.half_flops_per_s.get(precision, self.flops_per_s)
-        return max(operations / rate, traffic_bytes / self.bytes_per_s)
+    def rate(self, precision: str) -> float | None:
+        """Operations a second at a precision; None where that of 8 bits is not known."""
+        if precision in _INT8:
+            return None if self.int8_ops_per_s is None else max(self.int8_ops_per_s, self.flops_per_s)
+        return self.half_flops_per_s.get(precision, self.flops_per_s)
+
+    def seconds(self, operations: float, traffic_bytes: float, precision: str = "fp32") -> float | None:
+        """The least time for so much arithmetic and traffic, one hidden behind the other; None where the rate is not known."""
+        rate = self.rate(precision)
+        return None if rate is None else max(operations / rate, traffic_bytes / self.bytes_per_s)
+
+    def share(self, run: Reached) -> float | None:
+        """The least time for a network over the time that it took; never above one after `raised`."""
+        least = self.seconds(run.operations, run.traffic_bytes, run.precision)
+        return None if least is None else min(least / run.seconds, 1.0)
+
+    def raised(self, runs: Iterable[Reached]) -> "Peak":
+        """The peak with every rate that a measured network beats raised to what it reached; `method` names the fastest of them."""
+        peak, arithmetic, traffic = self, "", ""
+        for run in runs:
+            rate, moved = run.operations / run.seconds, run.traffic_bytes / run.seconds
+            known = peak.rate(run.precision)
+            if known is not None and rate > known:
+                peak, arithmetic = peak._with_rate(run.precision, rate), run.name
+            if known is not None and moved > peak.bytes_per_s:
+                peak, traffic = replace(peak, bytes_per_s=moved), run.name
+        told = [
+            f"{what} is what {name} reached, which is more{why}"
+            for what, name, why in (
+                ("arithmetic", arithmetic, ""),
+                ("memory", traffic, ": weights may stay in a cache"),
+            )
+            if name
+        ]
+        return replace(peak, method="; ".join([peak.method, *told]))
+
+    def _with_rate(self, precision: str, rate: float) -> "Peak":
+        if precision in _INT8:
+            return replace(self, int8_ops_per_s=rate)
+        if precision in self.half_flops_per_s:
+            return replace(self, half_flops_per_s={**self.half_flops_per_s, precision: rate})
+        return replace(self, flops_per_s=rate)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
 
 
-def measure_peak(
-    target: Target, threads: int, *, side: int | None = None, copy_bytes: int | None = None, repeats: int = 20
-) -> Peak:
-    """Best of `repeats` products of two matrices [side, side] a format and of as many copies, bytes read and written counted.
+class _Best(NamedTuple):
+    """The fastest of several products of one precision: what it did, operations a second, and the side."""
 
-    TargetError where the target is a GPU that PyTorch does not see.
+    what: str
+    rate: float
+    side: int
+
+
+def measure_peak(
+    target: Target,
+    threads: int,
+    *,
+    sides: tuple[int, ...] = (),
+    copy_bytes: int | None = None,
+    repeats: int | None = None,
+) -> Peak:
+    """The fastest of products [side, side] of several libraries and sides, and of copies, bytes read and written counted.
+
+    Each is called `repeats` times, or as often as fits into a fifth of a second and three times at least. TargetError where the
+    target is a GPU that PyTorch does not see.
     """
     import torch
 
     device = torch.device("cuda", _ordinal(target)) if target.kind == "gpu" else torch.device("cpu")
-    side, copy_bytes = side or _SIDE[target.kind], copy_bytes or _COPY_BYTES[target.kind]
+    sides, copy_bytes = sides or _SIDES[target.kind], copy_bytes or _COPY_BYTES[target.kind]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        product_s, copy_s = _product_s(device, side, repeats, torch.float32), _copy_s(device, copy_bytes, repeats)
-        halves = {name: _product_s(device, side, repeats, kind) for name, kind in _halves(target).items()}
+        best = _best_products(products(device, threads, _halves(target)), sides, device, repeats)
+        copied, copy_s = min(
+            ((name, _best_s(call, device, repeats)) for name, call in copies(device, copy_bytes)),
+            key=lambda one: one[1],
+        )
     finally:
         torch.set_num_threads(before)
+    whole = best.pop("fp32")
+    int8 = best.pop("int8", None)
+    told = [f"fp32 product of side {whole.side} in {whole.what}"]
+    told += [f"{name} product of side {one.side} in {one.what}" for name, one in best.items()]
+    told += [] if int8 is None else [f"int8 product of side {int8.side} in {int8.what}"]
     return Peak(
-        flops_per_s=2 * side**3 / product_s,
-        half_flops_per_s={name: 2 * side**3 / seconds for name, seconds in halves.items()},
+        flops_per_s=whole.rate,
+        half_flops_per_s={name: one.rate for name, one in best.items()},
+        int8_ops_per_s=None if int8 is None else int8.rate,
         bytes_per_s=2 * copy_bytes / copy_s,
         threads=threads,
-        method=f"PyTorch {torch.__version__}, best of {repeats}: {' and '.join(['float32', *halves])} product of side {side}, "
-        f"copy of {copy_bytes / 1e6:.0f} MB",
+        method=f"the fastest of several: {', '.join(told)}; copy of {copy_bytes / 1e6:.0f} MB in {copied}",
     )
+
+
+def _best_products(
+    tried: Iterable[Product], sides: tuple[int, ...], device: Any, repeats: int | None
+) -> dict[str, _Best]:
+    """The fastest by precision; a library that does not run here is left out."""
+    best: dict[str, _Best] = {}
+    for product in tried:
+        for side in sides:
+            call = product.make(side)
+            if call is None:
+                break
+            rate = 2 * side**3 / _best_s(call, device, repeats)
+            if product.precision not in best or rate > best[product.precision].rate:
+                best[product.precision] = _Best(product.library, rate, side)
+    return best
 
 
 def _ordinal(target: Target) -> int:
@@ -85,23 +177,7 @@ def _halves(target: Target) -> dict[str, Any]:
     return {name: kind for name, kind in kinds.items() if name in target.peak_flops_per_s}
 
 
-def _product_s(device: Any, side: int, repeats: int, kind: Any) -> float:
-    import torch
-
-    left, right = (torch.rand(side, side, device=device).to(kind) for _ in range(2))
-    answer = torch.empty_like(left)
-    return _best_s(lambda: torch.mm(left, right, out=answer), device, repeats)
-
-
-def _copy_s(device: Any, size_bytes: int, repeats: int) -> float:
-    import torch
-
-    source = torch.ones(size_bytes // 4, device=device)
-    copy = torch.empty_like(source)
-    return _best_s(lambda: copy.copy_(source), device, repeats)
-
-
-def _best_s(call: Callable[[], Any], device: Any, repeats: int) -> float:
+def _best_s(call: Callable[[], Any], device: Any, repeats: int | None) -> float:
     """Seconds of the fastest call after one warm-up: noise only ever adds."""
     import torch
 
@@ -113,4 +189,9 @@ def _best_s(call: Callable[[], Any], device: Any, repeats: int) -> float:
         return time.perf_counter() - start
 
     timed()
-    return min(timed() for _ in range(repeats))
+    if repeats is not None:
+        return min(timed() for _ in range(repeats))
+    taken = [timed() for _ in range(_LEAST_CALLS)]
+    while sum(taken) < _LEAST_S:
+        taken.append(timed())
+    return min(taken)

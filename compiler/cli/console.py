@@ -53,13 +53,13 @@ def error_console() -> Console:
 @contextlib.contextmanager
 def progress(*, quiet: bool) -> "Iterator[Monitor]":
     """Tells stderr how far a run is, or nobody."""
-    from compiler.pipeline import SilentMonitor
+    from compiler.pipeline.monitor import SilentMonitor, rising
 
     if quiet:
         yield SilentMonitor()
         return
     with ConsoleMonitor(error_console()) as monitor:
-        yield monitor
+        yield rising(monitor)
 
 
 class ConsoleMonitor:
@@ -77,8 +77,6 @@ class ConsoleMonitor:
         self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self.task: TaskID | None = None
         self.name, self.started, self.said = "", time.monotonic(), 0.0
-        self.since = (self.started, 0.0)
-        self.last = 0.0
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -92,7 +90,6 @@ class ConsoleMonitor:
         """Begin a stage; the one before is done."""
         self._close()
         self.name, self.started, self.said = name, time.monotonic(), time.monotonic()
-        self.since, self.last = (self.started, 0.0), 0.0
         self.task = self.bar.add_task(printable(name, 60), total=1.0)
 
     def _close(self, *, failed: bool = False) -> None:
@@ -105,24 +102,18 @@ class ConsoleMonitor:
         self.task = None
 
     def progress(self, fraction: float) -> None:
-        """Move the bar; without a terminal, a line every 15 seconds with the time left.
-
-        A fraction that falls is work begun again: the time left is read off what was done since.
-        """
+        """Move the bar; without a terminal, a line every 15 seconds with the time left. Fractions must not fall."""
         if self.task is None:
             return
-        self.bar.update(self.task, completed=fraction)
         now = time.monotonic()
-        if fraction < self.last:
-            self.since = (now, fraction)
-        self.last, (start, before) = fraction, self.since
-        if not self.console.is_terminal and now - self.said > 15 and before < fraction < 1:
+        self.bar.update(self.task, completed=fraction)
+        if not self.console.is_terminal and now - self.said > 15 and 0 < fraction < 1:
             self.said = now
-            left = (now - start) * (1 - fraction) / (fraction - before)
+            left = (now - self.started) * (1 - fraction) / fraction
             self.console.print(f"{self.name}: {fraction:.0%}, about {left:.0f} s left")
 
     def note(self, text: str) -> None:
-        """A line, or a block of lines, as it is."""
+        """A line, or a block of lines, when it arises."""
         self.console.print(text, soft_wrap=True)
 
 
@@ -168,6 +159,11 @@ def _resources(c: Mapping[str, Any]) -> list[str]:
             measured = None if c["measured"] is None else c["measured"][key]
             cells.append(f"~{say(c['predicted'][key])}" if measured is None else say(measured))
     return cells
+
+
+def chosen_as(front: Mapping[str, Any]) -> str:
+    """How to call the network that was chosen: where the dense model is at chance, nothing is best."""
+    return "chosen, but the dense model is not to be trusted (see the first note)" if front.get("doubt") else "best"
 
 
 def result_table(front: Mapping[str, Any]) -> Table:

@@ -205,7 +205,7 @@ def compile_command(
 
 
 def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
-    from compiler.cli.console import answer_console, progress, result_table
+    from compiler.cli.console import answer_console, chosen_as, progress, result_table
     from compiler.pipeline import compile_model
     from compiler.report.manifest import FILE as MANIFEST
     from compiler.report.manifest import read_with_digest
@@ -221,10 +221,10 @@ def _run(options: Any, *, as_json: bool, quiet: bool) -> None:
     out = options.out
     best = next(c for c in (front["dense"], *front["candidates"]) if c["id"] == front["best"])
     console.print(
-        f"* best: {out / best['artifact']['path']}\nreport: {out / 'report.html'}   data: {out / 'front.json'}",
+        f"* {chosen_as(front)}: {out / best['artifact']['path']}\nreport: {out / 'report.html'}   data: {out / 'front.json'}",
         soft_wrap=True,
     )  # fmt: skip
-    for note in front["notes"]:
+    for note in front["notes"] if quiet else ():  # elsewhere stderr has each where it arose
         console.print(note, soft_wrap=True)
     console.print(f"{MANIFEST}: sha256 {read_with_digest(out)[1]}", soft_wrap=True)
 
@@ -257,7 +257,7 @@ def profile_command(
     Of several batches, lengths, thread counts and precisions every combination is profiled, into one table.
     """
     from compiler.cli import quantities
-    from compiler.cli.console import ConsoleMonitor, error_console
+    from compiler.cli.console import error_console, progress
     from compiler.cli.outputs import check_table
     from compiler.pipeline.profile import ProfileOptions, profile
     from compiler.store.disk import replaced
@@ -269,7 +269,7 @@ def profile_command(
     )  # fmt: skip
     check_table(output, base, model)
     console = error_console()
-    with ConsoleMonitor(console) as monitor:
+    with progress(quiet=False) as monitor:
         found = profile(options, monitor)
     table = found.table
     with replaced(output) as new:

@@ -23,6 +23,8 @@ def run_targets(options: Any, targets: Sequence[str], tables: Sequence[Path], *,
     else:
         console = answer_console()
         console.print(best_table(found))
+        if found.get("doubt"):
+            console.print(f"nothing here is best: {found['doubt']}", highlight=False, markup=False, soft_wrap=True)
         if found["misplaced"]:
             console.print(misplaced_table(found))
         console.print(

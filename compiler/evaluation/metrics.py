@@ -1,7 +1,7 @@
 """Metrics by name, from scikit-learn and scipy. Outputs in, one figure out; higher is better in all of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,10 +47,13 @@ def f1(logits: Array, labels: Array) -> float:
 
 
 def matthews(logits: Array, labels: Array) -> float:
-    """Matthews correlation coefficient."""
+    """Matthews correlation coefficient; 0 where all answers or all labels are one class."""
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(labels, logits.argmax(axis=1)))
+    predicted = logits.argmax(axis=1)
+    if min(np.ptp(predicted), np.ptp(labels)) == 0:
+        return 0.0
+    return float(matthews_corrcoef(labels, predicted))
 
 
 def _by_confusion(score: Score) -> Callable[[Array, Array], Array]:
@@ -159,14 +162,31 @@ METRICS: dict[str, Metric] = {
     )
 }
 
+AGREEMENT = "agreement"
+"""Accuracy without labels: the share of texts that get the dense model's class."""
+
+
+def against_dense(metric: Metric) -> Metric:
+    """A metric whose reference is the dense model's own answers, under a name that says so.
+
+    Embeddings are always held against the dense model's, and their metrics say it already.
+    """
+    if metric.task == "embedding":
+        return metric
+    if metric.name == "accuracy":
+        return replace(metric, name=AGREEMENT, description="share of texts that get the dense model's class")
+    described = f"{metric.description}, against the dense model's own answers"
+    return replace(metric, name=f"{metric.name}_with_dense", description=described)
+
+
 _DEFAULT = {"classification": "accuracy", "regression": "spearman", "embedding": "mean_cosine"}
 
 
-def default_metric(task: str, name: str | None = None) -> Metric:
-    """The task's metric, or the named one. InputError lists those of the task."""
-    if name is None:
-        return METRICS[_DEFAULT[task]]
-    fitting = [m.name for m in METRICS.values() if m.task == task]
-    if name not in fitting:
-        raise InputError(f"metric {name!r} does not fit a {task} task; known: {', '.join(fitting)}")
-    return METRICS[name]
+def default_metric(task: str, name: str | None = None, *, labelled: bool = True) -> Metric:
+    """The task's metric, or the named one; without labels it is against the dense model. InputError lists those of the task."""
+    known = {m.name: m if labelled else against_dense(m) for m in METRICS.values() if m.task == task}
+    if not labelled:
+        known |= {m.name: m for m in known.values()}
+    if name is not None and name not in known:
+        raise InputError(f"metric {name!r} does not fit a {task} task; known: {', '.join(known)}")
+    return known[name or _DEFAULT[task]]

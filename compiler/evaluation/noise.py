@@ -19,6 +19,9 @@ Score = Callable[[NDArray[np.generic], NDArray[np.generic]], float]
 SURE = 1.96
 """Standard errors that two scores must be apart to be called different: 95 % of a normal distribution lie within."""
 
+ONE_SIDED = 1.645
+"""Standard errors below which 95 % of a normal distribution lie: how far one score must be above a bound to be so for sure."""
+
 _ROWS = 256  # of the examples left out at a time: memory is this many times all examples
 
 

@@ -22,7 +22,7 @@ from profilers.interval import median_interval
 from profilers.memory import measure_taken_bytes
 from profilers.onnx_file import UNKNOWN_VOCABULARY, Axis, OnnxFile, read_onnx_file
 from profilers.operation_count import Operations, count_operations
-from profilers.peak import Peak, measure_peak
+from profilers.peak import Reached, measure_peak
 from targets import Target, measure_fingerprint, present
 from targets.bounds import check_number
 from targets.errors import InputError, TargetError, VerificationError
@@ -98,6 +98,11 @@ def bench(options: BenchOptions, monitor: Monitor) -> Benchmark:
     start = time.monotonic()
     series = _time(files, runtime, workload, options.seconds, monitor)
     spent = time.monotonic() - start
+    reached = [
+        Reached(file.name, count.count, count.weight_bytes, file.precision, series[file.name].pooled.percentile_s(50))
+        for file, count in zip(files, operations, strict=True)
+    ]
+    peak = peak.raised(reached)
     monitor.stage("measure memory and energy")
     taken, missing = _take_stock(files, runtime, workload, target, monitor)
     return {
@@ -116,10 +121,10 @@ def bench(options: BenchOptions, monitor: Monitor) -> Benchmark:
                 series[file.name],
                 taken[file.name],
                 workload,
-                peak,
+                peak.share(run),
                 None if file is files[0] else options.fail_if_slower,
             )
-            for file, count in zip(files, operations, strict=True)
+            for file, count, run in zip(files, operations, reached, strict=True)
         ],
         "notes": [*missing, *_notes(files, operations), *runtime.describe()["warnings"]],
     }
@@ -260,7 +265,7 @@ def _result(
     series: Series,
     taken: Taken,
     workload: Workload,
-    peak: Peak,
+    share: float | None,
     limit: float | None,
 ) -> BenchFile:
     pooled = series.pooled
@@ -283,7 +288,7 @@ def _result(
         "memory_bytes": taken.memory_bytes,
         "energy_j": taken.energy_j,
         "operations": cast("OperationsInfo", operations.to_json()),
-        "roofline_share": peak.seconds(operations.count, operations.weight_bytes, file.precision) / median_s,
+        "roofline_share": share,
     }
 
 

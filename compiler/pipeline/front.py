@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,14 +14,15 @@ from compiler.pipeline.device import Device
 from compiler.pipeline.hunt import Found
 from compiler.pipeline.options import Options
 from compiler.pipeline.subject import Subject
-from compiler.pipeline.winners import Verdict, Winner
+from compiler.pipeline.verdicts import Verdict
+from compiler.pipeline.winners import Winner
 from compiler.report.card import read_base_card, write_cards
 from compiler.report.schema import SCHEMA_VERSION, Front, percentiles_ms, this_tool, write_front
 from compiler.spaces import Form, Subnet
 from compiler.store.store import write_atomically
 from profilers import CostTable
 from profilers.interval import median_interval
-from profilers.peak import Peak
+from profilers.peak import Peak, Reached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class Outcome:
     model_errors: Mapping[str, Any]
     peak: Peak | None
     training: Sequence[Mapping[str, Any]]
+    doubt: str | None = None
 
 
 def _shape(subnet: Subnet) -> dict[str, Any]:
@@ -94,14 +96,27 @@ def _predicted(winner: Winner, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _roofline_share(winner: Winner, outcome: Outcome) -> float | None:
-    """The least time that the device's own peak allows for the encoder's arithmetic and weights, over the measured p50."""
-    if outcome.peak is None or winner.series is None or winner.artifact is None:
+def _reached(winner: Winner, outcome: Outcome) -> Reached | None:
+    """The encoder's arithmetic and weights, and the measured p50; None where it was not measured."""
+    if winner.series is None or winner.artifact is None:
         return None
     counted = outcome.costs_of(winner.found.form).latency.operations(winner.found.subnet.counts)
-    moved = winner.artifact.size_bytes - _stem_bytes(winner, outcome)
-    least_s = outcome.peak.seconds(float(counted[0]), max(moved, 0.0), winner.found.precision)
-    return least_s / winner.series.pooled.median_s
+    moved = max(winner.artifact.size_bytes - _stem_bytes(winner, outcome), 0.0)
+    return Reached(winner.id, float(counted[0]), moved, winner.found.precision, winner.series.pooled.median_s)
+
+
+def _with_raised_peak(outcome: Outcome) -> Outcome:
+    """The outcome with a peak that no measured network is above."""
+    if outcome.peak is None:
+        return outcome
+    runs = [_reached(w, outcome) for w in (outcome.dense, *outcome.winners)]
+    return replace(outcome, peak=outcome.peak.raised(run for run in runs if run is not None))
+
+
+def _roofline_share(winner: Winner, outcome: Outcome) -> float | None:
+    """The least time that the device's own peak allows, over the measured one."""
+    run = _reached(winner, outcome)
+    return None if outcome.peak is None or run is None else outcome.peak.share(run)
 
 
 def _stem_bytes(winner: Winner, outcome: Outcome) -> float:
@@ -222,6 +237,7 @@ def front_json(outcome: Outcome) -> dict[str, Any]:
         "candidates": [candidate(w, outcome) for w in outcome.winners],
         "best": outcome.best.id,
         "evaluated": len(outcome.evaluated),
+        "doubt": outcome.doubt,
         "notes": list(outcome.notes),
         "timings_s": {name: round(seconds, 2) for name, seconds in outcome.timings_s.items()},
     }
@@ -293,7 +309,7 @@ def write_run(outcome: Outcome) -> dict[str, Any]:
 
     Where something was trained, training.csv has its losses.
     """
-    out = outcome.options.out
+    outcome, out = _with_raised_peak(outcome), outcome.options.out
     front = front_json(outcome)
     write_atomically(out / "candidates.csv", _rows(outcome).encode())
     if outcome.training:

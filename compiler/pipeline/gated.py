@@ -9,6 +9,7 @@ from compiler.costing import Costs
 from compiler.oneshot import learn_sizes
 from compiler.oneshot.gates import EVEN, KNOTS, RATE, Lesson
 from compiler.pipeline.seeds import Groups, Seeds, encoder_budgets_s
+from compiler.pipeline.side_by_side import Progress
 from compiler.pipeline.subject import some_of
 from compiler.pipeline.weights import Weights
 from compiler.slicing import bf16_where_it_is
@@ -25,7 +26,9 @@ _EXAMPLES = 4, 32  # of a lesson, at least and at most
 _TEMPERATURE = 2.0
 
 
-def learned_seeds(weights: Weights, space: Medium, costs: Costs, count: int, limits: Mapping[str, float]) -> Seeds:
+def learned_seeds(
+    weights: Weights, space: Medium, costs: Costs, count: int, limits: Mapping[str, float], progress: Progress
+) -> Seeds:
     """At most `count` genomes by rising latency, from the store where the same gates learned before.
 
     The latency that they aim at is that of `find_seeds`. Memory is left to the search, which evaluates nothing above its limit.
@@ -42,7 +45,7 @@ def learned_seeds(weights: Weights, space: Medium, costs: Costs, count: int, lim
 
     def learn() -> dict[str, Tensor]:
         genomes = learn_sizes(
-            weights.subject.checkpoint, space, weights.searched, cost, budgets_s, _lessons(weights), trainer.monitor.progress
+            weights.subject.checkpoint, space, weights.searched, cost, budgets_s, _lessons(weights), progress
         )  # fmt: skip
         return {"genomes": torch.from_numpy(genomes)}
 

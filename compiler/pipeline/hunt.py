@@ -14,7 +14,7 @@ from compiler.export import ModelWorkbench
 from compiler.pipeline.gated import learned_seeds
 from compiler.pipeline.judge import Judge, judged_in
 from compiler.pipeline.learned import Learned
-from compiler.pipeline.monitor import Monitor
+from compiler.pipeline.monitor import Monitor, part
 from compiler.pipeline.options import Options
 from compiler.pipeline.seeds import find_seeds
 from compiler.pipeline.side_by_side import Progress
@@ -30,6 +30,7 @@ LEVELS = 128
 """Seeds of a search along them, of which it evaluates what it needs."""
 
 _OVER = 1.1  # evaluated is what is predicted a little above a limit, too: the prediction has an error
+_LEARNED = 0.5  # of the time of a search from gates, what they take to learn
 _REFUSALS = 50  # networks above a limit that may be drawn for each evaluation
 Floats = NDArray[np.float64]
 _Evaluation = tuple[str, Form, float]
@@ -172,7 +173,9 @@ class Hunt:
         a network that was found before: several genomes of SMALL stand for one. As many in a row as evaluations end the search.
         """
         total, name = options.evaluations or EVALUATIONS[self.subject.effort], options.method(self.subject.effort)
-        seeds = self._seeds(name, options.order, total, limits) if seeded else None
+        begun = _LEARNED if seeded and name == "gates" else 0.0
+        seeds = self._seeds(name, options.order, total, limits, part(monitor.progress, 0.0, begun)) if seeded else None
+        progress = part(monitor.progress, begun, 1 - begun)
         draw = partial(self._draw, sampling=options.sampling)
         known = partial(self.known, names=options.objectives, limits=limits)
         method = make_method(name, self.space, draw, seed=options.seed, seeds=seeds, known=known)
@@ -186,8 +189,8 @@ class Hunt:
             some = _first_of(keys, seen, total - len(seen))
             genomes, rows = genomes[: rows[some]] if some < len(rows) else genomes, rows[:some]
             new = seen.union(keys[:some]) - seen
-            part = _part_of(monitor, len(seen) / total, len(new) / total)
-            found = self.evaluate(networks[:some], method.share, part, options.objectives)
+            told_to = part(progress, len(seen) / total, len(new) / total)
+            found = self.evaluate(networks[:some], method.share, told_to, options.objectives)
             told = np.full((len(genomes), 1 + len(options.objectives)), np.inf)
             told[rows] = self.objectives(found, options.objectives)
             seen |= new
@@ -232,7 +235,9 @@ class Hunt:
             return genomes
         return np.column_stack([genomes, rng.integers(len(self.forms), size=n)])
 
-    def _seeds(self, name: str, order: str, total: int, limits: Mapping[str, float]) -> IntArray | None:
+    def _seeds(
+        self, name: str, order: str, total: int, limits: Mapping[str, float], progress: Progress
+    ) -> IntArray | None:
         """What gates learned where the search is named after them, allocations elsewhere; as many in every form.
 
         MEDIUM can hold them, and WIDTH at its full width; other spaces start without. So do allocations where heads and units
@@ -248,7 +253,8 @@ class Hunt:
         for i, form in enumerate(self.forms):
             costs = self.costs_of(form)
             if learned:
-                seeds = learned_seeds(self.learned.weights, shapes, costs, count, limits)
+                told = part(progress, i / len(self.forms), 1 / len(self.forms))
+                seeds = learned_seeds(self.learned.weights, shapes, costs, count, limits, told)
             else:
                 seeds = find_seeds(shapes, costs, self.learned.ranking, count, limits)
             if seeds.gap is not None:
@@ -268,11 +274,6 @@ def _first_of(keys: Sequence[_Evaluation], seen: set[_Evaluation], most: int) ->
         if len(new) > most:
             return i
     return len(keys)
-
-
-def _part_of(monitor: Monitor, before: float, share: float) -> Progress:
-    """Progress of a part of a stage."""
-    return lambda done: monitor.progress(before + done * share)
 
 
 def dense_subnet(space: Space) -> Subnet:

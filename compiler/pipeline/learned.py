@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from compiler.data import Split
-from compiler.evaluation import Batches, Yardstick
+from compiler.evaluation import Yardstick
+from compiler.pipeline.dense_check import dense_doubt, dense_outputs
 from compiler.pipeline.monitor import Stages
 from compiler.pipeline.options import Options
 from compiler.pipeline.ranking import Ranking, rank
@@ -18,13 +17,17 @@ from compiler.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """One for all targets. `search` scores candidates on validation or a part of it, the others finished networks."""
+    """One for all targets. `search` scores candidates on validation or a part of it, the others finished networks.
+
+    `doubt` says why the dense model is not to be trusted, where it is not (`compiler.pipeline.dense_check`).
+    """
 
     subject: Subject
     weights: Weights
     search: Yardstick
     validation: Yardstick
     test: Yardstick
+    doubt: str | None = None
 
     @property
     def ranking(self) -> Ranking:
@@ -44,6 +47,9 @@ def learn(subject: Subject, store: Store, options: Options, stages: Stages) -> L
     if subject.train_dense:
         with stages("fine-tune dense model"):
             subject.set_dense(fine_tuned(trainer))
+    doubt = dense_doubt(trainer)
+    if doubt is not None and subject.train_dense:  # else it was said before the profile
+        stages.monitor.note(doubt)
     with stages("rank heads and units"):
         ranking = rank(trainer)
     weights = _weights(trainer, ranking, start, stages)
@@ -54,6 +60,7 @@ def learn(subject: Subject, store: Store, options: Options, stages: Stages) -> L
             search=_yardstick(trainer, "search", subject.search_split()),
             validation=_yardstick(trainer, "validation", subject.final_split()),
             test=_yardstick(trainer, "test", subject.data.test),
+            doubt=doubt,
         )
 
 
@@ -69,11 +76,4 @@ def _weights(trainer: Trainer, ranking: Ranking, start: Parameters, stages: Stag
 
 def _yardstick(trainer: Trainer, name: str, split: Split) -> Yardstick:
     """The yardstick on a split; the dense model's outputs come from the store where it was run on them before."""
-    subject = trainer.subject
-
-    def dense(batches: Batches) -> Any:
-        about = subject.key(split=name, examples=len(batches), dense=trainer.dense_about)
-        outputs = trainer.stored("dense", about, lambda: {"outputs": torch.from_numpy(subject.dense_outputs(batches))})
-        return outputs["outputs"].numpy()
-
-    return subject.yardstick(split, dense)
+    return trainer.subject.yardstick(split, lambda batches: dense_outputs(trainer, name, batches))

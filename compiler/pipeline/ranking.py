@@ -14,13 +14,12 @@ from compiler.oneshot import Calibration, SubBlock, calibrate, rank_sub_blocks, 
 from compiler.oneshot.calibration import Gram
 from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.oneshot.sensitivity import SENSITIVITY_TOKENS
+from compiler.pipeline.calibration_texts import CALIBRATION_TEXTS, CALIBRATION_TOKENS, calibration_count
 from compiler.pipeline.subject import Subject
 from compiler.pipeline.training import Trainer
 from compiler.spaces import Ordering
 from compiler.spaces.subnet import IntArray
 
-CALIBRATION_TEXTS = 1000
-CALIBRATION_TOKENS = 16_000
 Floats = NDArray[np.float64]
 _RANKED = ("order", "losses", "local")
 Key = tuple[int, str]
@@ -64,8 +63,7 @@ def calibration_batches(subject: Subject, seed: int) -> Batches:
     texts = subject.data.train.texts
     rows = np.random.default_rng(seed).permutation(len(texts))[:CALIBRATION_TEXTS]
     chosen = [texts[row] for row in rows]
-    length = encode(subject.checkpoint, chosen[:64], max_tokens=subject.max_tokens).tokens / min(64, len(chosen))
-    count = max(16, int(CALIBRATION_TOKENS / length))
+    count = calibration_count(subject.checkpoint, chosen, subject.max_tokens)
     return encode(subject.checkpoint, chosen[:count], max_tokens=subject.max_tokens)
 
 

@@ -14,6 +14,7 @@ from compiler.export import ModelWorkbench
 from compiler.export.files import inline
 from compiler.pipeline.device import Device
 from compiler.pipeline.measuring import check_shapes
+from compiler.pipeline.monitor import part
 from compiler.store import Store, key_of
 from profilers import CostTable, Program, Stack, Workload
 from profilers.energy import open_meter
@@ -62,15 +63,14 @@ class Resources:
         batches = partial(device.batch_model, table, ceiling_s=ceiling_s, narrower=narrower)
         wanted, found = set(wanted), {}
         for i, (precision, model) in enumerate(latency.items()):
-
-            def share(f: float, done: int = i) -> None:
-                progress((done + f) / len(latency))
+            own = 1 / len(latency) / max(len({"memory", "energy"} & wanted), 1)
+            shares = [part(progress, (i / len(latency)) + j * own, own) for j in range(2)]
 
             found[precision] = Costs(
                 architecture=architecture,
                 latency=model,
-                memory=self._memory(precision, share) if "memory" in wanted else None,
-                energy=self._energy(model, precision, share) if "energy" in wanted else None,
+                memory=self._memory(precision, shares[0]) if "memory" in wanted else None,
+                energy=self._energy(model, precision, shares["memory" in wanted]) if "energy" in wanted else None,
                 throughput=batches(precision) if "throughput" in wanted else None,
             )
         return found

@@ -11,9 +11,12 @@ from compiler.costing import Costs
 from compiler.data import description_lines
 from compiler.evaluation import Quality
 from compiler.export import ModelWorkbench, compare_with_fresh_export
+from compiler.pipeline import file_times, verdicts
 from compiler.pipeline import winners as kept
+from compiler.pipeline.choice import choose, shortfalls
 from compiler.pipeline.costs import find_narrower_tables, find_table
 from compiler.pipeline.demand import find_demand
+from compiler.pipeline.dense_check import dense_doubt
 from compiler.pipeline.device import Device, find_device
 from compiler.pipeline.exceptions import Exceptions, find_exceptions
 from compiler.pipeline.front import Outcome, write_run
@@ -23,11 +26,12 @@ from compiler.pipeline.judge import AS_SERVED
 from compiler.pipeline.learned import Learned, learn
 from compiler.pipeline.limits import ceilings, check_floor
 from compiler.pipeline.measuring import check_shapes
-from compiler.pipeline.monitor import Monitor, SilentMonitor, Stages
+from compiler.pipeline.monitor import Monitor, Notes, SilentMonitor, Stages, part, rising
 from compiler.pipeline.options import Options
 from compiler.pipeline.outfolder import writing
 from compiler.pipeline.resources import Resources, model_errors
 from compiler.pipeline.subject import Subject, load_subject
+from compiler.pipeline.training import Trainer
 from compiler.pipeline.workplace import workplace
 from compiler.report.html import write_report
 from compiler.report.manifest import write_manifest
@@ -56,21 +60,28 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
     A target whose budget nothing meets does not stop the others: its run keeps the BudgetError.
     """
     devices = [find_device(options) for options in each]
-    stages = Stages(monitor)
+    monitor = rising(monitor)
+    stages, notes = Stages(monitor), Notes(monitor)
     precisions = {precision for device in devices for precision in device.precisions}
     with stages("load"):
         subject = load_subject(each[0])
         monitor.note("\n".join(description_lines(subject.data)))
         texts = subject.range_texts(precisions)
+    doubt = None
+    if subject.checkpoint.task != "embedding" and not subject.train_dense:
+        with stages("score dense model"):
+            doubt = dense_doubt(Trainer(subject=subject, store=store, options=each[0], monitor=monitor))
+    notes.say(*filter(None, [doubt]))
+    notes.say(*subject.notes)
     demand = find_demand(each[0], subject)
     with stages("export dense graph"):
         narrow = each[0].space == "width"
         templates = find_templates(subject.checkpoint, store, precisions, each[0].opset, narrow=narrow)
         bench = ModelWorkbench(subject.checkpoint, templates, texts)
-    runs = [
-        Compilation(options, replace(device, demand=demand), bench, store, Stages(monitor, of=_of(options, each)))
-        for options, device in zip(each, devices, strict=True)
-    ]
+    runs = []
+    for options, device in zip(each, devices, strict=True):
+        own = Stages(monitor, of=_of(options, each)), Notes(monitor, said=notes.texts)
+        runs.append(Compilation(options, replace(device, demand=demand), bench, store, *own))
     for run in runs:
         run.attempt(lambda run: run.profile(subject))
     if not all(run.missed for run in runs):
@@ -95,9 +106,17 @@ class Compilation:
     hunt: Hunt
     best: Found
 
-    def __init__(self, options: Options, device: Device, bench: ModelWorkbench, store: Store, stages: Stages) -> None:
+    def __init__(
+        self,
+        options: Options,
+        device: Device,
+        bench: ModelWorkbench,
+        store: Store,
+        stages: Stages,
+        notes: Notes,
+    ) -> None:
         self.options, self.device, self.bench, self.store = options, device, bench, store
-        self.stages, self.monitor = stages, stages.monitor
+        self.stages, self.monitor, self.notes = stages, stages.monitor, notes
         self.missed: BudgetError | None = None
         self.content: dict[str, Any] = {}
 
@@ -112,13 +131,14 @@ class Compilation:
     def profile(self, subject: Subject) -> None:
         """What sub-networks cost, and the most that they may."""
         with self.stages("profile"):
-            self.table, workload = find_table(self.options, self.device, self.bench, self.store, self.monitor.progress)
+            first = 1 / 3 if self.options.space == "width" else 1.0  # there two narrower tables follow
+            told = part(self.monitor.progress, 0.0, first), part(self.monitor.progress, first, 1 - first)
+            self.table, workload = find_table(self.options, self.device, self.bench, self.store, told[0])
             self.device = replace(self.device, workload=workload)
-            self.narrower = find_narrower_tables(
-                self.options, self.device, self.bench, self.store, self.monitor.progress
-            )
+            self.narrower = find_narrower_tables(self.options, self.device, self.bench, self.store, told[1])
         self.resources = Resources(device=self.device, bench=self.bench, store=self.store, seed=self.options.seed)
         self.costs = self._costs()
+        self.notes.say(*self._notes_of_costs(), *self._notes_of_widths())
         self.limits = self._limits(subject)
 
     def finish(self, learned: Learned, timings_s: Mapping[str, float]) -> None:
@@ -127,10 +147,20 @@ class Compilation:
             self.options.space, learned.subject.checkpoint.architecture, ordering=learned.ranking.ordered(self.options.order),
             unit_step=self.device.target.size_alignment,
         )  # fmt: skip
+        if learned.doubt is not None and learned.doubt not in self.notes.texts:
+            self.notes.texts.insert(0, learned.doubt)  # first of all, whenever it arose
         exceptions = self._exceptions(learned)
         self.hunt = Hunt(learned, space, self.costs, self.device.precisions, self.bench, self.store, exceptions)
+        self.notes.say(
+            *(
+                f"8 bits cost {', '.join(map(str, form.exceptions))} most: {form.precision} is searched with and without"
+                for form in self.hunt.forms
+                if form.exceptions
+            )
+        )
         with self.stages("search"):
             front = self.hunt.search(self.options, self.limits, self.monitor)
+        self.notes.say(*self._notes_of_search())
         self.content = self._emit(front, timings_s)
 
     def _exceptions(self, learned: Learned) -> dict[str, Exceptions]:
@@ -139,7 +169,11 @@ class Compilation:
         if not quantised:
             return {}
         with self.stages("find exceptions"):
-            return {p: find_exceptions(learned, self.bench, p, self.store, self.monitor.progress) for p in quantised}
+            share = 1 / len(quantised)
+            return {
+                p: find_exceptions(learned, self.bench, p, self.store, part(self.monitor.progress, i * share, share))
+                for i, p in enumerate(quantised)
+            }
 
     def _costs(self) -> dict[str, Costs]:
         options = self.options
@@ -177,12 +211,14 @@ class Compilation:
             nets = self._measured(nets)
         dense, *winners = nets
         percentile = "p50" if device.demand else options.percentile  # of traffic, the length is the percentile
-        verdicts = {w.id: kept.judge(w, dense, options.budgets, percentile) for w in nets}
-        keep = kept.KEPT_METRIC if subject.labelled else kept.KEPT_LIKENESS
-        best = kept.best_of(winners, dense, verdicts, options.budgets, keep=keep)
+        judged = {w.id: verdicts.judge(w, dense, options.budgets, percentile) for w in nets}
+        keep = verdicts.kept_share(subject.checkpoint.task, options.budgets)
+        best = verdicts.best_of(winners, dense, judged, options.budgets, keep=keep)
+        reserved = verdicts.reservation(best, dense, options.budgets, subject.metric.name.replace("_", " "), keep=keep)
+        self.notes.say(*filter(None, [reserved]))
         self.best = best.found
         if device.has_clock:
-            winners = self._gridded(winners, [best] if subject.effort == "fast" else winners, dense)
+            winners = self._gridded(winners, best, dense)
         peak = self._peak()
         outcome = Outcome(
             options=options,
@@ -192,15 +228,16 @@ class Compilation:
             costs_of=self.hunt.costs_of,
             dense=dense,
             winners=winners,
-            verdicts=verdicts,
+            verdicts=judged,
             best=next(w for w in winners if w.id == best.id),
             evaluated=list(self.hunt.found.values()),
             front=front,
-            notes=self._notes(),
+            notes=self._said(),
             timings_s={**timings_s, **self.stages.timings_s},
             model_errors=model_errors(self.costs),
             peak=peak,
             training=self.hunt.learned.weights.trainer.log,
+            doubt=self.hunt.learned.doubt,
         )
         content = write_run(outcome)
         write_report(options.out)
@@ -214,7 +251,10 @@ class Compilation:
         candidates = [f for f in front if (f.subnet.shape, f.subnet.width) != (full.shape, None)]
         if not candidates:
             raise InputError("the search found no sub-network beside the dense one\ngive it more --evaluations")
-        chosen = kept.choose(candidates, self.limits, self.options.winners, along=self.options.objectives[0])
+        asked = self.options.winners
+        chosen = choose(candidates, self.limits, asked, along=self.options.objectives[0])
+        dense_s = float(self.costs["fp32"].of(full.counts)["latency"][0])
+        self.notes.say(*shortfalls(chosen, self.limits, asked, dense_s))
         finished = kept.finish(hunt, chosen, self.monitor)
         dense_found = hunt.costed("dense", full, Form("fp32"), Quality(metric=1.0, others={}))
         dense, *elsewhere = (
@@ -234,19 +274,18 @@ class Compilation:
 
     def _measured(self, nets: Sequence[kept.Winner]) -> list[kept.Winner]:
         """The same timed, and whatever else the run asked for."""
-        plan = kept.TIMING[self.hunt.subject.effort]
+        plan = file_times.TIMING[self.hunt.subject.effort]
         with self.stages("measure artefacts"):
-            timed = kept.measure(nets, self.bench, self.device, self.store, self.options, self.monitor, plan)
+            timed = file_times.measure(nets, self.bench, self.device, self.store, self.options, self.monitor, plan)
         return self._resources(timed) if self.device.has_clock else timed
 
-    def _gridded(
-        self, winners: Sequence[kept.Winner], shown: Sequence[kept.Winner], dense: kept.Winner
-    ) -> list[kept.Winner]:
-        """The winners; those to show with their speed-ups at other workloads."""
+    def _gridded(self, winners: Sequence[kept.Winner], best: kept.Winner, dense: kept.Winner) -> list[kept.Winner]:
+        """The winners; the best with its speed-ups at other workloads, whatever the effort and however many there are."""
         with self.stages("measure grid"):
-            measured = kept.measure_grid(shown, dense, self.bench, self.device, self.store, self.options, self.monitor)
-        gridded = {w.id: w for w in measured}
-        return [gridded.get(w.id, w) for w in winners]
+            (measured,) = file_times.measure_grid(
+                [best], dense, self.bench, self.device, self.store, self.options, self.monitor
+            )
+        return [measured if w.id == best.id else w for w in winners]
 
     def _resources(self, winners: list[kept.Winner]) -> list[kept.Winner]:
         """Winners with what else the run asked for, measured; the dense one comes first."""
@@ -254,10 +293,10 @@ class Compilation:
         alone = sorted({"memory", "energy"} & set(wanted))
         if alone:
             with self.stages(f"measure {' and '.join(alone)}"):
-                winners = kept.measure_resources(winners, self.resources, alone, self.monitor)
+                winners = file_times.measure_resources(winners, self.resources, alone, self.monitor)
         if "throughput" in wanted:
             with self.stages("measure throughput"):
-                winners = kept.measure_throughput(
+                winners = file_times.measure_throughput(
                     winners, winners[0], self.hunt, self.device, self.store, self.options, self.monitor
                 )
         return winners
@@ -278,8 +317,26 @@ class Compilation:
             worst = compare_with_fresh_export(self.bench, winner.found.subnet, winner.read())
             self.store.put("fresh-export", key, worst)
 
-    def _notes(self) -> list[str]:
-        device, table, notes = self.device, self.table, list(self.hunt.subject.notes)
+    def _notes_of_costs(self) -> list[str]:
+        """What there is to know of the times that the search goes by."""
+        device, table, notes = self.device, self.table, list[str]()
+        if not device.here:
+            notes.append(
+                f"{device.target.name} was not here: nothing was measured on it, latencies are predicted ({table.source})"
+            )
+        if table.source == "null":
+            notes.append("the null device has no clock: its times are a closed form, not measurements")
+        if table.how.get("too_large"):
+            notes.append(f"{len(table.how['too_large'])} networks of the profile did not fit into the device's memory")
+        return [*notes, *table.how.get("warnings", ()), *self._warnings()]
+
+    def _warnings(self) -> Sequence[str]:
+        """What the runtime noticed so far."""
+        return self.device.runtime.describe()["warnings"] if self.device.runtime else ()
+
+    def _notes_of_search(self) -> list[str]:
+        """What there is to know of how candidates were found."""
+        notes = []
         if self.hunt.gap is not None:
             notes.append(
                 f"the search started from allocations within --max-memory, solved to a gap of {self.hunt.gap:.2%}"
@@ -290,21 +347,12 @@ class Compilation:
             notes.append(
                 f"each sub-network was trained on its own: {full} of {len(evaluated)} for all epochs, the others for less"
             )
-        if not device.here:
-            notes.append(
-                f"{device.target.name} was not here: nothing was measured on it, latencies are predicted ({table.source})"
-            )
-        notes += [
-            f"8 bits cost {', '.join(map(str, form.exceptions))} most: {form.precision} is searched with and without"
-            for form in self.hunt.forms
-            if form.exceptions
-        ]
-        if table.source == "null":
-            notes.append("the null device has no clock: its times are a closed form, not measurements")
-        if table.how.get("too_large"):
-            notes.append(f"{len(table.how['too_large'])} networks of the profile did not fit into the device's memory")
-        said = [*table.how.get("warnings", ()), *(device.runtime.describe()["warnings"] if device.runtime else ())]
-        return list(dict.fromkeys([*notes, *said, *self._notes_of_widths()]))
+        return notes
+
+    def _said(self) -> list[str]:
+        """Every note, with what the runtime noticed to the end."""
+        self.notes.say(*self._warnings())
+        return self.notes.texts
 
     def _notes_of_widths(self) -> list[str]:
         """Where costs of narrow networks are from, and how far the line between two tables is off at one between them."""

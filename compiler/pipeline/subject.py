@@ -17,19 +17,14 @@ from compiler.export import declared_task, is_compiled, load_model
 from compiler.families import Checkpoint, ScoreScale
 from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
+from compiler.pipeline.calibration_texts import FEWEST_RANGE_TEXTS, LIKENESS_EXAMPLES, RANGE_TEXTS, deal
 from compiler.pipeline.labels import aligned, head_names
 from compiler.pipeline.options import Options
 from targets import STATIC
 from targets.errors import InputError
 
 SEARCH_EXAMPLES, FINAL_EXAMPLES = 1000, 4000
-"""Of a labelled validation split, at most: what candidates are judged on, and the networks that are written."""
-
-LIKENESS_EXAMPLES = 400
-"""Of a split without labels, at most: what likeness to the dense model is read off."""
-
-RANGE_TEXTS, FEWEST_RANGE_TEXTS = 128, 16
-"""What the ranges of statically quantised activations are taken on: at most, and at least."""
+"""Of a validation split, at most: what candidates are judged on, and of a labelled one the networks that are written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +94,11 @@ class Subject:
 
     def search_split(self) -> Split:
         """Validation, or some examples of it."""
-        return self._validation(SEARCH_EXAMPLES)
+        return some_of(self.data.validation, SEARCH_EXAMPLES)
 
     def final_split(self) -> Split:
         """The same for networks that are written: of more examples."""
-        return self._validation(FINAL_EXAMPLES)
-
-    def _validation(self, most: int) -> Split:
-        return some_of(self.data.validation, most if self.labelled else LIKENESS_EXAMPLES)
+        return some_of(self.data.validation, FINAL_EXAMPLES if self.labelled else LIKENESS_EXAMPLES)
 
 
 def some_of(split: Split, count: int) -> Split:
@@ -139,7 +131,13 @@ def _read(options: Options, folder: Path) -> tuple[TextData, str]:
         names = head_names(folder, trust_remote_code=options.trust_remote_code)
         data = aligned(data, names, options.labels)
     unlabelled_head = options.task == "auto" and head is not None and data.train.labels is None
-    return data, head if unlabelled_head and head is not None else data.task
+    return (_of_head(data, head), head) if unlabelled_head and head is not None else (data, data.task)
+
+
+def _of_head(data: TextData, head: str) -> TextData:
+    """Data without labels for a trained head: it is the head that says the task."""
+    notes = [note for note in data.notes if not note.startswith("task inferred")]
+    return replace(data, notes=(*notes, f"task: {head}, that of the model's own head"))
 
 
 def _flatten_pairs(data: TextData) -> TextData:
@@ -219,7 +217,10 @@ def load_subject(options: Options) -> Subject:
     labelled = labels is not None
     effort, train_dense = _settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
     _check_training(options, effort=effort, trained=labelled and task != "embedding")
-    notes = [*data.notes, *checkpoint.notes]
+    max_tokens, dealt = min(checkpoint.max_tokens, max(options.seq_len, 128)), list[str]()
+    if data.train.labels is None and effort == "fast":
+        data, dealt = deal(data, checkpoint, max_tokens=max_tokens, seed=options.seed)
+    notes = [*data.notes, *checkpoint.notes, *dealt]
     if is_compiled(folder):
         notes.append("the model was compiled before: it is the baseline of every ratio here, called dense")
     if task != "embedding" and not labelled:
@@ -231,10 +232,10 @@ def load_subject(options: Options) -> Subject:
     return Subject(
         checkpoint=checkpoint,
         data=data,
-        metric=default_metric(task, options.metric),
+        metric=default_metric(task, options.metric, labelled=data.train.labels is not None),
         effort=effort,
         train_dense=train_dense,
-        max_tokens=min(checkpoint.max_tokens, max(options.seq_len, 128)),
+        max_tokens=max_tokens,
         notes=tuple(notes),
     )
 

@@ -70,6 +70,7 @@ def compare(runs: Sequence[Compilation]) -> Comparison:
         "tool": this_tool(),
         "model": finished[0].content["model"]["name"] if finished else "",
         "metric": finished[0].content["metric"]["name"] if finished else "",
+        "doubt": finished[0].content["doubt"] if finished else None,
         "targets": [_outcome(run) for run in runs],
         "misplaced": [misplaced(there, of) for of, there in permutations(finished, 2)],
     }

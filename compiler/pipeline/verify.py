@@ -30,7 +30,7 @@ from profilers.interval import median_interval
 from profilers.memory import measure_taken_bytes
 from profilers.onnx_file import OnnxFile, read_onnx_file
 from profilers.operation_count import count_operations
-from profilers.peak import Peak, measure_peak
+from profilers.peak import Peak, Reached, measure_peak
 from targets import Target, present
 from targets.errors import InputError, ParetocError, VerificationError, printable
 
@@ -215,9 +215,11 @@ def _measure(folder: Path, front: Front, nets: Sequence[CandidateInfo], monitor:
     programs = [file.program() for file in files.values()]
     series = interleave(programs, programs[0], runtime, workload, plan=_PLAN, seed=0, progress=monitor.progress)
     timings, checks = [], []
+    reached = {name: _reached(file, series[name], workload) for name, file in files.items()}
+    peak = peak.raised(run for run in reached.values() if run is not None)
     for net in nets:
-        own, file = series[net["id"]], files[net["id"]]
-        timing = _timing(net, own, _least_s(file, workload, peak))
+        own, file, run = series[net["id"]], files[net["id"]], reached[net["id"]]
+        timing = _timing(net, own, None if run is None else peak.share(run))
         timings.append(timing)
         if not net["budget"]["limits"] or net["budget"]["status"] == "missed":
             continue
@@ -231,15 +233,15 @@ def _file(folder: Path, net: CandidateInfo) -> OnnxFile:
     return replace(read_onnx_file(artifact_path(folder, net), net["id"]), precision=net["precision"])
 
 
-def _least_s(file: OnnxFile, workload: Workload, peak: Peak) -> float | None:
-    """Seconds that the device at its best would take for a call; None where calls are of many lengths."""
+def _reached(file: OnnxFile, series: Series, workload: Workload) -> Reached | None:
+    """What a call computes and moves, and its median; None where calls are of many lengths."""
     if workload.lengths:
         return None
     counted = count_operations(file.path, file.arrays(workload.batch, workload.tokens))
-    return peak.seconds(counted.count, counted.weight_bytes, file.precision)
+    return Reached(file.name, counted.count, counted.weight_bytes, file.precision, series.pooled.median_s)
 
 
-def _timing(net: CandidateInfo, series: Series, least_s: float | None) -> Timing:
+def _timing(net: CandidateInfo, series: Series, share: float | None) -> Timing:
     ratios, pooled = series.ratio_to_reference(), series.pooled
     return {
         "net": net["id"],
@@ -248,7 +250,7 @@ def _timing(net: CandidateInfo, series: Series, least_s: float | None) -> Timing
         "speedup": float(np.median(ratios)),
         "speedup_interval": median_interval(ratios),
         "was": net["speedup"],
-        "roofline_share": None if least_s is None else least_s / pooled.median_s,
+        "roofline_share": share,
     }
 
 

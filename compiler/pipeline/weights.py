@@ -12,6 +12,7 @@ from torch import Tensor
 from compiler.families.checkpoint import digest_of
 from compiler.oneshot import Reconstructor, reconstruct, restore_output
 from compiler.oneshot.reconstruction import RESOLVED_TOKENS, one_batch, residual_sums
+from compiler.pipeline.monitor import part
 from compiler.pipeline.ranking import Ranking, ranking_about
 from compiler.pipeline.side_by_side import Item, Progress, Result, in_turn, side_by_side
 from compiler.pipeline.subject import as_arrays, as_tensors, detached
@@ -39,6 +40,8 @@ steady, and one epoch at it brings all-MiniLM-L6-v2 nearer than one at the usual
 NARROW_TOKENS = 4_000
 """Calibration tokens that a narrow candidate is corrected on while searching: it has to run for that."""
 
+
+_MADE = 0.1  # of the time of final weights, what correcting takes where they are polished afterwards
 
 Kept = tuple[Subnet, float]
 """A sub-network, and the share of a full training that its own weights have had."""
@@ -79,10 +82,11 @@ class Weights(ABC):
 
     def finish(self, kept: Sequence[Kept], progress: Progress = lambda _: None) -> None:
         """Make the weights that these networks ship with. `final` reads them back: together they may not fit into memory."""
-        self.of_each(self._make, kept, progress)
+        made = _MADE if self.polishes else 1.0
+        self.of_each(self._make, kept, part(progress, 0.0, made))
         self._targets.clear()  # a gigabyte and more of a large model
         if self.polishes:
-            self._polish(kept)
+            self._polish(kept, part(progress, made, 1 - made))
 
     def _make(self, kept: Kept) -> None:
         corrected = self.corrected(*kept)
@@ -116,7 +120,7 @@ class Weights(ABC):
                 self._targets[tokens] = batch, residual_sums(checkpoint, batch, narrow=narrow)
             return self._targets[tokens]
 
-    def _polish(self, kept: Sequence[Kept]) -> None:
+    def _polish(self, kept: Sequence[Kept], progress: Progress) -> None:
         """Distil sub-networks from the dense one, as many in one job as memory allows.
 
         They learn side by side and apart: each is stored alone, and what was polished before in other company is not
@@ -124,13 +128,16 @@ class Weights(ABC):
         """
         store, keys = self.trainer.store, self._polish_keys
         missing = [one for one in kept if store.get_arrays("polished", keys[one]) is None]
+        done = 0
         for job in self._jobs(missing):
+            told = part(progress, done / len(missing), len(job) / len(missing))
+            done += len(job)
             job_key = key_of([keys[one] for one in job])
             with self.trainer.working("polished", job_key) as folder:
                 if all(store.get_arrays("polished", keys[one]) is not None for one in job):  # by another run meanwhile
                     continue
                 starts = {subnet: start for (subnet, _), start in job.items()}
-                for one, trained in zip(job, self._distilled(starts, folder), strict=True):
+                for one, trained in zip(job, self._distilled(starts, folder, told), strict=True):
                     store.put_arrays("polished", keys[one], as_arrays(trained))
                     store.put("polished-job", keys[one], job_key)
         for job_key in dict.fromkeys(store.get("polished-job", keys[one]) for one in kept):
@@ -166,7 +173,9 @@ class Weights(ABC):
     def _polish_about(self) -> Any:
         return self.subject.key(training=repr(self._polish_options()), dense=digest_of(self.dense))
 
-    def _distilled(self, starts: Mapping[Subnet, Parameters], folder: Path) -> list[dict[str, Tensor]]:
+    def _distilled(
+        self, starts: Mapping[Subnet, Parameters], folder: Path, progress: Progress
+    ) -> list[dict[str, Tensor]]:
         """One job, from its last checkpoint where it was killed."""
         subject, train = self.subject, self.subject.data.train
         return together(
@@ -180,7 +189,7 @@ class Weights(ABC):
             options=self._polish_options(),
             max_tokens=subject.max_tokens,
             work_dir=folder,
-            progress=self.trainer.progress,
+            progress=lambda fraction, _: progress(fraction),
         )
 
 

@@ -79,7 +79,7 @@ class BenchFile(TypedDict):
     memory_bytes: int | None
     energy_j: float | None
     operations: OperationsInfo
-    roofline_share: float
+    roofline_share: float | None
 
 
 class Benchmark(TypedDict):
@@ -184,9 +184,8 @@ def interval(file: BenchFile) -> str:
 
 def share(file: BenchFile) -> str:
     """How much of the measured time the device at its best would need; a bound where operators are unknown."""
-    return ("\N{GREATER-THAN OR EQUAL TO} " if file["operations"]["unknown"] else "") + text.percent(
-        file["roofline_share"], digits=0
-    )
+    known = text.share_of_peak(file["roofline_share"])
+    return f"\N{GREATER-THAN OR EQUAL TO} {known}" if file["operations"]["unknown"] and known != text.UNKNOWN else known
 
 
 def standing(bench: Benchmark, file: BenchFile) -> str:

@@ -31,7 +31,7 @@ def render_card(front: Front, net: CandidateInfo, base: Mapping[str, Any], lines
         loader=PackageLoader("compiler.report", package_path=""), undefined=StrictUndefined, autoescape=False,  # noqa: S701  Markdown
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    for name in ("score", "milliseconds", "ratio", "percent", "count", "size", "words", "form"):
+    for name in ("score", "milliseconds", "ratio", "percent", "share_of_peak", "count", "size", "words", "form"):
         environment.filters[name] = getattr(text, name)
     environment.filters |= {"inline": inline, "code": code, "yaml": yaml}
     embedding = front["task"] == "embedding"

@@ -104,7 +104,7 @@
     const taken = marks.map(({ px, py }) => [px - 7, py - 7, px + 7, py + 7]);
     const rank = ({ point }) => (point.best ? 0 : point === data.dense ? 1 : 2);
     for (const { point, px, py } of [...marks].sort((a, b) => rank(a) - rank(b))) {
-      const text = point.best ? `${point.id}, best` : point.id;
+      const text = point.best ? `${point.id}, ${data.chosen_as}` : point.id;
       const width = text.length * 7 + 2;
       const gap = point.best || point === data.dense ? 14 : 9;
       const spots = [[px - gap - width, py + 3], [px + gap + 1, py - 20], [px - gap - width, py - 21]];
@@ -167,7 +167,7 @@
         rows.append(Object.assign(document.createElement(tag), { textContent: text }));
       }
     }
-    const title = Object.assign(document.createElement("strong"), { textContent: shown.best ? `${shown.id}, best` : shown.id });
+    const title = Object.assign(document.createElement("strong"), { textContent: shown.best ? `${shown.id}, ${data.chosen_as}` : shown.id });
     tooltip.replaceChildren(title, rows);
     tooltip.hidden = false;
     place(group.querySelector(".ring").getBoundingClientRect());

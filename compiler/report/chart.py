@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from compiler.report.schema import CandidateInfo, Front, Percentile
+from compiler.report.schema import CandidateInfo, Front, Percentile, chosen_as
 from compiler.report.text import count, milliseconds, ratio, score, words
 
 
@@ -39,6 +39,7 @@ def chart_data(front: Front, evaluated: Sequence[Mapping[str, Any]]) -> dict[str
         "y": y,
         "x_label": f"latency {front['workload']['percentile']}, ms",
         "y_label": "error on validation",
+        "chosen_as": chosen_as(front),
     }
 
 

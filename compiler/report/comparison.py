@@ -6,7 +6,7 @@ Latencies are milliseconds, as in `front.json`. What a network costs on a target
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, NotRequired, cast
 
 from annotated_types import Len
 from typing_extensions import TypedDict
@@ -63,7 +63,7 @@ class Misplaced(TypedDict):
 
 
 class Comparison(TypedDict):
-    """The whole of `targets.json`."""
+    """The whole of `targets.json`; `doubt` says why the dense model is not to be trusted, where it is not."""
 
     schema: int
     tool: Tool
@@ -71,6 +71,7 @@ class Comparison(TypedDict):
     metric: forms.Name
     targets: Annotated[list[Outcome], Len(1, 1000)]
     misplaced: Annotated[list[Misplaced], Len(0, 1_000_000)]
+    doubt: NotRequired[forms.Words | None]
 
 
 def write_comparison(folder: Path, found: Comparison) -> None:
@@ -121,7 +122,12 @@ def render_comparison(found: Comparison) -> str:
 
 
 def summary(found: Comparison) -> str:
-    """The finding in one or two sentences."""
+    """The finding in one or two sentences; first of all what is wrong with the dense model."""
+    told = _summary(found)
+    return f"Nothing here is best: {found['doubt']}. {told}" if found.get("doubt") else told
+
+
+def _summary(found: Comparison) -> str:
     best = [outcome["best"] for outcome in found["targets"] if outcome["best"] is not None]
     if not best:
         return "No target has a network that meets the budget."

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from compiler.report import text
 
 _FILTERS = (
-    "number", "score", "milliseconds", "ratio", "percent", "signed_percent", "count", "size", "seconds", "words",
+    "number", "score", "milliseconds", "ratio", "percent", "share_of_peak", "signed_percent", "count", "size", "seconds", "words",
     "form",
 )  # fmt: skip
 

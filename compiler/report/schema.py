@@ -216,13 +216,17 @@ class ArtifactInfo(TypedDict):
 
 
 class PeakInfo(TypedDict):
-    """What the device can do at best, measured here: in float32, on a GPU in its half-precision formats too."""
+    """What the device can do at best, measured here: in float32, on a GPU in its half-precision formats too.
+
+    `int8_ops_per_s` is of 8-bit products in the runtime that serves, where it was measured.
+    """
 
     flops_per_s: forms.Rate
     bytes_per_s: forms.Rate
     threads: forms.Positive
     method: forms.Words
     half_flops_per_s: NotRequired[Mapping[str, forms.Rate]]
+    int8_ops_per_s: NotRequired[forms.Rate | None]
 
 
 class SubBlockInfo(TypedDict):
@@ -260,7 +264,11 @@ class CandidateInfo(TypedDict):
 
 
 class Front(TypedDict):
-    """The whole of `front.json`; `best` is `None` where no candidate meets the budget."""
+    """The whole of `front.json`; `best` is `None` where no candidate meets the budget.
+
+    `doubt` says why the dense model is not to be trusted on these labels, and `None` where nothing is wrong; runs of older versions
+    lack it. Their metric of unlabelled data has the name that labelled data have.
+    """
 
     schema: int
     tool: Tool
@@ -282,6 +290,7 @@ class Front(TypedDict):
     candidates: Annotated[list[CandidateInfo], Len(1, 10_000)]
     best: forms.Id | None
     evaluated: forms.Count
+    doubt: NotRequired[forms.Words | None]
     notes: list[forms.Words]
     timings_s: Mapping[str, forms.Seconds]
 
@@ -305,6 +314,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {plain(key): plain(part) for key, part in value.items()}
     return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def chosen_as(front: Front) -> str:
+    """What the network that `best` names is called: where the dense model is not to be trusted, nothing is best."""
+    return "chosen" if front.get("doubt") else "best"
 
 
 def percentiles_ms(measurement: Measurement) -> Percentiles:

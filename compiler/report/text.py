@@ -49,6 +49,11 @@ def percent(fraction: float | None, digits: int = 1) -> str:
     return f"{100 * fraction:.{digits}f}\u00a0%"
 
 
+def share_of_peak(fraction: float | None) -> str:
+    """A share of what the device can do at best; a dash where a run of an older version took its peak too low."""
+    return percent(None if fraction is not None and fraction > 1 else fraction, digits=0)
+
+
 def signed_percent(fraction: float) -> str:
     """A deviation as percent with its sign, a true minus: 0.021 is `+2.1 %`."""
     return f"{100 * fraction:+.1f}\u00a0%".replace("-", "\u2212")

@@ -13,7 +13,16 @@ def find_best(front: Front) -> CandidateInfo | None:
 
 
 def verdict(front: Front) -> Markup:
-    """Best candidate, its speed-up and what it keeps of the metric, as escaped HTML."""
+    """Best candidate, its speed-up and what it keeps of the metric, as escaped HTML; first of all what is wrong with the dense model."""
+    told = _verdict(front)
+    if not (doubt := front.get("doubt")):
+        return told
+    return Markup("<strong>Nothing here is best:</strong> {}. A network was chosen all the same. {}").format(
+        doubt, told
+    )
+
+
+def _verdict(front: Front) -> Markup:
     best = find_best(front)
     if best is None:
         return Markup("<strong>No candidate meets the budget.</strong> All that were found are shown below.")

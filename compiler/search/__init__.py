@@ -12,12 +12,13 @@ from compiler.search.front import (
 )
 from compiler.search.method import Method
 from compiler.search.registry import AROUND_SEEDS, METHODS, check_method, make_method
-from compiler.search.seeded import BELOW
+from compiler.search.seeded import BELOW, NEAR
 
 __all__ = [
     "AROUND_SEEDS",
     "BELOW",
     "METHODS",
+    "NEAR",
     "SHARES",
     "Job",
     "Method",

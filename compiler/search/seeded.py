@@ -14,6 +14,9 @@ from targets.errors import InputError
 COARSE, LEAST = 8, 3
 """Seeds that are evaluated first, spread over all that were given; and of each front, at least."""
 
+NEAR = 2.0
+"""Below a limit, networks that take less than one so-manyth of it are of little interest."""
+
 BATCH = 4
 TRADED = 0.5
 """Of what a variable has, at most, in one trade."""
@@ -157,14 +160,22 @@ class SeededFront(LocalSearch):
         return self.pool[rows]
 
     def _coarse(self) -> list[int]:
-        """A few of every front, from its cheapest to its dearest."""
+        """A few of every front, from its cheapest to its dearest; below a limit in even ratios from one `NEAR`th of the dearest up.
+
+        There fronts take turns, so that together they leave no gap; each begins with its dearest.
+        """
         rows = list[int]()
         every = np.unique(self.fronts)
-        for front in every:
+        for turn, front in enumerate(every):
             own = np.flatnonzero(self.fronts == front)
             count = min(len(own), max(COARSE // len(every), LEAST))
-            rows += own[np.linspace(0, len(own) - 1, count).round().astype(int)].tolist()
-        return rows
+            if self.most is None:
+                rows += own[np.linspace(0, len(own) - 1, count).round().astype(int)].tolist()
+                continue
+            steps = (np.arange(count) + turn / len(every) * (np.arange(count) > 0)) / count
+            aims = self.places[own].max() - np.log(NEAR) * steps
+            rows += [int(own[np.argmin(np.abs(self.places[own] - aim))]) for aim in aims]
+        return list(dict.fromkeys(rows))
 
     def _in_gaps(self) -> list[int]:
         """Of the largest gaps that have seeds left, the seed nearest to the middle of each."""

@@ -27,7 +27,7 @@ SHORT = ("--seconds", 0.1)
 def small_peak():
     """A peak of a second is not what is tested here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("profilers.peak._SIDE", {"cpu": 256})
+        patch.setattr("profilers.peak._SIDES", {"cpu": (256,)})
         patch.setattr("profilers.peak._COPY_BYTES", {"cpu": 1 << 20})
         yield
 

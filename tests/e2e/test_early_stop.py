@@ -8,7 +8,7 @@ from compiler.evaluation import early
 from tests.cli import call, write_texts
 from tests.tiny import save_tiny
 
-EXAMPLES = 400
+EXAMPLES = 1000
 
 
 class Place:

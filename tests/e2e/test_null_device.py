@@ -223,6 +223,7 @@ def test_a_trained_head_without_labels_is_held_to_the_dense_model(place):
     note = "no labels: the metric is agreement with the dense model"
     assert front["task"] == "classification"
     assert front["dense"]["metric"]["test"] == 1.0
+    assert front["metric"]["name"] == "agreement"
     assert note in front["notes"]
     assert note in (out / "report.html").read_text(encoding="utf-8")
 
@@ -242,7 +243,7 @@ def test_of_a_large_validation_split_some_examples_judge_what_is_written_and_all
     monkeypatch.setattr("compiler.pipeline.subject.FINAL_EXAMPLES", few)
     front = place.front(model=place.judge, data=place.classes)
     assert f"networks are judged on {few} of {examples['validation']} validation examples" in front["notes"]
-    assert not any("validation examples" in note for note in whole["notes"])
+    assert not any("networks are judged on" in note for note in whole["notes"])
     for net in (front["dense"], *front["candidates"]):
         hits = {
             split: net["metric"][split] * count for split, count in (("validation", few), ("test", examples["test"]))
@@ -380,8 +381,8 @@ def test_a_budget_that_can_be_met_is_met(place, first, flags):
         assert best["measured"]["latency_ms"]["p50"] <= limit_ms
         met = [c for c in front["candidates"] if c["budget"]["status"] == "met"]
         least = min(met, key=lambda c: c["error"])
-        alike = [c for c in met if c["id"] in {least["id"], *least["same_as"]}]
-        assert best["id"] == min(alike, key=lambda c: c["measured"]["latency_ms"]["p50"])["id"]
+        assert best["error"] <= least["error"] + 0.002 * least["metric"]["validation"]
+        assert best["measured"]["latency_ms"]["p50"] <= least["measured"]["latency_ms"]["p50"]
 
 
 @pytest.mark.usefixtures("no_fresh_export")

@@ -296,7 +296,7 @@ def predicted(front):
 def small_peak():
     """A peak of a second is not what is tested here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("profilers.peak._SIDE", {"cpu": 256})
+        patch.setattr("profilers.peak._SIDES", {"cpu": (256,)})
         patch.setattr("profilers.peak._COPY_BYTES", {"cpu": 1 << 20})
         yield
 

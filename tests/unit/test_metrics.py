@@ -88,3 +88,19 @@ def test_default_metric_of_each_task_and_what_does_not_fit():
     assert default_metric("classification", "f1").name == "f1"
     with pytest.raises(InputError, match="known: accuracy, f1, matthews"):
         default_metric("classification", "pearson")
+
+
+def test_without_labels_a_metric_never_has_the_name_of_one_against_labels():
+    named = {m.name for m in METRICS.values() if m.task != "embedding"}
+    for task in ("classification", "regression"):
+        for name in (m.name for m in METRICS.values() if m.task == task):
+            metric = default_metric(task, name, labelled=False)
+            assert metric.name not in named
+            assert "dense model's" in metric.description
+            assert "correct" not in metric.description
+            assert default_metric(task, metric.name, labelled=False).name == metric.name
+            assert metric.score is METRICS[name].score
+    assert default_metric("classification", labelled=False).name == "agreement"
+    assert default_metric("embedding", labelled=False) is METRICS["mean_cosine"]
+    with pytest.raises(InputError, match="agreement"):
+        default_metric("classification", "agreement")

@@ -1,0 +1,118 @@
+"""Whether a model answers no better than chance, always the same, or as if its labels were permuted; in words, or nothing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.evaluation.metrics import Metric
+from compiler.evaluation.noise import ONE_SIDED, standard_error
+
+Array = NDArray[Any]
+
+BEYOND_DOUBT = 3.0
+"""Standard errors by which accuracy under a permutation of the labels must be higher on examples that did not choose it."""
+
+MUCH = 0.1
+"""And by how much of the examples: a model that takes neighbouring classes for each other is not permuted."""
+
+
+def doubt(metric: Metric, outputs: Array, labels: Array, names: Sequence[str]) -> str | None:
+    """What is wrong with a model whose `outputs` on labelled examples are these; None where it is better than chance for sure.
+
+    Class ids [N] with logits [N, classes], or scores [N] with scores [N, 1]; `names` are those of the classes. A metric of
+    another kind of task is not looked at.
+    """
+    if metric.task == "classification" and labels.ndim == 1:
+        return _doubt_of_classes(metric, outputs, labels.astype(np.int64), [str(name) for name in names])
+    if metric.task == "regression" and labels.ndim == 1:
+        return _doubt_of_scores(metric, outputs, labels)
+    return None
+
+
+def constant(task: str, outputs: Array, names: Sequence[str]) -> str | None:
+    """What is wrong with a model whose own answers are the reference, where they are all the same; else None."""
+    if task == "classification" and outputs.ndim == 2 and len(np.unique(classes := outputs.argmax(axis=1))) == 1:
+        answer = repr(str(names[classes[0]]))
+    elif task == "regression" and outputs.shape[1] == 1 and np.ptp(outputs) == 0:
+        answer = f"{float(outputs[0, 0]):.3g}"
+    else:
+        return None
+    return (
+        f"the dense model answers {answer} to each of {len(outputs):,} validation texts: to agree with it says nothing"
+    )
+
+
+def _doubt_of_classes(metric: Metric, logits: Array, labels: Array, names: Sequence[str]) -> str | None:
+    predicted, examples = logits.argmax(axis=1), f"{len(labels):,} validation examples"
+    hits, most = predicted == labels, int(np.bincount(labels).argmax())
+    usual, figure = labels == most, f"accuracy {_figure((predicted == labels).mean())}"
+    if permutation := permuted(predicted, labels, logits.shape[1]):
+        pairs = [(i, j) for i, j in permutation.items() if i != j]
+        right = np.mean([permutation[label] == answer for label, answer in zip(labels, predicted, strict=True)])
+        told = ",".join(f"{names[i]}={names[j]}" for i, j in pairs[:_PAIRS]) + (",..." if len(pairs) > _PAIRS else "")
+        return (
+            f"the dense model's classes look permuted: {figure} on {examples}, {_figure(right)} if labels were renamed; "
+            f"if that is so, give --labels {told}"
+        )
+    if len(np.unique(predicted)) == 1 and len(np.unique(labels)) > 1:
+        return (
+            f"the dense model is at chance: its answer is {names[predicted[0]]!r} for each of {examples} ({figure}); "
+            f"{_REMEDY}"
+        )
+    if _surely_better(hits.astype(float) - usual, hits.mean() - usual.mean()) or (
+        metric.name != "accuracy" and _surely_better(metric.values(logits, labels), metric.score(logits, labels))
+    ):
+        return None
+    return (
+        f"the dense model is at chance: {figure} on {examples}, where always answering {names[most]!r} gives "
+        f"{_figure(usual.mean())}; {_REMEDY}"
+    )
+
+
+_REMEDY = "if the labels mean other classes than the model's, give --labels A=B,..."
+_PAIRS = 8
+
+
+def permuted(predicted: Array, labels: Array, classes: int) -> dict[int, int] | None:
+    """Which class the model means by each label, where another assignment than its own makes it much better; else None.
+
+    The assignment of most hits (Kuhn, "The Hungarian method for the assignment problem", 1955) is chosen on half of the examples
+    and tested on the others: the best of many permutations is better than chance on the examples that chose it.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    confusion = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(confusion, (labels[::2], predicted[::2]), 1)
+    confusion = 2 * confusion + np.eye(classes, dtype=np.int64)  # of equals, the one that changes nothing
+    to = linear_sum_assignment(confusion, maximize=True)[1]
+    gained = (to[labels[1::2]] == predicted[1::2]).astype(float) - (labels[1::2] == predicted[1::2])
+    noise = standard_error(gained) if len(gained) else None
+    if noise is None or gained.mean() < MUCH or gained.mean() <= BEYOND_DOUBT * noise:
+        return None
+    return {label: int(means) for label, means in enumerate(to)}
+
+
+def _doubt_of_scores(metric: Metric, outputs: Array, labels: Array) -> str | None:
+    correlation = metric.score(outputs, labels)
+    if _surely_better(metric.values(outputs, labels), correlation):
+        return None
+    fallen = (
+        "falls where the labels rise"
+        if _surely_better(-metric.values(outputs, labels), -correlation)
+        else "is at chance"
+    )
+    return (
+        f"the dense model {fallen}: {metric.name} {correlation:.3f} on {len(labels):,} validation examples; "
+        "check that the labels are what the model was trained to score"
+    )
+
+
+def _surely_better(values: Array, mean: float) -> bool:
+    """Whether a figure is above 0 by more than the examples' chance explains."""
+    return bool(mean > ONE_SIDED * (standard_error(values) or 0.0))
+
+
+def _figure(share: Any) -> str:
+    return f"{float(share):.3f}"

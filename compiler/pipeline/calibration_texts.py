@@ -1,0 +1,50 @@
+"""Which texts calibrate, and which judge where nothing is labelled: no text does both."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from compiler.data import Split, TextData
+from compiler.data.text_data import content_sha256
+from compiler.evaluation import encode
+from compiler.families import Checkpoint
+
+CALIBRATION_TEXTS = 1000
+CALIBRATION_TOKENS = 16_000
+"""Of the train split, at most: what heads and units are ranked on, and weights are re-solved on."""
+
+LIKENESS_EXAMPLES = 2000
+"""Of a split without labels, at most: what networks are held against the dense model on."""
+
+RANGE_TEXTS, FEWEST_RANGE_TEXTS = 128, 16
+"""What the ranges of statically quantised activations are taken on: at most, and at least."""
+
+_LOOKED_AT = 64  # texts that tell how long the others are
+
+
+def calibration_count(checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]], max_tokens: int) -> int:
+    """How many of these texts calibrate: about sixteen thousand tokens of them, by the length of the first."""
+    first = texts[:_LOOKED_AT]
+    length = encode(checkpoint, first, max_tokens=max_tokens).tokens / len(first)
+    return max(16, int(CALIBRATION_TOKENS / length))
+
+
+def deal(data: TextData, checkpoint: Checkpoint, *, max_tokens: int, seed: int) -> tuple[TextData, list[str]]:
+    """Data without labels that nothing is trained on: texts that do not calibrate go from train to validation; and a note.
+
+    Validation gets `LIKENESS_EXAMPLES` at most. Train keeps what calibrates, up to half of the texts that are not test's, so
+    that few texts are shared out evenly. Splits that are large enough stay as they are.
+    """
+    train, validation = data.train, data.validation
+    half = (len(train) + len(validation)) // 2
+    needed = min(max(calibration_count(checkpoint, train.texts, max_tokens), RANGE_TEXTS), CALIBRATION_TEXTS)
+    moved = min(len(train) - min(needed, half), LIKENESS_EXAMPLES - len(validation))
+    if moved <= 0:
+        return data, []
+    order = np.random.default_rng(seed).permutation(len(train))
+    left = train.take(np.sort(order[moved:]))
+    more = Split(texts=(*validation.texts, *train.take(np.sort(order[:moved])).texts), labels=None)
+    splits = {"train": left, "validation": more, "test": data.test}
+    note = f"nothing is trained: {len(left):,} texts calibrate, networks are judged on {len(more):,} others"
+    return replace(data, train=left, validation=more, sha256=content_sha256(splits, data.label_names)), [note]
