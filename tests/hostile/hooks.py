@@ -1,0 +1,105 @@
+"""What a worker changes in the product before it runs an input: where it stops, and what it notes of errors."""
+
+import importlib
+import os
+import sys
+
+from pathlib import Path
+from typing import Any
+
+STOPS = {
+    "compile": ("compiler.pipeline.run", "find_templates"),
+    "profile": ("compiler.pipeline.profile", "find_templates"),
+    "bench": ("compiler.pipeline.bench", "measure_peak"),
+}
+"""The first step after model, data and files are accepted: there the input has reached the pipeline."""
+
+READERS = (
+    "targets.json_file", "targets.target", "compiler.cli.quantities", "compiler.data.delimited", "compiler.data.files", "compiler.data.sources",
+    "compiler.data.table", "compiler.data.hub", "compiler.report.conform", "compiler.pipeline.options", "profilers.onnx_file",
+    "compiler.families.checkpoint:read_config", "compiler.families.checkpoint:read_tokenizer", "compiler.families.checkpoint:_backbone",
+    "compiler.families.checkpoint:_check_files", "compiler.families.checkpoint:resolve", "profilers.traffic:read",
+    "profilers.cost_table:read", "compiler.report.schema:read_front", "compiler.pipeline.bench:_read_run",
+    "compiler.store.store:check_writable", "compiler.store.store:__init__",
+)  # fmt: skip
+"""Modules, or functions of modules, that turn bytes and flags into values. A refusal raised in one of them, or by the parser of
+the command line, has not got past parsing; everything else has."""
+
+REACHED = 99
+
+
+class Notes:
+    """Where the last ParetocError was made."""
+
+    def __init__(self) -> None:
+        self.stack: list[str] = []
+
+    def watch(self) -> None:
+        """Note the stack of every ParetocError from now on."""
+        from targets.errors import ParetocError
+
+        made: Any = ParetocError.__init__
+
+        def noting(error: Any, *arguments: Any, **named: Any) -> None:
+            self.stack = _stack(sys._getframe(1))
+            made(error, *arguments, **named)
+
+        ParetocError.__init__ = noting  # type: ignore[method-assign]
+
+    @property
+    def reading(self) -> bool:
+        """Whether that was while reading."""
+        return any(frame.startswith(reader) for frame in self.stack for reader in READERS)
+
+
+def _stack(frame: Any) -> list[str]:
+    found = []
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module.split(".")[0] in {"compiler", "profilers", "targets"}:
+            found.append(f"{module}:{frame.f_code.co_name}")
+        frame = frame.f_back
+    return found
+
+
+def stop_early(verb: str) -> None:
+    """End the process, as one that reached the pipeline, at the verb's stop."""
+    module, name = STOPS.get(verb, ("", ""))
+    if module:
+        holder = importlib.import_module(module)
+        if not hasattr(holder, name):
+            raise RuntimeError(f"{module} has no {name} to stop at: name the step after the input is accepted in STOPS")
+        setattr(holder, name, _stop)
+
+
+def _stop(*_: Any, **__: Any) -> Any:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(REACHED)
+
+
+def shorten(verb: str) -> None:
+    """Leave out what costs seconds and reads no input."""
+    if verb == "compile":
+        import compiler.pipeline.run as pipeline
+
+        pipeline.compare_with_fresh_export = lambda *_: 0.0  # type: ignore[assignment]
+    if verb == "doctor":
+        doctor = importlib.import_module("compiler.pipeline.doctor")
+        doctor.library_peaks = dict  # type: ignore[attr-defined]
+
+
+def warm(names: Path) -> None:
+    """Import all that valid runs imported, so that a forked worker starts with it."""
+    for name in names.read_text(encoding="utf-8").split():
+        if name not in sys.modules:
+            _import(name)
+
+
+def _import(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except BaseException:  # noqa: BLE001  what cannot be imported alone, a worker imports where it is used
+        return
+
+
