@@ -13,11 +13,12 @@ from rich.console import Console
 
 from compiler.cli.bench import bench_command
 from compiler.cli.diff import diff_command
+from compiler.cli.doctor import doctor_command
 from compiler.cli.targets import run_targets
 from compiler.cli.verify import verify_command
 from targets.errors import InputError, ParetocError
 
-VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff")
+VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff", "doctor")
 INTERRUPTED = 130
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -356,6 +357,7 @@ def report_command(
 app.command("bench")(bench_command)
 app.command("verify")(verify_command)
 app.command("diff")(diff_command)
+app.command("doctor")(doctor_command)
 
 
 def _with_verb(arguments: Sequence[str]) -> list[str]:

@@ -22,7 +22,9 @@ def main() -> int:
     flags.add_argument("--verbs", default="", help="like compile,data (all)")
     flags.add_argument("--workers", type=int, default=usable_cpus())
     flags.add_argument("--keep", type=Path, default=None, help="folder for one small reproduction a cause")
-    flags.add_argument("--seeds", type=Path, default=None, help="folder of the valid inputs, made where it is empty (a new one)")
+    flags.add_argument(
+        "--seeds", type=Path, default=None, help="folder of the valid inputs, made where it is empty (a new one)"
+    )
     flags.add_argument("--json", type=Path, default=None, help="file for the counts")
     given = flags.parse_args()
     verbs = tuple(given.verbs.split(",")) if given.verbs else tuple(SHARES)
@@ -36,13 +38,18 @@ def _run(given: argparse.Namespace, verbs: tuple[str, ...], work: Path) -> int:
     made = cases(given.count, given.seed, verbs)
     drawn_s = time.monotonic() - start
     seeds = harness.prepare(work, given.seeds)
-    print(f"{len(made):,} inputs drawn in {drawn_s:.0f} s; seeds and imports {time.monotonic() - start - drawn_s:.0f} s", file=sys.stderr)
+    print(
+        f"{len(made):,} inputs drawn in {drawn_s:.0f} s; seeds and imports {time.monotonic() - start - drawn_s:.0f} s",
+        file=sys.stderr,
+    )
     start, results = time.monotonic(), []
     for result in harness.run_cases(made, seeds, work, workers=given.workers):
         results.append(result)
         if len(results) % 1000 == 0:
             failed = sum(1 for r in results if r.failure)
-            print(f"{len(results):,} done, {failed} failed, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{len(results):,} done, {failed} failed, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True
+            )
     found = summary.to_json(results, time.monotonic() - start)
     print("\n".join(found["text"]).encode("utf-8", "backslashreplace").decode())
     if given.json is not None:

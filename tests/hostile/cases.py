@@ -73,7 +73,9 @@ def _copy(source: Path, to: Path) -> None:
 
 def _hashes(folder: Path) -> dict[str, str]:
     return {
-        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file() and not p.is_symlink()
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in folder.rglob("*")
+        if p.is_file() and not p.is_symlink()
     }
 
 
@@ -98,7 +100,21 @@ def _seal(folder: Path, before: dict[str, str]) -> None:
                 other.write_bytes(other.read_bytes().replace(before[name].encode(), new.encode()))
 
 
-_RUN = ("--target", "null", "--seq-len", str(TOKENS), "--evaluations", "3", "--winners", "1", "--quiet", "--out", "{in}/out", "--cache", "{in}/cache")
+_RUN = (
+    "--target",
+    "null",
+    "--seq-len",
+    str(TOKENS),
+    "--evaluations",
+    "3",
+    "--winners",
+    "1",
+    "--quiet",
+    "--out",
+    "{in}/out",
+    "--cache",
+    "{in}/cache",
+)
 _ENCODER, _CLASSIFIER = "{seeds}/encoder", "{seeds}/classifier"
 
 ARGUMENTS: dict[tuple[str, str], tuple[str, ...]] = {

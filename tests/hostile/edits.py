@@ -43,7 +43,9 @@ def places(value: Any) -> Iterator[Place]:
     waiting = [value]
     while waiting:
         container = waiting.pop(0)
-        keys = container if isinstance(container, dict) else range(len(container)) if isinstance(container, list) else ()
+        keys = (
+            container if isinstance(container, dict) else range(len(container)) if isinstance(container, list) else ()
+        )
         for key in list(keys):
             yield container, key
             waiting.append(container[key])
@@ -123,7 +125,7 @@ def _flip(path: Path, at: int, value: Any) -> None:
     path.write_bytes(bytes(content))
 
 
-def _insert(path: Path, at: int, value: Any) -> None:
+def _insert(path: Path, at: int, _: Any) -> None:
     content = path.read_bytes()
     middle = at % (len(content) + 1)
     extra = (b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b'"', b"\r", b"\n\n", b"\xed\xa0\x80", b"," * 50)[at % 8]
@@ -177,7 +179,16 @@ def _swap_files(path: Path, at: int, _: Any) -> None:
 
 def _touch_beside(path: Path, at: int, _: Any) -> None:
     """A file that somebody left in the folder."""
-    names = ("model.onnx", "pytorch_model.bin", "adapter_config.json", ".lock", "weights.safetensors", "train.csv", "[x].json", "\x1b[31m")
+    names = (
+        "model.onnx",
+        "pytorch_model.bin",
+        "adapter_config.json",
+        ".lock",
+        "weights.safetensors",
+        "train.csv",
+        "[x].json",
+        "\x1b[31m",
+    )
     path.with_name(names[at % len(names)]).write_bytes((b"", b"{}", b"\x80\x04.")[at % 3])
 
 
@@ -190,7 +201,9 @@ def _artifact(path: Path, at: int, value: Any) -> None:
 
 
 EDITS: dict[str, Callable[[Path, int, Any], None]] = {
-    **{f"json-{kind}": _json_edit(kind) for kind in ("drop", "set", "rename", "swap", "wrap", "scale", "repeat", "top")},
+    **{
+        f"json-{kind}": _json_edit(kind) for kind in ("drop", "set", "rename", "swap", "wrap", "scale", "repeat", "top")
+    },
     "json-twice": _twice,
     "artifact": _artifact,
     "truncate": _truncate,

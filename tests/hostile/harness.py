@@ -67,7 +67,9 @@ def _make(seeds: Path) -> None:
     )
     seeds.mkdir(parents=True)
     environment = {**os.environ, "PARETOC_CACHE": str(seeds / "cache")}
-    done = subprocess.run([sys.executable, "-c", code, str(seeds)], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(seeds)], env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise RuntimeError(f"the seeds cannot be made:\n{done.stderr[-3000:]}")
 

@@ -3,7 +3,6 @@
 import importlib
 import os
 import sys
-
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +84,8 @@ def shorten(verb: str) -> None:
 
         pipeline.compare_with_fresh_export = lambda *_: 0.0  # type: ignore[assignment]
     if verb == "doctor":
-        doctor = importlib.import_module("compiler.pipeline.doctor")
-        doctor.library_peaks = dict  # type: ignore[attr-defined]
+        doctor = importlib.import_module("compiler.diagnosis.probes")
+        doctor.read_libraries = list  # type: ignore[attr-defined]
 
 
 def warm(names: Path) -> None:
@@ -101,5 +100,3 @@ def _import(name: str) -> None:
         importlib.import_module(name)
     except BaseException:  # noqa: BLE001  what cannot be imported alone, a worker imports where it is used
         return
-
-

@@ -78,7 +78,11 @@ def fatal(case: Case) -> str:
     edit = case.edits[0]
     if case.part == "model" and edit.kind in SPOILS_WEIGHTS and edit.at % 3 == 0:
         return "weights that are no numbers"
-    if edit.kind == "artifact" and case.verb in {"verify", "bench"} and (edit.value.startswith(("/", "..")) or "/../" in edit.value):
+    if (
+        edit.kind == "artifact"
+        and case.verb in {"verify", "bench"}
+        and (edit.value.startswith(("/", "..")) or "/../" in edit.value)
+    ):
         return "a file outside the run"
     if case.verb == "verify" and edit.kind in {"flip", "link-out", "device", "null-device", "fifo", "empty", "remove"}:
         checked = (*CODE_FILES, "model.onnx") if not case.sealed else CODE_FILES
@@ -90,7 +94,11 @@ def fatal(case: Case) -> str:
 def _where(trace: str) -> str:
     """The innermost frame of ours and the exception."""
     frames = OURS.findall(trace)
-    lines = [line for line in trace.strip().splitlines() if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit|Warning|Panic\w*)\b", line)]
+    lines = [
+        line
+        for line in trace.strip().splitlines()
+        if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit|Warning|Panic\w*)\b", line)
+    ]
     error = lines[-1] if lines else ""
     frame = frames[-1] if frames else ("?", "", "?")
     if "most recent call first" in trace and frames:

@@ -55,7 +55,9 @@ def _as_sentence_transformer(folder: Path) -> None:
     library = "sentence_transformers.models"
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
     (folder / "modules.json").write_text(
-        json.dumps([{"idx": i, "name": str(i), "path": p, "type": f"{library}.{t}"} for i, (p, t) in enumerate(modules)])
+        json.dumps(
+            [{"idx": i, "name": str(i), "path": p, "type": f"{library}.{t}"} for i, (p, t) in enumerate(modules)]
+        )
     )
     (folder / "1_Pooling").mkdir()
     pooling = {"word_embedding_dimension": HIDDEN, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}

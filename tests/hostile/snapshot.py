@@ -18,7 +18,9 @@ def snapshot(folder: Path, leave_out: tuple[str, ...] = ()) -> State:
                 continue
             state = path.lstat()
             is_folder = stat.S_ISDIR(state.st_mode)
-            found[name] = (state.st_mode,) if is_folder else (state.st_mode, state.st_size, state.st_mtime_ns, state.st_ino)
+            found[name] = (
+                (state.st_mode,) if is_folder else (state.st_mode, state.st_size, state.st_mtime_ns, state.st_ino)
+            )
             if is_folder:
                 waiting.append(path)
     return found

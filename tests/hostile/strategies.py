@@ -103,7 +103,17 @@ COMPILE_FLAGS: Mapping[str, st.SearchStrategy[str]] = {
     "--cache": path,
     "--data": path,
 }  # fmt: skip
-SWITCHES = ("--fresh", "--json", "--accept-modelled", "--accept-noisy-table", "--header", "--no-header", "--demo", "--trust-remote-code", "--bogus")
+SWITCHES = (
+    "--fresh",
+    "--json",
+    "--accept-modelled",
+    "--accept-noisy-table",
+    "--header",
+    "--no-header",
+    "--demo",
+    "--trust-remote-code",
+    "--bogus",
+)
 FLAGS: Mapping[str, tuple[Mapping[str, st.SearchStrategy[str]], tuple[str, ...]]] = {
     "compile": (COMPILE_FLAGS, SWITCHES),
     "profile": (
@@ -138,8 +148,13 @@ def _flag(name: str, value: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[s
 def flags(verb: str, least: int = 0, most: int = 2) -> st.SearchStrategy[tuple[str, ...]]:
     """Flags of a verb with their values; a later one wins over the verb's own."""
     valued, switches = FLAGS[verb]
-    one = st.one_of(st.sampled_from([(switch,) for switch in switches]), *(_flag(*pair) for pair in sorted(valued.items(), key=lambda p: p[0])))
-    return st.lists(one, min_size=least, max_size=most).map(lambda found: tuple(word for flag in found for word in flag))
+    one = st.one_of(
+        st.sampled_from([(switch,) for switch in switches]),
+        *(_flag(*pair) for pair in sorted(valued.items(), key=lambda p: p[0])),
+    )
+    return st.lists(one, min_size=least, max_size=most).map(
+        lambda found: tuple(word for flag in found for word in flag)
+    )
 
 
 def seldom_flags(verb: str) -> st.SearchStrategy[tuple[str, ...]]:
@@ -156,7 +171,13 @@ def data_plans(form: str, labels: tuple[str, ...] = LABELS, *, changed: bool = T
     """A table with no, one or a few changes."""
     change = st.tuples(st.sampled_from(sorted(CHANGES)), at, st.one_of(scalars, scalars, values))
     rows = st.one_of(st.integers(10, 60), st.integers(10, 60), st.integers(0, 9)) if changed else st.just(40)
-    return st.builds(DataPlan, st.just(form), st.sampled_from(labels), rows, st.lists(change, max_size=3 if changed else 0).map(tuple))
+    return st.builds(
+        DataPlan,
+        st.just(form),
+        st.sampled_from(labels),
+        rows,
+        st.lists(change, max_size=3 if changed else 0).map(tuple),
+    )
 
 
 def _case(verb: str, part: str, **fields: Any) -> st.SearchStrategy[Case]:
@@ -170,7 +191,9 @@ def data_cases(verb: str, part: str, labels: tuple[str, ...]) -> st.SearchStrate
         files = ("data/train.csv", "data/dev.csv", "data/test.csv") if form == "folder" else (f"data.{form}",)
         damage = _some(_edit((*BYTE_EDITS, *BYTE_EDITS, *KIND_EDITS), files), 2)
         whole = one_in(80) if verb == "compile" else st.just(False)
-        return _case(verb, part, data=data_plans(form, labels), edits=st.one_of(st.just(()), st.just(()), damage), whole=whole)
+        return _case(
+            verb, part, data=data_plans(form, labels), edits=st.one_of(st.just(()), st.just(()), damage), whole=whole
+        )
 
     return st.one_of(*map(of, FORMATS))
 
@@ -181,7 +204,9 @@ def model_cases(verb: str) -> st.SearchStrategy[Case]:
     def of(base: str) -> st.SearchStrategy[Case]:
         documents, weights = (tuple(f"model/{name}" for name in names) for names in MODEL_FILES[base])
         edit = st.one_of(
-            *[_json_or_bytes(documents)] * 4, *[_edit(tuple(SAFETENSORS), weights)] * 2, _edit(BYTE_EDITS + KIND_EDITS, weights)
+            *[_json_or_bytes(documents)] * 4,
+            *[_edit(tuple(SAFETENSORS), weights)] * 2,
+            _edit(BYTE_EDITS + KIND_EDITS, weights),
         )
         labels = ("class", "none", "int") if base == "classifier" else ("none",)
         plan = data_plans("csv", labels, changed=False) if verb == "compile" else st.none()
@@ -212,7 +237,15 @@ def run_cases(verb: str) -> st.SearchStrategy[Case]:
 
 
 def _outside_path() -> st.SearchStrategy[Edit]:
-    paths = ("../model.onnx", "../../canary/home/notes.txt", "/etc/passwd", "/dev/zero", "n001", "dense/../../x.onnx", "n001/model.safetensors")
+    paths = (
+        "../model.onnx",
+        "../../canary/home/notes.txt",
+        "/etc/passwd",
+        "/dev/zero",
+        "n001",
+        "dense/../../x.onnx",
+        "n001/model.safetensors",
+    )
     return st.builds(Edit, st.just("artifact"), st.just("run/front.json"), at, st.sampled_from(paths))
 
 
@@ -231,7 +264,11 @@ def onnx_cases() -> st.SearchStrategy[Case]:
 def flag_cases(verb: str) -> st.SearchStrategy[Case]:
     """Valid input under odd flags and variables."""
     reads = verb in {"compile", "data"}
-    plan = st.one_of(*(data_plans(form, ("class", "score", "none"), changed=False) for form in FORMATS)) if reads else st.none()
+    plan = (
+        st.one_of(*(data_plans(form, ("class", "score", "none"), changed=False) for form in FORMATS))
+        if reads
+        else st.none()
+    )
     seldom = st.one_of(*[st.just(())] * (1 if verb == "doctor" else 5), environments())
     return _case(verb, "flags", data=plan, flags=flags(verb, least=1, most=3), environment=seldom)
 
@@ -239,7 +276,17 @@ def flag_cases(verb: str) -> st.SearchStrategy[Case]:
 def environments() -> st.SearchStrategy[tuple[tuple[str, str], ...]]:
     """Variables that a shell may hold."""
     name = st.sampled_from(
-        ("PARETOC_CACHE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "COLUMNS", "TERM", "HF_HOME", "RANK", "WORLD_SIZE", "PARETOC_CACHE_SIZE")
+        (
+            "PARETOC_CACHE",
+            "OMP_NUM_THREADS",
+            "CUDA_VISIBLE_DEVICES",
+            "COLUMNS",
+            "TERM",
+            "HF_HOME",
+            "RANK",
+            "WORLD_SIZE",
+            "PARETOC_CACHE_SIZE",
+        )
     )
     value = st.one_of(number, word, st.sampled_from(("<in>/none", "/dev/null", "/proc/x", "GPU-0", "-1", "dumb")))
     return st.lists(st.tuples(name, value), max_size=2).map(tuple)
@@ -247,7 +294,19 @@ def environments() -> st.SearchStrategy[tuple[tuple[str, str], ...]]:
 
 def cache_cases() -> st.SearchStrategy[Case]:
     """A damaged cache folder, or one that is not ours."""
-    kinds = ("beside", "truncate", "flip", "fifo", "device", "link-out", "link-loop", "folder", "empty", "sparse", "remove")
+    kinds = (
+        "beside",
+        "truncate",
+        "flip",
+        "fifo",
+        "device",
+        "link-out",
+        "link-loop",
+        "folder",
+        "empty",
+        "sparse",
+        "remove",
+    )
     files = ("cache/scored", "cache/dense", "cache/evaluated", "cache/marker.json", "cache/looked-at")
     ours = _case("cache", "cache", base=st.just("cache"), edits=_some(_edit(kinds, files)), flags=flags("cache"))
     return st.one_of(ours, ours, _case("cache", "others", base=st.just("others"), flags=flags("cache")))
@@ -290,7 +349,13 @@ def _chunk(strategy: st.SearchStrategy[Case], count: int, seed: int) -> list[Cas
     found: list[Case] = []
 
     @hypothesis.seed(seed)
-    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @hypothesis.given(strategy)
     def collect(case: Case) -> None:
         found.append(case)
@@ -307,5 +372,3 @@ def cases(count: int, seed: int, verbs: tuple[str, ...]) -> list[Case]:
     for i, (weight, strategy) in enumerate(parts):
         found += drawn(strategy, max(1, round(count * weight / total)), seed + 31 * i)
     return found
-
-

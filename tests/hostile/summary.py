@@ -29,7 +29,11 @@ def table(results: Sequence[Result]) -> str:
     for result in results:
         counts[result.case.verb][result.kind] += 1
     counts["all"] = sum(counts.values(), Counter())
-    head = f"{'verb':<9}" + "".join(f"{kind:>22}" if "pipeline" in kind else f"{kind:>15}" for kind in KINDS) + f"{'inputs':>9}"
+    head = (
+        f"{'verb':<9}"
+        + "".join(f"{kind:>22}" if "pipeline" in kind else f"{kind:>15}" for kind in KINDS)
+        + f"{'inputs':>9}"
+    )
     rows = [head]
     for verb, found in counts.items():
         cells = "".join(f"{found[kind]:>22}" if "pipeline" in kind else f"{found[kind]:>15}" for kind in KINDS)
@@ -45,7 +49,8 @@ def lines(results: Sequence[Result], seconds: float) -> list[str]:
         table(results),
         f"past parsing: {share_past_parsing(results):.1%} of {len(results):,} inputs; {seconds:.0f} s",
         "processor time an input: " + ", ".join(f"{verb} {s * 1e3:.0f} ms" for verb, s in _means(results).items()),
-        "slowest: " + ", ".join(f"{r.case.verb} {r.case.part} {r.outcome.seconds:.1f} s (#{r.number})" for r in slowest),
+        "slowest: "
+        + ", ".join(f"{r.case.verb} {r.case.part} {r.outcome.seconds:.1f} s (#{r.number})" for r in slowest),
         f"most memory: {largest.outcome.most_bytes / 1e6:.0f} MB beyond the parent's (#{largest.number})",
     ]
     causes = by_cause(results)

@@ -46,7 +46,9 @@ class DataPlan:
 
     def _columns(self) -> dict[str, list[Any]]:
         rng = random.Random(self.rows)
-        texts = [f"{' '.join(rng.choices(WORDS, k=rng.randint(2, 9)))} {WORDS[i % len(WORDS)]}" for i in range(self.rows)]
+        texts = [
+            f"{' '.join(rng.choices(WORDS, k=rng.randint(2, 9)))} {WORDS[i % len(WORDS)]}" for i in range(self.rows)
+        ]
         if self.label == "pair":
             other = [" ".join(rng.choices(WORDS, k=5)) for _ in range(self.rows)]
             return {"sentence1": texts, "sentence2": other, "score": [rng.randint(0, 50) / 10 for _ in texts]}
@@ -145,7 +147,11 @@ def _parquet(columns: Columns) -> bytes:
     import pyarrow.parquet as pq
 
     def column(values: list[Any]) -> Any:
-        for made in (lambda: pa.array(values), lambda: pa.array([str(v) for v in values]), lambda: pa.array([repr(v) for v in values])):
+        for made in (
+            lambda: pa.array(values),
+            lambda: pa.array([str(v) for v in values]),
+            lambda: pa.array([repr(v) for v in values]),
+        ):
             try:
                 return made()
             except (pa.ArrowException, ValueError, OverflowError, TypeError):
@@ -169,5 +175,7 @@ WRITERS: dict[str, Callable[[Columns], bytes]] = {
     "json": lambda columns: dump(_records(columns) if len(columns) % 2 else columns),
     "jsonl": _lines,
     "parquet": _parquet,
-    "txt": lambda columns: "\n".join(str(row[0]) if row else "" for row in _rows(columns)).encode("utf-8", errors="surrogatepass"),
+    "txt": lambda columns: "\n".join(str(row[0]) if row else "" for row in _rows(columns)).encode(
+        "utf-8", errors="surrogatepass"
+    ),
 }

@@ -84,7 +84,9 @@ def _reshaped(path: Path, at: int, _: Any) -> None:
     tensors = _tensors(path)
     name = sorted(tensors)[at % len(tensors)]
     array = tensors[name]
-    tensors[name] = (array.T, array[..., :-1], array.ravel(), array[None], array[:0], np.repeat(array, 2, axis=0))[at % 6]
+    tensors[name] = (array.T, array[..., :-1], array.ravel(), array[None], array[:0], np.repeat(array, 2, axis=0))[
+        at % 6
+    ]
     _save(path, tensors)
 
 
@@ -109,7 +111,7 @@ def _drop_node(model: Any, at: int, _: Any) -> None:
     del model.graph.node[at % len(model.graph.node)]
 
 
-def _rename_node(model: Any, at: int, value: Any) -> None:
+def _rename_node(model: Any, at: int, _: Any) -> None:
     model.graph.node[at % len(model.graph.node)].op_type = ("Add", "Loop", "Unknown", "\x1b[31m", "")[at % 5]
 
 

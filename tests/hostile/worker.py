@@ -23,7 +23,19 @@ MOST_FILE_BYTES = 256 * 2**20
 MOST_BYTES = 1536 * 2**20
 """Memory of a worker beyond what its parent holds."""
 
-WRITABLE = ("out", "out.json", "cache", "tmp", "stdout", "stderr", "note.json", "before.json", "arguments.json", "stack", "default-cache")
+WRITABLE = (
+    "out",
+    "out.json",
+    "cache",
+    "tmp",
+    "stdout",
+    "stderr",
+    "note.json",
+    "before.json",
+    "arguments.json",
+    "stack",
+    "default-cache",
+)
 WRITES_IN_ITS_INPUT = {"report": ("report.html",), "verify": ("report.html", "front.json")}
 
 
@@ -83,7 +95,9 @@ class Slot:
         _kill_group(self.pid)
         code = os.waitstatus_to_exitcode(status)
         why = self.ended or (f"signal {-code}" if code < 0 else "")
-        return replace(self._outcome(None if code < 0 else code, why, seconds), processor_s=used.ru_utime + used.ru_stime)
+        return replace(
+            self._outcome(None if code < 0 else code, why, seconds), processor_s=used.ru_utime + used.ru_stime
+        )
 
     def _watch(self, base_bytes: int) -> None:
         taken = _resident_bytes(self.pid) - base_bytes
@@ -117,12 +131,16 @@ class Slot:
 def _is_ours(case: Case, what: str) -> bool:
     """Whether a change is one that was asked for: a report in a run, a pruned cache, what a flag names in the working folder."""
     name = what.split(" ", 1)[1]
-    names_output = {"--out", "--cache", "-o"} & set(case.flags) or any(variable == "PARETOC_CACHE" for variable, _ in case.environment)
+    names_output = {"--out", "--cache", "-o"} & set(case.flags) or any(
+        variable == "PARETOC_CACHE" for variable, _ in case.environment
+    )
     if name.startswith("cwd/") or (names_output and "/" not in name and what.startswith("made")):
         return bool(names_output)
     if case.verb == "cache" and case.base == "cache":
         return name.startswith("cache/")
-    return any(name == f"{case.part}/{own}" or name.endswith(f"/{own}") for own in WRITES_IN_ITS_INPUT.get(case.verb, ()))
+    return any(
+        name == f"{case.part}/{own}" or name.endswith(f"/{own}") for own in WRITES_IN_ITS_INPUT.get(case.verb, ())
+    )
 
 
 def _inputs(folder: Path) -> State:
@@ -183,7 +201,9 @@ def _child(case: Case, slot: Slot) -> None:
         (folder / "arguments.json").write_text(json.dumps(arguments), encoding="utf-8")
         code = _run(arguments, notes, folder)
     except BaseException:  # noqa: BLE001  the parent must see it, whatever it is
-        (folder / "note.json").write_text(json.dumps({"trace": traceback.format_exc(), "error": "harness"}), encoding="utf-8")
+        (folder / "note.json").write_text(
+            json.dumps({"trace": traceback.format_exc(), "error": "harness"}), encoding="utf-8"
+        )
     finally:
         try:
             sys.stdout.flush()
