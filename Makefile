@@ -24,7 +24,7 @@ test: install
 # bad inputs by the thousand: make fuzz COUNT=50000 SEED=1 KEEP=folder
 COUNT ?= 50000
 SEED ?= 0
-KEEP ?= hostile-failures
+KEEP ?= build/hostile
 fuzz: install
 	$(BIN)/python -m tests.hostile --count $(COUNT) --seed $(SEED) --keep $(KEEP)
 

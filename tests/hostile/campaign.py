@@ -10,25 +10,17 @@ SEED = 24
 LEAST_PAST_PARSING = 0.4
 
 
-def campaign(folder: Path, verbs: str, count: int) -> dict[str, Any]:
+def campaign(folder: Path, seeds: Path, verbs: str, count: int) -> dict[str, Any]:
     """The counts of `count` inputs for the verbs, on one processor."""
     file = folder / "counts.json"
+    flags = {"verbs": verbs, "count": count, "seed": SEED, "workers": 1, "seeds": seeds, "json": file}
     command = [
         sys.executable,
         "-m",
         "tests.hostile",
-        "--verbs",
-        verbs,
-        "--count",
-        count,
-        "--seed",
-        SEED,
-        "--workers",
-        1,
-        "--json",
-        file,
+        *(str(word) for name, value in flags.items() for word in (f"--{name}", value)),
     ]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, errors="replace", check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if not file.is_file():
         raise AssertionError(done.stderr[-3000:])
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

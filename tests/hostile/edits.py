@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,19 @@ class Edit:
         try:
             if path.is_dir() and self.kind in IN_FOLDERS:
                 path = sorted(path.iterdir())[self.at % len(list(path.iterdir()))]
+            if self.kind != "remove" and not _is_plain(path):
+                return  # what an earlier edit made of it must be neither read nor written here
             EDITS[self.kind](path, self.at, self.value)
         except Exception:  # noqa: BLE001  another edit came first: no document, no tensor, no row is left
             return
+
+
+MOST_BYTES = 2**26
+
+
+def _is_plain(path: Path) -> bool:
+    state = path.lstat()
+    return stat.S_ISDIR(state.st_mode) or (stat.S_ISREG(state.st_mode) and state.st_size <= MOST_BYTES)
 
 
 Place = tuple[Any, Any]
@@ -170,7 +181,7 @@ def _nested_folders(path: Path) -> None:
 
 
 def _swap_files(path: Path, at: int, _: Any) -> None:
-    others = sorted(p for p in path.parent.rglob("*") if p.is_file() and p != path)
+    others = sorted(p for p in path.parent.rglob("*") if p != path and p.is_file() and _is_plain(p))
     other = others[at % len(others)]
     one, two = path.read_bytes(), other.read_bytes()
     path.write_bytes(two)

@@ -1,5 +1,6 @@
 """All cases over a few workers: seeds, warm imports, forks, and the results."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,9 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.hostile.cases import Case
+from tests.hostile.hooks import warm
 from tests.hostile.oracle import failure
 from tests.hostile.worker import Outcome, Slot, freeze
 
+MODULES = "modules"
 LIMIT_S, WHOLE_LIMIT_S = 20.0, 120.0
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "COLUMNS": "140",
@@ -48,28 +51,27 @@ class Result:
 
 
 def prepare(work: Path, seeds: Path | None = None) -> Path:
-    """Make seeds in a process of its own (one that has run threads must not be forked) and import what it had imported."""
-    from tests.hostile.hooks import warm
-
+    """The valid inputs, made unless they are there; and all that valid runs import, imported here."""
     os.environ |= ENVIRONMENT
     os.environ["HF_HOME"] = str(work / "hub")
     seeds = seeds or work / "seeds"
-    if not (seeds / "modules").is_file():
-        _make(seeds)
-    warm(seeds / "modules")
+    make_seeds_apart(seeds)
+    warm(seeds / MODULES)
     return seeds
 
 
-def _make(seeds: Path) -> None:
+def make_seeds_apart(seeds: Path) -> None:
+    """Make them in a process of its own, as one that has run threads must not be forked, and note what it had imported."""
+    if (seeds / MODULES).is_file():
+        return
     code = (
         "import sys; from pathlib import Path; from tests.hostile.seeds import make_seeds; make_seeds(Path(sys.argv[1])); "
-        "Path(sys.argv[1], 'modules').write_text('\\n'.join(sorted(n for n in sys.modules if n.split('.')[0] != '__main__')))"
+        "Path(sys.argv[1], sys.argv[2]).write_text('\\n'.join(sorted(n for n in sys.modules if n.split('.')[0] != '__main__')))"
     )
-    seeds.mkdir(parents=True)
-    environment = {**os.environ, "PARETOC_CACHE": str(seeds / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(seeds)], env=environment, capture_output=True, text=True, check=False
-    )
+    seeds.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **ENVIRONMENT, "PARETOC_CACHE": str(seeds / "cache")}
+    command = [sys.executable, "-c", code, str(seeds), MODULES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"the seeds cannot be made:\n{done.stderr[-3000:]}")
 
@@ -113,8 +115,6 @@ def smallest(result: Result, seeds: Path, work: Path) -> Case:
 
 def keep(result: Result, case: Case, seeds: Path, folder: Path) -> None:
     """The input, its command line and what came of it, below a folder."""
-    import json
-
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "canary").mkdir()

@@ -14,12 +14,16 @@ STOPS = {
 """The first step after model, data and files are accepted: there the input has reached the pipeline."""
 
 READERS = (
-    "targets.json_file", "targets.target", "compiler.cli.quantities", "compiler.data.delimited", "compiler.data.files", "compiler.data.sources",
-    "compiler.data.table", "compiler.data.hub", "compiler.report.conform", "compiler.pipeline.options", "profilers.onnx_file",
-    "compiler.families.checkpoint:read_config", "compiler.families.checkpoint:read_tokenizer", "compiler.families.checkpoint:_backbone",
-    "compiler.families.checkpoint:_check_files", "compiler.families.checkpoint:resolve", "profilers.traffic:read",
-    "profilers.cost_table:read", "compiler.report.schema:read_front", "compiler.pipeline.bench:_read_run",
-    "compiler.store.store:check_writable", "compiler.store.store:__init__",
+    "targets.json_file", "targets.forms", "targets.bounds", "targets.target", "compiler.cli.quantities", "compiler.pipeline.options:_choice",
+    "compiler.pipeline.options:_check_numbers", "compiler.data.arrow_tables", "compiler.data.delimited", "compiler.data.encodings",
+    "compiler.data.files", "compiler.data.foreign", "compiler.data.hub", "compiler.data.json_tables", "compiler.data.plain_text",
+    "compiler.data.sources", "compiler.data.table", "compiler.families.checkpoint:_backbone", "compiler.families.checkpoint:_check_files",
+    "compiler.families.checkpoint:read_config", "compiler.families.checkpoint:read_tokenizer", "compiler.families.checkpoint:resolve",
+    "compiler.families.loading.config", "compiler.families.loading.files", "compiler.families.loading.headers",
+    "compiler.families.loading.tokenizer", "compiler.families.loading.weights", "compiler.families.recipe_files",
+    "compiler.pipeline.bench:_read_run", "compiler.report.conform", "compiler.report.schema:read_front", "compiler.report.comparison:read",
+    "compiler.store.disk", "compiler.store.store:__init__", "compiler.store.store:check_writable", "profilers.cost_table:read",
+    "profilers.cost_table_form", "profilers.onnx_file", "profilers.traffic:read",
 )  # fmt: skip
 """Modules, or functions of modules, that turn bytes and flags into values. A refusal raised in one of them, or by the parser of
 the command line, has not got past parsing; everything else has."""

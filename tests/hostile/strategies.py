@@ -239,7 +239,7 @@ def run_cases(verb: str) -> st.SearchStrategy[Case]:
 def _outside_path() -> st.SearchStrategy[Edit]:
     paths = (
         "../model.onnx",
-        "../../canary/home/notes.txt",
+        "../../../canary/home/notes.txt",
         "/etc/passwd",
         "/dev/zero",
         "n001",

@@ -165,7 +165,10 @@ def _parquet(columns: Columns) -> bytes:
     if longest % 3 == 0:
         table = table.replace_schema_metadata({"huggingface": "{", "pandas": json.dumps({"index_columns": 3})})
     sink = io.BytesIO()
-    pq.write_table(table, sink)
+    try:
+        pq.write_table(table, sink)
+    except pa.ArrowException:  # a type that Parquet has no form for
+        return b"PAR1"
     return sink.getvalue()
 
 

@@ -127,7 +127,10 @@ def _outside(model: Any, at: int, _: Any) -> None:
     weight.ClearField("raw_data")
     weight.data_location = 1
     entry = weight.external_data.add()
-    entry.key, entry.value = "location", ("../canary/home/notes.txt", "/etc/passwd", "/dev/zero", "missing.bin")[at % 4]
+    entry.key, entry.value = (
+        "location",
+        ("../../canary/home/notes.txt", "/etc/passwd", "/dev/zero", "missing.bin")[at % 4],
+    )
 
 
 def _dims(model: Any, at: int, _: Any) -> None:

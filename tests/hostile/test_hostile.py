@@ -6,7 +6,7 @@ from tests.hostile.campaign import campaign, check
 
 
 @pytest.mark.timeout(180)
-def test_bad_models_data_and_flags_are_refused_in_three_lines(tmp_path):
-    found = campaign(tmp_path, "compile,profile,data", 1000)
+def test_bad_models_data_and_flags_are_refused_in_three_lines(tmp_path, seeds):
+    found = campaign(tmp_path, seeds, "compile,profile,data", 1000)
     check(found)
     assert found["inputs"] >= 950

@@ -8,7 +8,7 @@ RAW = "raw JSON: "
 """A text that begins so is put into a JSON file as it is, unquoted: what json.dumps would never write."""
 
 TEXTS = (
-    "", " ", "0", "-1", "NaN", "null", "true", "../outside", "../../canary/home/notes.txt", "/etc/passwd", "/dev/zero", "a\nb",
+    "", " ", "0", "-1", "NaN", "null", "true", "../outside", "../../../canary/home/notes.txt", "/etc/passwd", "/dev/zero", "a\nb",
     "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "[/x]", "[bold]", "run[v2]", "\ud800", "\udcff", "\x00", "\u202e", "é" * 40,
     "x" * 300, "word " * 4000, "y" * 100_000, "%s%n{0}", "${HOME}", "<script>alert(1)</script>", "bert", "\ufeff", "None",
 )  # fmt: skip

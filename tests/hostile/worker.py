@@ -23,19 +23,7 @@ MOST_FILE_BYTES = 256 * 2**20
 MOST_BYTES = 1536 * 2**20
 """Memory of a worker beyond what its parent holds."""
 
-WRITABLE = (
-    "out",
-    "out.json",
-    "cache",
-    "tmp",
-    "stdout",
-    "stderr",
-    "note.json",
-    "before.json",
-    "arguments.json",
-    "stack",
-    "default-cache",
-)
+WRITABLE = ("out", "out.json", "cache")
 WRITES_IN_ITS_INPUT = {"report": ("report.html",), "verify": ("report.html", "front.json")}
 
 
@@ -75,7 +63,7 @@ class Slot:
     def start(self, case: Case, limit_s: float) -> None:
         """Fork a worker for the case."""
         _clear(self.case_folder)
-        for name in ("tmp", "cwd"):
+        for name in ("in", "tmp", "cwd"):
             (self.case_folder / name).mkdir(parents=True)
         self.canary = snapshot(self.folder / CANARY)
         self.case, self.limit_s, self.started, self.most_bytes, self.ended = case, limit_s, time.monotonic(), 0, ""
@@ -129,22 +117,22 @@ class Slot:
 
 
 def _is_ours(case: Case, what: str) -> bool:
-    """Whether a change is one that was asked for: a report in a run, a pruned cache, what a flag names in the working folder."""
+    """Whether a change is one that was asked for: a report in a run, a pruned cache, what a flag or variable names."""
     name = what.split(" ", 1)[1]
     names_output = {"--out", "--cache", "-o"} & set(case.flags) or any(
         variable == "PARETOC_CACHE" for variable, _ in case.environment
     )
-    if name.startswith("cwd/") or (names_output and "/" not in name and what.startswith("made")):
+    if name.startswith("cwd/") or (what.startswith("made") and name.count("/") == 1):
         return bool(names_output)
     if case.verb == "cache" and case.base == "cache":
-        return name.startswith("cache/")
-    return any(
-        name == f"{case.part}/{own}" or name.endswith(f"/{own}") for own in WRITES_IN_ITS_INPUT.get(case.verb, ())
-    )
+        return name.startswith("in/cache/")
+    return any(name.endswith(f"/{own}") for own in WRITES_IN_ITS_INPUT.get(case.verb, ()))
 
 
 def _inputs(folder: Path) -> State:
-    return snapshot(folder, leave_out=WRITABLE)
+    """The input and the working folder."""
+    states = {"in": snapshot(folder / "in", leave_out=WRITABLE), "cwd": snapshot(folder / "cwd")}
+    return {f"{part}/{name}": state for part, found in states.items() for name, state in found.items()}
 
 
 def _clear(folder: Path) -> None:
@@ -189,9 +177,9 @@ def _child(case: Case, slot: Slot) -> None:
     code = 70
     try:
         _isolate(folder, slot.folder / CANARY / "home")
-        arguments = case.prepare(slot.seeds, folder)
+        arguments = case.prepare(slot.seeds, folder / "in")
         for name, value in case.environment:
-            os.environ[name] = value.replace("<in>", str(folder))
+            os.environ[name] = value.replace("<in>", str(folder / "in"))
         (folder / "before.json").write_text(json.dumps(_inputs(folder)), encoding="utf-8")
         notes = Notes()
         notes.watch()
