@@ -1,17 +1,19 @@
 """All cases over a few workers: seeds, warm imports, forks, and the results."""
 
+import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.hostile.cases import Case
-from tests.hostile.hooks import warm
+from tests.hostile.hooks import rehearse, warm
 from tests.hostile.oracle import failure
 from tests.hostile.worker import Outcome, Slot, freeze
 
@@ -57,6 +59,10 @@ def prepare(work: Path, seeds: Path | None = None) -> Path:
     seeds = seeds or work / "seeds"
     make_seeds_apart(seeds)
     warm(seeds / MODULES)
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        rehearse(seeds, Path(folder))
     return seeds
 
 
@@ -78,9 +84,6 @@ def make_seeds_apart(seeds: Path) -> None:
 
 def run_cases(cases: Sequence[Case], seeds: Path, work: Path, *, workers: int, first: int = 0) -> Iterator[Result]:
     """Results as workers end; the number of a case is its place."""
-    import torch
-
-    torch.set_num_threads(1)
     base = freeze()
     slots = [Slot(work / f"slot{i}-{first}", seeds) for i in range(workers)]
     waiting = list(enumerate(cases, start=first))[::-1]

@@ -1,10 +1,14 @@
 """What a worker changes in the product before it runs an input: where it stops, and what it notes of errors."""
 
+import contextlib
 import importlib
+import io
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 STOPS = {
     "compile": ("compiler.pipeline.run", "find_templates"),
@@ -97,6 +101,52 @@ def warm(names: Path) -> None:
     for name in names.read_text(encoding="utf-8").split():
         if name not in sys.modules:
             _import(name)
+
+
+class _Enough(BaseException):
+    """A rehearsal has reached what it was for."""
+
+
+def rehearse(seeds: Path, folder: Path) -> None:
+    """Run valid inputs here up to their stop: tables, templates and adapters that libraries make once are then in every fork."""
+    from compiler.cli import main
+
+    def enough(*_: Any, **__: Any) -> Any:
+        raise _Enough
+
+    data = (
+        "--data",
+        seeds / "data.txt",
+        "--target",
+        "null",
+        "--seq-len",
+        32,
+        "--out",
+        folder / "out",
+        "--cache",
+        folder / "cache",
+        "--quiet",
+    )
+    commands = [(seeds / model, *data) for model in ("encoder", "classifier", "sharded", "compiled")]
+    commands += [
+        ("profile", "--target", "null", "--model", seeds / "encoder", "--seq-len", 32, "-o", folder / "table.json")
+    ]
+    commands += [
+        ("diff", seeds / "targets" / "null", seeds / "targets" / "null"),
+        ("targets",),
+        ("cache", "--cache", folder / "cache"),
+    ]
+    shutil.copytree(seeds / "targets", folder / "targets")
+    commands += [("report", folder / "targets"), ("report", folder / "targets" / "null")]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch("compiler.pipeline.workplace.usable_cpus", return_value=1))
+        for module, name in STOPS.values():
+            stack.enter_context(mock.patch(f"{module}.{name}", enough))
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        for command in commands:
+            with contextlib.suppress(_Enough):
+                main([str(word) for word in command])
 
 
 def _import(name: str) -> None:
