@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import tests.hostile.tensors  # noqa: F401  adds its edits to EDITS
-from tests.hostile.edits import Edit
+from tests.hostile.edits import Edit, is_plain
 from tests.hostile.seeds import TOKENS
 from tests.hostile.tables import DataPlan
 
@@ -81,10 +81,10 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 def _seal(folder: Path, before: dict[str, str]) -> None:
     """Every hash of a changed file, wherever a run's own files state it, becomes that of the file as it is now."""
-    ours = [p for name in RESEALED for p in folder.rglob(name) if p.is_file() and p.stat().st_size < 2**24]
+    ours = [p for name in RESEALED for p in folder.rglob(name) if is_plain(p)]
     for name, old in before.items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size > 2**24 or str(path.resolve()).startswith("/dev"):
+        if not path.exists() or path.is_dir() or not is_plain(path):
             continue
         content = path.read_bytes()
         new = hashlib.sha256(content).hexdigest()

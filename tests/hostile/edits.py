@@ -31,7 +31,7 @@ class Edit:
         try:
             if path.is_dir() and self.kind in IN_FOLDERS:
                 path = sorted(path.iterdir())[self.at % len(list(path.iterdir()))]
-            if self.kind != "remove" and not _is_plain(path):
+            if self.kind != "remove" and not is_plain(path):
                 return  # what an earlier edit made of it must be neither read nor written here
             EDITS[self.kind](path, self.at, self.value)
         except Exception:  # noqa: BLE001  another edit came first: no document, no tensor, no row is left
@@ -41,7 +41,8 @@ class Edit:
 MOST_BYTES = 2**26
 
 
-def _is_plain(path: Path) -> bool:
+def is_plain(path: Path) -> bool:
+    """Whether it is a folder or a regular file of no great size: links and pipes must not be followed by what makes inputs."""
     state = path.lstat()
     return stat.S_ISDIR(state.st_mode) or (stat.S_ISREG(state.st_mode) and state.st_size <= MOST_BYTES)
 
@@ -181,7 +182,7 @@ def _nested_folders(path: Path) -> None:
 
 
 def _swap_files(path: Path, at: int, _: Any) -> None:
-    others = sorted(p for p in path.parent.rglob("*") if p != path and p.is_file() and _is_plain(p))
+    others = sorted(p for p in path.parent.rglob("*") if p != path and p.is_file() and is_plain(p))
     other = others[at % len(others)]
     one, two = path.read_bytes(), other.read_bytes()
     path.write_bytes(two)

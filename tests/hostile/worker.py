@@ -55,17 +55,23 @@ class Slot:
     def __init__(self, folder: Path, seeds: Path) -> None:
         self.folder, self.seeds, self.case_folder = folder, seeds, folder / "case"
         folder.mkdir(parents=True)
-        shutil.copytree(seeds / "others", folder / CANARY, symlinks=True)
+        self._set_canary()
         self.pid, self.started, self.limit_s, self.most_bytes = 0, 0.0, 0.0, 0
         self.case: Case | None = None
         self.ended = ""
+
+    def _set_canary(self) -> None:
+        shutil.rmtree(self.folder / CANARY, ignore_errors=True)
+        shutil.copytree(self.seeds / "others", self.folder / CANARY, symlinks=True)
+        self.canary = snapshot(self.folder / CANARY)
 
     def start(self, case: Case, limit_s: float) -> None:
         """Fork a worker for the case."""
         _clear(self.case_folder)
         for name in ("in", "tmp", "cwd"):
             (self.case_folder / name).mkdir(parents=True)
-        self.canary = snapshot(self.folder / CANARY)
+        if snapshot(self.folder / CANARY) != self.canary:  # the one before changed it
+            self._set_canary()
         self.case, self.limit_s, self.started, self.most_bytes, self.ended = case, limit_s, time.monotonic(), 0, ""
         sys.stdout.flush()
         sys.stderr.flush()
