@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.hostile.harness import ROOT
+
 SEED = 24
 LEAST_PAST_PARSING = 0.4
 
@@ -20,7 +22,7 @@ def campaign(folder: Path, seeds: Path, verbs: str, count: int) -> dict[str, Any
         "tests.hostile",
         *(str(word) for name, value in flags.items() for word in (f"--{name}", value)),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
     if not file.is_file():
         raise AssertionError(done.stderr[-3000:])
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

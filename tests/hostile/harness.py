@@ -17,6 +17,7 @@ from tests.hostile.hooks import rehearse, warm
 from tests.hostile.oracle import failure
 from tests.hostile.worker import Outcome, Slot, freeze
 
+ROOT = Path(__file__).parents[2]
 MODULES = "modules"
 LIMIT_S, WHOLE_LIMIT_S = 20.0, 120.0
 ENVIRONMENT = {
@@ -77,7 +78,7 @@ def make_seeds_apart(seeds: Path) -> None:
     seeds.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **ENVIRONMENT, "PARETOC_CACHE": str(seeds / "cache")}
     command = [sys.executable, "-c", code, str(seeds), MODULES]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"the seeds cannot be made:\n{done.stderr[-3000:]}")
 
