@@ -24,7 +24,10 @@ MOST_BYTES = 1536 * 2**20
 """Memory of a worker beyond what its parent holds."""
 
 WRITABLE = ("out", "out.json", "cache")
-WRITES_IN_ITS_INPUT = {"report": ("report.html", "manifest.json"), "verify": ("report.html", "front.json", "manifest.json")}
+WRITES_IN_ITS_INPUT = {
+    "report": ("report.html", "manifest.json"),
+    "verify": ("report.html", "front.json", "manifest.json"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
