@@ -45,7 +45,7 @@ def _run(given: argparse.Namespace, verbs: tuple[str, ...], work: Path) -> int:
     start, results = time.monotonic(), []
     for result in harness.run_cases(made, seeds, work, workers=given.workers):
         results.append(result)
-        if len(results) % 1000 == 0:
+        if len(results) % 500 == 0:
             failed = sum(1 for r in results if r.failure)
             print(
                 f"{len(results):,} done, {failed} failed, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True

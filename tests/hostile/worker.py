@@ -131,7 +131,7 @@ def _is_ours(case: Case, what: str) -> bool:
     names_output = {"--out", "--cache", "-o"} & set(case.flags) or any(
         variable == "PARETOC_CACHE" for variable, _ in case.environment
     )
-    if name.startswith("cwd/") or (what.startswith("made") and name.count("/") == 1):
+    if name.startswith("cwd/") or (what.startswith("made") and not name.startswith(f"in/{case.part}/")):
         return bool(names_output)
     if case.verb == "cache" and case.base == "cache":
         return name.startswith("in/cache/")
