@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint wheel clean
+.PHONY: install demo test fuzz lint wheel clean
 
 install: $(STAMP)
 
@@ -20,6 +20,13 @@ demo: install
 
 test: install
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS)
+
+# bad inputs by the thousand: make fuzz COUNT=50000 SEED=1 KEEP=folder
+COUNT ?= 50000
+SEED ?= 0
+KEEP ?= build/hostile
+fuzz: install
+	$(BIN)/python -m tests.hostile --count $(COUNT) --seed $(SEED) --keep $(KEEP)
 
 lint: install
 	$(BIN)/ruff check .

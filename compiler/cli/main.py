@@ -22,6 +22,7 @@ from compiler.cli.cache import cache_command
 from compiler.cli.crash import report_crash
 from compiler.cli.data import data_command
 from compiler.cli.diff import diff_command
+from compiler.cli.doctor import doctor_command
 from compiler.cli.signals import Stopped, exit_code, message, stopping
 from compiler.cli.streams import flush_answer, is_pipe_broken, leave_pipe, prepare_streams
 from compiler.cli.targets import run_targets
@@ -29,7 +30,7 @@ from compiler.cli.verify import verify_command
 from targets.bounds import check_text
 from targets.errors import InputError, ParetocError, printable, reason
 
-VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff", "data")
+VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff", "data", "doctor")
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "MKL_CBWR": "AUTO",
@@ -363,6 +364,7 @@ app.command("bench")(bench_command)
 app.command("verify")(verify_command)
 app.command("diff")(diff_command)
 app.command("data")(data_command)
+app.command("doctor")(doctor_command)
 
 
 def _with_verb(arguments: Sequence[str]) -> list[str]:
