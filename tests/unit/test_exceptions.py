@@ -13,6 +13,7 @@ from compiler.spaces import Counts, Form, SubBlock
 from profilers import CostTable, Dimensions, LayerSizes, Workload, roofline_table
 from profilers.memory_model import NetworkBytes, modelled_memory
 from targets import Target, measure_fingerprint
+from tests.problem import bert_counts
 
 LAYERS = 6
 BLOCKS = [SubBlock(layer, piece) for layer, piece in product(range(LAYERS), ("attention", "ffn"))]
