@@ -42,16 +42,12 @@ BATCH, TOKENS = 16, 32
 def masked(checkpoint: Checkpoint, subnet: Subnet) -> Iterator[None]:
     """The whole network, with zeros where the sub-network has nothing."""
     a, handles = checkpoint.architecture, []
-    for layer, (heads, units) in enumerate(zip(subnet.heads, subnet.units, strict=True)):
-        names = a.names(layer)
-        rows = [head * a.head_size + row for head in heads for row in range(a.head_size)]
-        for module, kept, width in (
-            (names.attention_output, rows, a.heads * a.head_size),
-            (names.ffn_output, units, a.ffn_units),
-        ):
-            mask = torch.zeros(width)
+    for layer, groups in enumerate(zip(subnet.heads, subnet.units, strict=True)):
+        for branch, kept in zip(a.branches(layer), groups, strict=True):
+            mask = torch.zeros(branch.groups, branch.output.rows)
             mask[list(kept)] = 1
-            handles.append(checkpoint.model.backbone.get_submodule(module).register_forward_pre_hook(_times(mask)))
+            output = checkpoint.model.backbone.get_submodule(branch.output.module)
+            handles.append(output.register_forward_pre_hook(_times(mask.flatten())))
     yield
     for handle in handles:
         handle.remove()

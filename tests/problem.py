@@ -4,10 +4,17 @@ import numpy as np
 
 from compiler.costing import parameter_counts
 from compiler.families import Architecture
+from compiler.families.branch import ParameterCount
 from compiler.families.table import family_of
 from compiler.oneshot import exact_front
 from compiler.search import hypervolume, make_method
 from compiler.spaces import sample_stratified, sample_uniform
+
+
+def bert_counts(head_size: int) -> dict[str, ParameterCount]:
+    """Parameters of BERT's branches: projections with biases, a norm of scale and shift after each."""
+    return {"attention": ParameterCount(4 * head_size, 3 * head_size, 3, 0), "ffn": ParameterCount(2, 1, 3, 0)}
+
 
 SIZES = Architecture(
     family=family_of("bert"),
@@ -19,6 +26,7 @@ SIZES = Architecture(
     ffn_units=24,
     max_tokens=64,
     vocabulary=100,
+    **bert_counts(8),
     stem_parameters=1000,
 )
 

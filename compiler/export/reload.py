@@ -1,12 +1,13 @@
 """What transformers needs to load a sub-network without paretoc: a modelling file, and the layers' sizes in config.json."""
 
 import copy
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from compiler.families import Checkpoint, auto_class
+from compiler.families import Branch, Checkpoint, auto_class
 from compiler.spaces import Shape
 
 MODULE = "modeling_subnet"
@@ -24,8 +25,8 @@ def describe_layers(shape: Shape) -> list[dict[str, Any]]:
 
 def modelling_file(checkpoint: Checkpoint) -> str:
     """Python that builds a cut network on transformers' own class of the family."""
-    family, backbone = checkpoint.architecture.family, checkpoint.model.backbone
-    stem = checkpoint.architecture.stem
+    architecture, backbone = checkpoint.architecture, checkpoint.model.backbone
+    family, stem, branches = architecture.family, architecture.stem, architecture.branches_of_a_layer
     unpooled = checkpoint.task == "embedding" and hasattr(backbone, "pooler")
     template = Template(files("compiler.export").joinpath(f"{MODULE}.py.txt").read_text(encoding="utf-8"))
     return template.substitute(
@@ -33,18 +34,39 @@ def modelling_file(checkpoint: Checkpoint) -> str:
         auto_class=auto_class(checkpoint.task),
         base_class=type(backbone).__name__,
         extra=repr({"add_pooling_layer": False} if unpooled else {}),
-        without_attention=repr(dict(family.without_attention)),
-        without_ffn=repr(dict(family.without_ffn)),
-        narrow_in_layer=repr(family.residual_axes),
+        layers=family.layers,
+        branches=_literal([_described(branch) for branch in branches]),
+        narrow_in_layer=repr({module: axis for branch in branches for module, axis in branch.residual_axes.items()}),
         narrow_outside=repr(
             {p.parameter.removesuffix(".weight"): p.axis for p in stem if p.parameter.endswith(".weight")}
         ),
         restoring=checkpoint.architecture.restoring is not None,
-        **{
-            name: getattr(family, name)
-            for name in ("layers", "query", "key", "value", "attention_output", "ffn_input", "ffn_output")
-        },
     )
+
+
+_WORDS = {"attention": ("attention", "num_attention_heads"), "ffn": ("mlp", "intermediate_size")}
+"""By piece: how `per_layer_config` says that a branch is skipped, and how many groups of it are kept."""
+
+
+def _described(branch: Branch) -> dict[str, Any]:
+    """A branch as the modelling file has it, modules with the rows that one group takes in them."""
+    skip, size = _WORDS[branch.piece]
+    return {
+        "skip": skip,
+        "size": size,
+        "reads": {matrix.module: matrix.size(1) for matrix in branch.reads},
+        "output": (branch.output.module, branch.output.size(1)),
+        "without": dict(branch.without),
+        "counts": dict(branch.counts),
+    }
+
+
+def _literal(values: Sequence[Mapping[str, Any]]) -> str:
+    """Dictionaries as Python source, a key a line."""
+    rows = [
+        "    {\n" + "".join(f"        {key!r}: {value!r},\n" for key, value in v.items()) + "    },\n" for v in values
+    ]
+    return f"[\n{''.join(rows)}]"
 
 
 def plain_config(config: Any) -> Any:

@@ -17,7 +17,7 @@ from compiler.export.files import inline, opset_of
 from compiler.export.precision import Quantised, Scheme, halve_graph, quantise, quantise_graph
 from compiler.export.static import Smoothing, insert_pairs, smooth
 from compiler.export.surgery import remove_dead
-from compiler.families import Architecture
+from compiler.families import Architecture, Branch
 from compiler.spaces import Shape
 from profilers import Graph
 from targets import STATIC
@@ -199,12 +199,12 @@ def _consumer(graph: onnx.GraphProto, value: str) -> onnx.NodeProto:
     return found
 
 
-def _block(graph: onnx.GraphProto, of: Mapping[str, str], first: str, norm: str) -> Block:
-    """From the value its first matrix reads to the value its norm writes."""
-    matrix = of[f"{first}.weight"]
+def _block(graph: onnx.GraphProto, of: Mapping[str, str], branch: Branch) -> Block:
+    """From the value that the branch's first matrix reads to the value that the norm after it writes."""
+    matrix = of[f"{branch.reads[0].module}.weight"]
     node = _consumer(graph, matrix)
     data = next(name for name in node.input if name != matrix)
-    return Block(data, _consumer(graph, of[f"{norm}.weight"]).output[0])
+    return Block(data, _consumer(graph, of[f"{branch.after}.weight"]).output[0])
 
 
 def make_template(proto: onnx.ModelProto, parameters: Mapping[str, Array], architecture: Architecture) -> GraphTemplate:
@@ -214,14 +214,14 @@ def make_template(proto: onnx.ModelProto, parameters: Mapping[str, Array], archi
     """
     bindings = _bind(proto, parameters)
     initialiser_of = {binding.parameter: name for name, binding in bindings.items()}
-    attention, ffn = [], []
+    attention, ffn = list[Block](), list[Block]()
     for layer in range(architecture.layers):
-        names = architecture.names(layer)
-        lost = [m for m in (*names.attention, *names.ffn) if f"{m}.weight" not in initialiser_of]
+        branches = architecture.branches(layer)
+        lost = [m for branch in branches for m in branch.modules if f"{m}.weight" not in initialiser_of]
         if lost:
             raise VerificationError(f"weight of {lost[0]} is not in the dense export")
-        attention.append(_block(proto.graph, initialiser_of, names.query, names.attention_norm))
-        ffn.append(_block(proto.graph, initialiser_of, names.ffn_input, names.ffn_norm))
+        for branch, blocks in zip(branches, (attention, ffn), strict=True):
+            blocks.append(_block(proto.graph, initialiser_of, branch))
     return GraphTemplate(
         proto=_without(proto, bindings),
         bindings=bindings,

@@ -1,6 +1,7 @@
 """Where a checkpoint keeps its layers, heads and FFN units, one table row per family."""
 
-from compiler.families.architecture import Architecture, LayerNames
+from compiler.families.architecture import Architecture
+from compiler.families.branch import Branch, Matrix
 from compiler.families.checkpoint import Checkpoint, load_checkpoint
 from compiler.families.embedding import EmbeddingRecipe
 from compiler.families.scores import ScoreScale
@@ -10,10 +11,11 @@ from compiler.families.task_model import TaskModel, auto_class
 __all__ = [
     "FAMILIES",
     "Architecture",
+    "Branch",
     "Checkpoint",
     "EmbeddingRecipe",
     "Family",
-    "LayerNames",
+    "Matrix",
     "ScoreScale",
     "TaskModel",
     "auto_class",

@@ -4,38 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from compiler.families.table import Family, family_of
+from compiler.families.branch import Branch, ParameterCount
+from compiler.families.table import Family, Sizes, family_of
 from profilers import LayerSizes, Stack
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerNames:
-    """Names of one encoder layer's modules, from the root of the transformers model."""
-
-    layer: str
-    query: str
-    key: str
-    value: str
-    attention_output: str
-    attention_norm: str
-    ffn_input: str
-    ffn_output: str
-    ffn_norm: str
-
-    @property
-    def attention(self) -> tuple[str, ...]:
-        """Modules whose parameters go when every head goes."""
-        return (self.query, self.key, self.value, self.attention_output, self.attention_norm)
-
-    @property
-    def ffn(self) -> tuple[str, ...]:
-        """Modules whose parameters go when every FFN unit goes."""
-        return (self.ffn_input, self.ffn_output, self.ffn_norm)
-
-    @property
-    def products(self) -> tuple[str, ...]:
-        """Modules that multiply matrices."""
-        return (self.query, self.key, self.value, self.attention_output, self.ffn_input, self.ffn_output)
 
 
 class StemPart(NamedTuple):
@@ -64,6 +35,8 @@ class Architecture:
     ffn_units: int
     max_tokens: int
     vocabulary: int
+    attention: ParameterCount
+    ffn: ParameterCount
     stem_parameters: int
     cut: Stack | None = None
     stem: tuple[StemPart, ...] = ()
@@ -87,21 +60,22 @@ class Architecture:
         """Full name of the module that words are looked up in."""
         return f"{self.prefix}{self.family.embedding_tables[0]}"
 
-    def names(self, layer: int) -> LayerNames:
-        """Full module names of one layer (0-based)."""
-        root = f"{self.prefix}{self.family.layers}.{layer}"
-        row = self.family
-        return LayerNames(
-            layer=root,
-            query=f"{root}.{row.query}",
-            key=f"{root}.{row.key}",
-            value=f"{root}.{row.value}",
-            attention_output=f"{root}.{row.attention_output}",
-            attention_norm=f"{root}.{row.attention_norm}",
-            ffn_input=f"{root}.{row.ffn_input}",
-            ffn_output=f"{root}.{row.ffn_output}",
-            ffn_norm=f"{root}.{row.ffn_norm}",
-        )
+    def layer(self, layer: int) -> str:
+        """Full name of one layer's module (0-based)."""
+        return f"{self.prefix}{self.family.layers}.{layer}"
+
+    def branches(self, layer: int) -> tuple[Branch, ...]:
+        """The branches of one layer in the order of computation, modules by their full names."""
+        return tuple(branch.below(self.layer(layer)) for branch in self.branches_of_a_layer)
+
+    @property
+    def branches_of_a_layer(self) -> tuple[Branch, ...]:
+        """The same of any layer, modules named from the layer."""
+        return self.family.branches(Sizes(self.heads, self.head_size, self.ffn_units))
+
+    def branch(self, layer: int, piece: str) -> Branch:
+        """The one of a layer that is of this piece."""
+        return next(branch for branch in self.branches(layer) if branch.piece == piece)
 
     @property
     def restoring(self) -> str | None:
@@ -115,11 +89,11 @@ class Architecture:
         """Along which axis of a parameter the residual dimensions lie, for every one of the dense model that has them."""
         axes = {part.parameter: part.axis for part in self.stem}
         for layer in range(self.layers):
-            root = f"{self.prefix}{self.family.layers}.{layer}"
-            for module, axis in self.family.residual_axes.items():
-                axes[f"{root}.{module}.weight"] = axis
-                if axis == 0:
-                    axes[f"{root}.{module}.bias"] = axis
+            for branch in self.branches(layer):
+                for module, axis in branch.residual_axes.items():
+                    axes[f"{module}.weight"] = axis
+                    if axis == 0:
+                        axes[f"{module}.bias"] = axis
         return axes
 
     def attention_parameters(self, heads: int, width: int | None = None) -> int:
@@ -127,17 +101,11 @@ class Architecture:
 
         `width` is that of the residual stream, all of the model's where it is left out: in the next two as well.
         """
-        if heads == 0:
-            return 0
-        stream, inner = width or self.hidden_size, heads * self.head_size
-        return 3 * (stream + 1) * inner + (inner + 1) * stream + 2 * stream
+        return self.attention.parameters(heads, width or self.hidden_size)
 
     def ffn_parameters(self, units: int, width: int | None = None) -> int:
         """Parameters of an FFN sub-block with this many units, its norm included; 0 units is no sub-block."""
-        if units == 0:
-            return 0
-        stream = width or self.hidden_size
-        return (stream + 1) * units + (units + 1) * stream + 2 * stream
+        return self.ffn.parameters(units, width or self.hidden_size)
 
     def outside_parameters(self, width: int | None = None) -> int:
         """Parameters outside the sub-blocks: embeddings and head, and what gives a narrow network's output its size."""
@@ -166,28 +134,36 @@ def _stem(model: Any, family: Family, prefix: str) -> Iterator[StemPart]:
             yield StemPart(name, axis, found[name].numel() // found[name].shape[axis])
 
 
-def architecture_of(model: object) -> Architecture:
+def architecture_of(model: Any) -> Architecture:
     """Read the sizes off a loaded transformers model (Optimum's normalised config names them)."""
     from optimum.utils import NormalizedConfigManager
 
-    config = model.config  # type: ignore[attr-defined]
+    config = model.config
     family = family_of(config.model_type)
     sizes = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
-    base = model.base_model  # type: ignore[attr-defined]
-    prefix = "" if base is model else f"{model.base_model_prefix}."  # type: ignore[attr-defined]
-    layer_root = f"{prefix}{family.layers}."
-    stem = sum(p.numel() for n, p in model.named_parameters() if not n.startswith(layer_root))  # type: ignore[attr-defined]
+    base = model.base_model
+    prefix = "" if base is model else f"{model.base_model_prefix}."
+    parameters = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    heads, head_size = sizes.num_attention_heads, sizes.hidden_size // sizes.num_attention_heads
+    ffn_units = getattr(config, family.ffn_units_attribute)
+    first = f"{prefix}{family.layers}.0"
+    attention, ffn = (
+        ParameterCount.of(branch.below(first), parameters)
+        for branch in family.branches(Sizes(heads, head_size, ffn_units))
+    )
     first_position = config.pad_token_id + 1 if family.positions_after_padding else 0
     return Architecture(
         family=family,
         prefix=prefix,
         layers=sizes.num_layers,
-        heads=sizes.num_attention_heads,
-        head_size=sizes.hidden_size // sizes.num_attention_heads,
+        heads=heads,
+        head_size=head_size,
         hidden_size=sizes.hidden_size,
-        ffn_units=getattr(config, family.ffn_units_attribute),
+        ffn_units=ffn_units,
         max_tokens=config.max_position_embeddings - first_position,
         vocabulary=config.vocab_size,
-        stem_parameters=stem,
+        attention=attention,
+        ffn=ffn,
+        stem_parameters=sum(n for name, n in parameters.items() if not name.startswith(f"{prefix}{family.layers}.")),
         stem=tuple(_stem(model, family, prefix)),
     )

@@ -1,22 +1,27 @@
-"""The families paretoc knows: one row each, names only.
+"""The families paretoc knows: one row each, which describes the branches of a layer and what lies outside the layers.
 
-A row says where one encoder layer keeps its parts, relative to the layer, and which modules stand in when a sub-block
-is dropped. A dropped sub-block returns its input; these families are post-norm, so the norm after it goes too.
+These families are post-norm: a dropped branch returns its input, and the norm over its residual sum goes too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import NamedTuple
 
+from compiler.families.branch import Branch, Matrix
 from targets.errors import InputError
 
-StandIn = Literal["identity", "first", "second", "no_attention", "zero"]
-"""identity: x -> x; first: (x, ...) -> (x, None); second: (x, y) -> y; no_attention: (x, ...) -> (0, None); zero: x -> 0."""
+
+class Sizes(NamedTuple):
+    """What the branches of a layer are built from: heads, rows of a head in a projection, and FFN units."""
+
+    heads: int
+    head_size: int
+    ffn_units: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """One row: the names of a family's parts inside one encoder layer, and of what reads or writes its stream outside.
+    """One row: the branches of a layer, named from the layer, and what reads or writes the stream outside the layers.
 
     Embeddings and their norm count from the encoder model, `head_input` from the model with a task head: the one matrix of
     the head that reads the encoder's output. The first of the tables is that of words.
@@ -26,27 +31,64 @@ class Family:
     name: str
     model_types: tuple[str, ...]
     layers: str
-    query: str
-    key: str
-    value: str
-    attention_output: str
-    attention_norm: str
-    ffn_input: str
-    ffn_output: str
-    ffn_norm: str
+    branches: Callable[[Sizes], tuple[Branch, ...]]
     ffn_units_attribute: str
-    without_attention: Mapping[str, StandIn]
-    without_ffn: Mapping[str, StandIn]
     embedding_tables: tuple[str, ...]
     embedding_norm: str
     head_input: str
     embedding_projection: str | None = None
     positions_after_padding: bool = False
 
-    @property
-    def residual_axes(self) -> dict[str, int]:
-        """By module of a layer, the axis of its weight that has residual dimensions: 1 where it reads them, else 0."""
-        return {getattr(self, part): axis for part, axis in _AXES.items()}
+
+def _bert_branches(sizes: Sizes) -> tuple[Branch, ...]:
+    attention_norm, ffn_norm = "attention.output.LayerNorm", "output.LayerNorm"
+    return (
+        Branch(
+            piece="attention",
+            groups=sizes.heads,
+            entry="attention.self.query",
+            reads=tuple(Matrix(f"attention.self.{kind}", sizes.head_size) for kind in ("query", "key", "value")),
+            output=Matrix("attention.output.dense", sizes.head_size),
+            after=attention_norm,
+            norms=(attention_norm,),
+            without={"attention": "first"},
+        ),
+        Branch(
+            piece="ffn",
+            groups=sizes.ffn_units,
+            entry="intermediate.dense",
+            reads=(Matrix("intermediate.dense", 1),),
+            output=Matrix("output.dense", 1),
+            after=ffn_norm,
+            norms=(ffn_norm,),
+            without={"intermediate": "identity", "output": "second"},
+        ),
+    )
+
+
+def _distilbert_branches(sizes: Sizes) -> tuple[Branch, ...]:
+    return (
+        Branch(
+            piece="attention",
+            groups=sizes.heads,
+            entry="attention.q_lin",
+            reads=tuple(Matrix(f"attention.{kind}_lin", sizes.head_size) for kind in "qkv"),
+            output=Matrix("attention.out_lin", sizes.head_size),
+            after="sa_layer_norm",
+            norms=("sa_layer_norm",),
+            without={"attention": "no_attention", "sa_layer_norm": "identity"},
+        ),
+        Branch(
+            piece="ffn",
+            groups=sizes.ffn_units,
+            entry="ffn.lin1",
+            reads=(Matrix("ffn.lin1", 1),),
+            output=Matrix("ffn.lin2", 1),
+            after="output_layer_norm",
+            norms=("output_layer_norm",),
+            without={"ffn": "zero", "output_layer_norm": "identity"},
+        ),
+    )
 
 
 def _bert_like(
@@ -61,17 +103,8 @@ def _bert_like(
         name=name,
         model_types=model_types,
         layers="encoder.layer",
-        query="attention.self.query",
-        key="attention.self.key",
-        value="attention.self.value",
-        attention_output="attention.output.dense",
-        attention_norm="attention.output.LayerNorm",
-        ffn_input="intermediate.dense",
-        ffn_output="output.dense",
-        ffn_norm="output.LayerNorm",
+        branches=_bert_branches,
         ffn_units_attribute="intermediate_size",
-        without_attention={"attention": "first"},
-        without_ffn={"intermediate": "identity", "output": "second"},
         embedding_tables=tuple(f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type")),
         embedding_norm="embeddings.LayerNorm",
         head_input=head_input,
@@ -79,18 +112,6 @@ def _bert_like(
         positions_after_padding=positions_after_padding,
     )
 
-
-# Along which axis of its weight a module of a layer has residual dimensions: 1 where it reads them, 0 where it writes them.
-_AXES = {
-    "query": 1,
-    "key": 1,
-    "value": 1,
-    "attention_output": 0,
-    "attention_norm": 0,
-    "ffn_input": 1,
-    "ffn_output": 0,
-    "ffn_norm": 0,
-}
 
 FAMILIES: tuple[Family, ...] = (
     _bert_like("bert", ("bert",), head_input="bert.pooler.dense"),
@@ -105,17 +126,8 @@ FAMILIES: tuple[Family, ...] = (
         name="distilbert",
         model_types=("distilbert",),
         layers="transformer.layer",
-        query="attention.q_lin",
-        key="attention.k_lin",
-        value="attention.v_lin",
-        attention_output="attention.out_lin",
-        attention_norm="sa_layer_norm",
-        ffn_input="ffn.lin1",
-        ffn_output="ffn.lin2",
-        ffn_norm="output_layer_norm",
+        branches=_distilbert_branches,
         ffn_units_attribute="hidden_dim",
-        without_attention={"attention": "no_attention", "sa_layer_norm": "identity"},
-        without_ffn={"ffn": "zero", "output_layer_norm": "identity"},
         embedding_tables=("embeddings.word_embeddings", "embeddings.position_embeddings"),
         embedding_norm="embeddings.LayerNorm",
         head_input="pre_classifier",

@@ -69,12 +69,6 @@ def sub_blocks(architecture: Architecture) -> dict[tuple[int, str], int]:
     }
 
 
-def output_modules(checkpoint: Checkpoint, layer: int) -> dict[str, tuple[str, str]]:
-    """Output projection and norm of each sub-block of a layer."""
-    names = checkpoint.architecture.names(layer)
-    return {"attention": (names.attention_output, names.attention_norm), "ffn": (names.ffn_output, names.ffn_norm)}
-
-
 @contextmanager
 def residual_inputs(
     checkpoint: Checkpoint, keep: Callable[[Tensor], Tensor]
@@ -87,7 +81,7 @@ def residual_inputs(
 
     handles = []
     for layer, piece in sub_blocks(checkpoint.architecture):
-        norm = output_modules(checkpoint, layer)[piece][1]
+        norm = checkpoint.architecture.branch(layer, piece).after
         handles.append(checkpoint.model.backbone.get_submodule(norm).register_forward_pre_hook(reader((layer, piece))))
     with hooked(*handles):
         yield sums
@@ -117,14 +111,14 @@ def calibrate(
         raise InputError(
             f"only {batches.tokens} tokens of calibration text; give at least a dozen sentences with --data"
         )
-    group = {"attention": checkpoint.architecture.head_size, "ffn": 1}
-    sums = {key: _Accumulator(size * group[key[1]]) for key, size in sub_blocks(checkpoint.architecture).items()}
+    branches = {key: checkpoint.architecture.branch(*key) for key in sub_blocks(checkpoint.architecture)}
+    sizes = sub_blocks(checkpoint.architecture)
+    sums = {key: _Accumulator(branch.output.size(sizes[key])) for key, branch in branches.items()}
     find = checkpoint.model.backbone.get_submodule
     handles = []
-    for (layer, piece), accumulator in sums.items():
-        projection, norm = output_modules(checkpoint, layer)[piece]
-        handles.append(find(projection).register_forward_pre_hook(accumulator.read_input))
-        handles.append(find(norm).register_forward_pre_hook(accumulator.read_sum))
+    for key, accumulator in sums.items():
+        handles.append(find(branches[key].output.module).register_forward_pre_hook(accumulator.read_input))
+        handles.append(find(branches[key].after).register_forward_pre_hook(accumulator.read_sum))
     with hooked(*handles), torch.inference_mode():
         for i, batch in enumerate(batches):
             for accumulator in sums.values():

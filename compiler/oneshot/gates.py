@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compiler.costing import CostModel
-from compiler.families import Checkpoint
-from compiler.oneshot.calibration import PIECES, hooked, output_modules
+from compiler.families import Checkpoint, Matrix
+from compiler.oneshot.calibration import PIECES, hooked
 from compiler.slicing import bf16_where_it_is
 from compiler.spaces import Subnet
 from compiler.spaces.space import Medium
@@ -168,24 +168,28 @@ class GatedNetwork:
 
     def _projection(self, row: int, value: int) -> tuple[Tensor, Tensor]:
         """Weight [hidden, whole width] and bias [hidden] of a sub-block's output projection that reads what a value keeps."""
-        gate, a = self.gates[row], self.checkpoint.architecture
+        gate = self.gates[row]
         genome = self.space.largest.copy()
         genome[gate.variable] = value
         subnet = self.space.subnet(genome)
-        name = output_modules(self.checkpoint, gate.layer)[gate.piece][0]
-        cut = self.weights(subnet)
-        kept, group = (subnet.heads, a.head_size) if gate.piece == "attention" else (subnet.units, 1)
-        columns = (torch.tensor(kept[gate.layer])[:, None] * group + torch.arange(group)).flatten()
+        output = self._output(gate)
+        name, cut = output.module, self.weights(subnet)
+        kept = subnet.heads if gate.piece == "attention" else subnet.units
+        columns = (torch.tensor(kept[gate.layer])[:, None] * output.rows + torch.arange(output.rows)).flatten()
         weight = torch.zeros_like(self.base[f"backbone.{name}.weight"])
         weight[:, columns] = cut[f"{name}.weight"].detach()
         return weight, cut[f"{name}.bias"].detach()
+
+    def _output(self, gate: Gate) -> Matrix:
+        """The output projection of a gate's sub-block."""
+        return self.checkpoint.architecture.branch(gate.layer, gate.piece).output
 
     def __call__(self, openings: Tensor, inputs: Mapping[str, Tensor]) -> Outputs:
         """Task outputs for a padded batch, differentiable in the openings [gates]."""
         state, there = dict(self.base), {}
         for row, gate in enumerate(self.gates):
             low, high, place = _stand(gate, openings[row])
-            name = output_modules(self.checkpoint, gate.layer)[gate.piece][0]
+            name = self._output(gate).module
             ends = [self.projection(row, max(value, 1)) for value in (low, high)]
             for part, (below, above) in zip(("weight", "bias"), zip(*ends, strict=True), strict=True):
                 state[f"backbone.{name}.{part}"] = torch.lerp(below, above, place) if low else above
@@ -212,10 +216,10 @@ class GatedNetwork:
             return hook
 
         for layer in sorted({layer for layer, _ in there}):
-            name = self.checkpoint.architecture.names(layer).layer
+            name = self.checkpoint.architecture.layer(layer)
             handles.append(find(name).register_forward_pre_hook(enter, with_kwargs=True))
         for layer, piece in there:
-            norm = output_modules(self.checkpoint, layer)[piece][1]
+            norm = self.checkpoint.architecture.branch(layer, piece).after
             handles.append(find(norm).register_forward_hook(leave((layer, piece))))
         return hooked(*handles)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from compiler.families import Checkpoint
-from compiler.oneshot.calibration import PIECES, Calibration, output_modules, sub_blocks
+from compiler.oneshot.calibration import PIECES, Calibration, sub_blocks
 from compiler.spaces import Ordering
 from compiler.spaces.subnet import IntArray
 
@@ -137,11 +137,10 @@ def rank_sub_blocks(
     a = checkpoint.architecture
     ranked = {(layer, piece): _GONE for layer in range(a.layers) for piece in PIECES}
     for layer, piece in sub_blocks(a):
-        projection = output_modules(checkpoint, layer)[piece][0]
+        output = a.branch(layer, piece).output
         gram = calibration.grams[layer, piece]
-        group = a.head_size if piece == "attention" else 1
-        weight = checkpoint.model.backbone.get_parameter(f"{projection}.weight").detach()
-        removal = rank_groups(weight, gram.matrix, group, metric=_damped_metric(sensitivity[layer, piece]))
+        weight = checkpoint.model.backbone.get_parameter(f"{output.module}.weight").detach()
+        removal = rank_groups(weight, gram.matrix, output.rows, metric=_damped_metric(sensitivity[layer, piece]))
         scale = max(gram.variance, 1e-12) * len(weight)
         ranked[layer, piece] = SubBlock(order=removal.order, losses=removal.losses, local=removal.errors / scale)
     ordering = Ordering(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compiler.families import Checkpoint
-from compiler.oneshot.calibration import PIECES, hooked, output_modules, sub_blocks
+from compiler.oneshot.calibration import hooked, sub_blocks
 from compiler.spaces import Subnet
 from compiler.spaces.subnet import IntArray
 
@@ -41,7 +41,7 @@ def first_read(checkpoint: Checkpoint, found: dict[Key, Tensor]) -> Iterator[Non
     def keep(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         found[EMBEDDED] = args[0] if args else kwargs["hidden_states"]
 
-    layer = checkpoint.model.backbone.get_submodule(checkpoint.architecture.names(0).layer)
+    layer = checkpoint.model.backbone.get_submodule(checkpoint.architecture.layer(0))
     with hooked(layer.register_forward_pre_hook(keep, with_kwargs=True)):
         yield
 
@@ -81,7 +81,7 @@ class Narrowing:
         """What the dense model has in its stream after a sub-block's norm: [real tokens, hidden]."""
         if key == EMBEDDED:
             return self.sums[key]
-        return self._dense(output_modules(self.checkpoint, key[0])[key[1]][1], self.sums[key])
+        return self._dense(self.checkpoint.architecture.branch(*key).after, self.sums[key])
 
     def _dense(self, module: str, inputs: Tensor) -> Tensor:
         """What one of the dense model's own modules makes of its inputs."""
@@ -94,15 +94,15 @@ class Narrowing:
         stem = f"{a.prefix}{a.family.embedding_norm}"
         norms = {stem: EMBEDDED} if any(part.parameter == f"{stem}.weight" for part in a.stem) else {}
         for layer, sizes in enumerate(self.subnet.shape):
-            modules = output_modules(self.checkpoint, layer)
-            norms |= {modules[piece][1]: (layer, piece) for piece, kept in zip(PIECES, sizes, strict=True) if kept}
+            branches = zip(a.branches(layer), sizes, strict=True)
+            norms |= {branch.after: (layer, branch.piece) for branch, kept in branches if kept}
         for name, key in norms.items():
             handles.append(backbone.get_submodule(name).register_forward_pre_hook(self._norm(key)))
         return handles
 
     def _norm(self, key: Key) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            assert isinstance(module, nn.LayerNorm)  # noqa: S101  every row of the families table names norms
+            assert isinstance(module, nn.LayerNorm)  # noqa: S101  every branch names its norms
             with torch.autocast(args[0].device.type, enabled=False):
                 fit_norm(module, args[0][self.mask], self._written(key)[:, self.kept])
 
@@ -111,16 +111,14 @@ class Narrowing:
     def readers(self, backbone: nn.Module) -> list[Any]:
         """Hooks on what reads the stream; those of an FFN come after padding was taken out."""
         a, find, handles = self.checkpoint.architecture, backbone.get_submodule, []
-        for layer, (heads, units) in enumerate(zip(self.subnet.heads, self.subnet.units, strict=True)):
-            names = a.names(layer)
-            if heads:
-                rows = [head * a.head_size + row for head in heads for row in range(a.head_size)]
-                same = {name: find(name) for name in (names.query, names.key, names.value)}
-                hook = self._reader(same, rows, self.previous[layer, "attention"], self.mask)
-                handles.append(find(names.query).register_forward_pre_hook(hook))
-            if units:
-                hook = self._reader({names.ffn_input: find(names.ffn_input)}, list(units), self.previous[layer, "ffn"])
-                handles.append(find(names.ffn_input).register_forward_pre_hook(hook))
+        for layer, groups in enumerate(zip(self.subnet.heads, self.subnet.units, strict=True)):
+            for branch, kept in zip(a.branches(layer), groups, strict=True):
+                if kept:
+                    rows = branch.reads[0].indices(kept, branch.reads[0].size(branch.groups))
+                    same = {matrix.module: find(matrix.module) for matrix in branch.reads}
+                    mask = None if branch.piece == "ffn" else self.mask
+                    hook = self._reader(same, rows, self.previous[layer, branch.piece], mask)
+                    handles.append(find(branch.entry).register_forward_pre_hook(hook))
         return [*handles, *self.end(backbone)]
 
     def end(self, backbone: nn.Module) -> list[Any]:
@@ -158,7 +156,7 @@ class Narrowing:
                 features = args[0] if mask is None else args[0][mask]
                 stream = self._written(key) if tokens is None else self._written(key)[tokens]
                 for name, module in modules.items():
-                    assert isinstance(module, nn.Linear)  # noqa: S101  every row of the families table names linear layers
+                    assert isinstance(module, nn.Linear)  # noqa: S101  every branch is made of linear layers
                     wanted = self._dense(name, stream)
                     self.resolve(module, features, wanted if rows is None else wanted[:, rows])
 

@@ -18,10 +18,8 @@ from torch import Tensor, nn
 from compiler.evaluation import Batches
 from compiler.families import Checkpoint, TaskModel
 from compiler.oneshot.calibration import (
-    PIECES,
     Calibration,
     hooked,
-    output_modules,
     products,
     residual_inputs,
     sub_blocks,
@@ -56,11 +54,10 @@ class Reconstructor:
 
     def _solve_uncached(self, layer: int, piece: str, kept: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Weight [hidden, kept width] and bias [hidden] of an output projection that reads the kept inputs only."""
-        projection = output_modules(self.checkpoint, layer)[piece][0]
-        weight, bias = self.dense[f"{projection}.weight"], self.dense[f"{projection}.bias"]
+        output = self.checkpoint.architecture.branch(layer, piece).output
+        weight, bias = self.dense[f"{output.module}.weight"], self.dense[f"{output.module}.bias"]
         gram = self.grams[layer, piece]
-        group = self.checkpoint.architecture.head_size if piece == "attention" else 1
-        columns = torch.cat([columns_of(torch.tensor(kept), group), torch.tensor([len(gram) - 1])])
+        columns = torch.cat([columns_of(torch.tensor(kept), output.rows), torch.tensor([len(gram) - 1])])
         rows = gram[columns]
         rows[torch.arange(len(columns)), columns] += damping(gram)[columns]
         wanted = rows[:, :-1] @ weight.T
@@ -76,7 +73,7 @@ class Reconstructor:
         for (layer, piece), size in sub_blocks(a).items():
             kept = kept_of[piece][layer]
             if 0 < len(kept) < size:
-                projection = output_modules(self.checkpoint, layer)[piece][0]
+                projection = a.branch(layer, piece).output.module
                 weight, bias = self._solve(layer, piece, kept)
                 sliced[f"{projection}.weight"], sliced[f"{projection}.bias"] = weight, bias
         return sliced
@@ -183,7 +180,7 @@ class _InPass:
 
     def solve(self, key: tuple[int, str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            assert isinstance(module, nn.Linear)  # noqa: S101  every row of the families table names linear layers
+            assert isinstance(module, nn.Linear)  # noqa: S101  every branch is made of linear layers
             features = args[0] if key[1] == "ffn" else args[0][self.mask]
             with torch.autocast(features.device.type, enabled=False):
                 resolve(module, features, self.sums[key][:, self.kept] - self.stream[self.mask])
@@ -211,16 +208,17 @@ def reconstruct(
     if narrowing is not None:
         handles += narrowing.before(model.backbone)
     for layer, sizes in enumerate(subnet.shape):
-        handles.append(find(a.names(layer).layer).register_forward_pre_hook(run.enter_layer, with_kwargs=True))
-        for piece, kept in zip(PIECES, sizes, strict=True):
+        handles.append(find(a.layer(layer)).register_forward_pre_hook(run.enter_layer, with_kwargs=True))
+        branches = a.branches(layer)
+        for branch, kept in zip(branches, sizes, strict=True):
             if kept:
-                projection, norm = output_modules(checkpoint, layer)[piece]
-                handles.append(find(projection).register_forward_pre_hook(run.solve((layer, piece))))
-                handles.append(find(norm).register_forward_hook(run.leave_norm))
+                output = find(branch.output.module)
+                handles.append(output.register_forward_pre_hook(run.solve((layer, branch.piece))))
+                handles.append(find(branch.after).register_forward_hook(run.leave_norm))
         if sizes.ffn_units:
-            names = a.names(layer)
-            handles.append(find(names.ffn_input).register_forward_pre_hook(unpadded.enter))
-            handles.append(find(names.ffn_output).register_forward_hook(unpadded.leave))
+            ffn = branches[-1]
+            handles.append(find(ffn.entry).register_forward_pre_hook(unpadded.enter))
+            handles.append(find(ffn.output.module).register_forward_hook(unpadded.leave))
     if narrowing is not None:
         handles += narrowing.readers(model.backbone)
     return _fitted(model, batch, handles)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from compiler.families import Architecture
+from compiler.families import Architecture, Matrix
 
 _UNITS = 128
 
@@ -27,18 +27,22 @@ def with_round_units(parameters: Mapping[str, Tensor], architecture: Architectur
     """
     rounded = dict(parameters)
     for layer in range(architecture.layers):
-        names = architecture.names(layer)
-        kept = rounded.get(f"{names.ffn_input}.weight")
-        missing = 0 if kept is None else -len(kept) % _UNITS
+        branch = architecture.branch(layer, "ffn")
+        name = f"{branch.output.module}.weight"
+        missing = -rounded[name].shape[1] % _UNITS if name in rounded else 0
         if missing:
-            for name, place in {
-                f"{names.ffn_input}.weight": (0, 0, 0, missing),
-                f"{names.ffn_input}.bias": (0, missing),
-                f"{names.ffn_output}.weight": (0, missing),
-            }.items():
-                if name in rounded:
-                    rounded[name] = functional.pad(rounded[name], place)
+            rounded[name] = functional.pad(rounded[name], (0, missing))
+            for matrix in branch.reads:
+                for part in (f"{matrix.module}.weight", f"{matrix.module}.bias"):
+                    if part in rounded:
+                        rounded[part] = _with_rows(rounded[part], matrix, missing)
     return rounded
+
+
+def _with_rows(tensor: Tensor, matrix: Matrix, missing: int) -> Tensor:
+    """The rows of a matrix, or its bias, with so many rows of zeros behind every copy."""
+    copies = tensor.reshape(matrix.copies, -1, *tensor.shape[1:])
+    return functional.pad(copies, (*(0, 0) * (copies.dim() - 2), 0, missing)).flatten(0, 1)
 
 
 def cast_once(parameters: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
@@ -47,10 +51,9 @@ def cast_once(parameters: Mapping[str, Tensor], architecture: Architecture) -> d
         return dict(parameters)
     cast = with_round_units(parameters, architecture)
     for layer in range(architecture.layers):
-        for module in architecture.names(layer).products:
-            cast.update(
-                {name: cast[name].to(torch.bfloat16) for name in (f"{module}.weight", f"{module}.bias") if name in cast}
-            )
+        modules = [matrix.module for branch in architecture.branches(layer) for matrix in branch.matrices]
+        names = [f"{module}.{kind}" for module in modules for kind in ("weight", "bias")]
+        cast |= {name: cast[name].to(torch.bfloat16) for name in names if name in cast}
     return cast
 
 

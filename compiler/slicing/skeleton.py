@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compiler.families import Architecture, TaskModel
-from compiler.families.table import StandIn
+from compiler.families import Architecture, Branch, TaskModel
+from compiler.families.branch import StandIn
 from compiler.slicing.few_shapes import shapes_are_dear, with_round_units
 from compiler.slicing.slicer import slice_parameters
 from compiler.spaces import Shape, Subnet
+from profilers import LayerSizes
 
 
 class _StandIn(nn.Module):
@@ -44,14 +45,14 @@ _RULES: dict[StandIn, Callable[..., Any]] = {
 }
 
 
-def _drop(backbone: nn.Module, layer_name: str, stand_ins: Mapping[str, StandIn]) -> None:
-    for module, rule in stand_ins.items():
-        backbone.set_submodule(f"{layer_name}.{module}", _StandIn(_RULES[rule]))
+def _drop(backbone: nn.Module, branch: Branch) -> None:
+    for module, rule in branch.without.items():
+        backbone.set_submodule(module, _StandIn(_RULES[rule]))
 
 
 def _resize(backbone: nn.Module, name: str, *, out_features: int | None = None, in_features: int | None = None) -> None:
     old = backbone.get_submodule(name)
-    assert isinstance(old, nn.Linear)  # noqa: S101  every row of the families table names linear layers
+    assert isinstance(old, nn.Linear)  # noqa: S101  every branch is made of linear layers
     new = nn.Linear(
         in_features or old.in_features,
         out_features or old.out_features,
@@ -62,23 +63,24 @@ def _resize(backbone: nn.Module, name: str, *, out_features: int | None = None, 
     backbone.set_submodule(name, new)
 
 
-def _shrink_layer(backbone: nn.Module, architecture: Architecture, layer: int, heads: int, units: int) -> None:
-    names = architecture.names(layer)
-    if heads == 0 and units == 0:
-        backbone.set_submodule(names.layer, _StandIn(_RULES["identity"]))
+def _shrink(backbone: nn.Module, branch: Branch, groups: int) -> None:
+    for matrix in branch.reads:
+        _resize(backbone, matrix.module, out_features=matrix.size(groups))
+    _resize(backbone, branch.output.module, in_features=branch.output.size(groups))
+    for attribute, each in branch.counts.items():
+        module, _, name = attribute.rpartition(".")
+        setattr(backbone.get_submodule(module), name, each * groups)
+
+
+def _shrink_layer(backbone: nn.Module, architecture: Architecture, layer: int, kept: LayerSizes) -> None:
+    if not any(kept):
+        backbone.set_submodule(architecture.layer(layer), _StandIn(_RULES["identity"]))
         return
-    if heads == 0:
-        _drop(backbone, names.layer, architecture.family.without_attention)
-    elif heads < architecture.heads:
-        width = heads * architecture.head_size
-        for module in (names.query, names.key, names.value):
-            _resize(backbone, module, out_features=width)
-        _resize(backbone, names.attention_output, in_features=width)
-    if units == 0:
-        _drop(backbone, names.layer, architecture.family.without_ffn)
-    elif units < architecture.ffn_units:
-        _resize(backbone, names.ffn_input, out_features=units)
-        _resize(backbone, names.ffn_output, in_features=units)
+    for branch, groups in zip(architecture.branches(layer), kept, strict=True):
+        if groups == 0:
+            _drop(backbone, branch)
+        elif groups < branch.groups:
+            _shrink(backbone, branch, groups)
 
 
 def with_restoring(dense: TaskModel, architecture: Architecture) -> TaskModel:
@@ -137,8 +139,8 @@ def build_skeleton(dense: TaskModel, architecture: Architecture, shape: Shape, w
     for parameter in dense.parameters():
         memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
     skeleton = copy.deepcopy(dense, memo)
-    for layer, (heads, units) in enumerate(shape):
-        _shrink_layer(skeleton.backbone, architecture, layer, heads, units)
+    for layer, kept in enumerate(shape):
+        _shrink_layer(skeleton.backbone, architecture, layer, kept)
     if width is not None:
         _narrow(skeleton.backbone, architecture, width)
     return skeleton

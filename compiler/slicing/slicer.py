@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from compiler.families import Architecture
+from compiler.families import Architecture, Branch
 from compiler.spaces import Subnet
 
 
@@ -23,28 +23,22 @@ def _take(tensor: Tensor, index: Sequence[int], dim: int) -> Tensor:
     return tensor.index_select(dim, torch.tensor(index, device=tensor.device))
 
 
-def _head_rows(heads: Sequence[int], head_size: int) -> list[int]:
-    return [head * head_size + row for head in heads for row in range(head_size)]
-
-
 def slice_parameters(parameters: Mapping[str, Tensor], architecture: Architecture, subnet: Subnet) -> dict[str, Tensor]:
     """Smaller parameters under the same names; those of dropped sub-blocks are absent.
 
-    A kept head keeps its rows of the query, key and value projections and its columns of the output projection; a kept
-    FFN unit its row of the first matrix and its column of the second. A kept residual dimension keeps its place in all
+    A kept group of a branch (a head, an FFN unit) keeps its rows of every matrix that reads the stream and its columns of the
+    output projection. A kept residual dimension keeps its place in all
     that reads or writes the stream: embeddings, projections, norms, the head's input; a norm is then one over fewer
     dimensions. Without a head the output has all dimensions again, 0 where one is gone. Gradients flow from the result
     into `parameters`.
     """
     sliced = dict(parameters)
-    for layer, (heads, units) in enumerate(zip(subnet.heads, subnet.units, strict=True)):
-        names = architecture.names(layer)
-        rows = _head_rows(heads, architecture.head_size)
-        _cut(sliced, rows, inputs=(names.query, names.key, names.value), output=names.attention_output)
-        _cut(sliced, units, inputs=(names.ffn_input,), output=names.ffn_output)
-        for module in (*(() if heads else names.attention), *(() if units else names.ffn)):
-            sliced.pop(f"{module}.weight", None)
-            sliced.pop(f"{module}.bias", None)
+    for layer, kept in enumerate(zip(subnet.heads, subnet.units, strict=True)):
+        for branch, groups in zip(architecture.branches(layer), kept, strict=True):
+            if groups:
+                _cut(sliced, branch, groups)
+            else:
+                _drop(sliced, branch)
     if subnet.residual is not None:
         _narrow(sliced, architecture, subnet.residual)
     return sliced
@@ -62,12 +56,17 @@ def _narrow(sliced: dict[str, Tensor], architecture: Architecture, residual: Seq
         sliced[f"{architecture.restoring}.bias"] = torch.zeros_like(places[:, 0])
 
 
-def _cut(sliced: dict[str, Tensor], rows: Sequence[int], *, inputs: Sequence[str], output: str) -> None:
-    if not rows:
-        return
-    for module in inputs:
+def _cut(sliced: dict[str, Tensor], branch: Branch, groups: Sequence[int]) -> None:
+    for matrix in branch.reads:
         for kind in ("weight", "bias"):
-            name = f"{module}.{kind}"
+            name = f"{matrix.module}.{kind}"
             if name in sliced:
-                sliced[name] = _take(sliced[name], rows, 0)
-    sliced[f"{output}.weight"] = _take(sliced[f"{output}.weight"], rows, 1)
+                sliced[name] = _take(sliced[name], matrix.indices(groups, len(sliced[name])), 0)
+    name = f"{branch.output.module}.weight"
+    sliced[name] = _take(sliced[name], branch.output.indices(groups, sliced[name].shape[1]), 1)
+
+
+def _drop(sliced: dict[str, Tensor], branch: Branch) -> None:
+    for module in branch.modules:
+        sliced.pop(f"{module}.weight", None)
+        sliced.pop(f"{module}.bias", None)

@@ -137,7 +137,7 @@ def test_one_attention_node_a_kept_attention_block(file, subnet):
 
 def test_a_file_holds_exactly_the_sub_networks_encoder_parameters(exported, file, subnet):
     """Weights by content: parameters that no task output reads (an unused pooler) may be absent, encoder ones not."""
-    prefix = exported.checkpoint.architecture.names(0).layer.rsplit(".", 1)[0]
+    prefix = exported.checkpoint.architecture.layer(0).rsplit(".", 1)[0]
     expected = {n: t for n, t in exported.runner.parameters(subnet).items() if n.startswith(prefix)}
     known = {binding.parameter for binding in exported.template.bindings.values()}
     stored = fill(exported, subnet).weights

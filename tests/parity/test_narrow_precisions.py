@@ -167,7 +167,7 @@ def test_exceptions_are_as_in_fp32_and_the_rest_as_without_them(bench, subnet, p
     exact, plain, mixed = (
         bench.graph(subnet, parameters, *form).weights for form in (("fp32",), (precision,), (precision, EXEMPT))
     )
-    modules = {m for layer, piece in EXEMPT for m in getattr(architecture.names(layer), piece)}
+    modules = {m for layer, piece in EXEMPT for m in architecture.branch(layer, piece).modules}
     bound = bench.templates["fp32"].bindings
     own = {n for n in wide(exact) if bound[n].parameter.removesuffix(".weight") in modules}
     assert own or subnet == SUBNETS["dropped sub-blocks"]

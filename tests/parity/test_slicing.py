@@ -71,36 +71,31 @@ class Masked:
                 self.handles.append(module.register_forward_hook(gate))
 
     def _gate(self, layer: int) -> None:
-        architecture, find = self.checkpoint.architecture, self.checkpoint.model.backbone.get_submodule
-        names = architecture.names(layer)
-        heads, units = self.subnet.heads[layer], self.subnet.units[layer]
-        head_mask = torch.zeros(HEADS, architecture.head_size, dtype=torch.float64)
-        head_mask[list(heads)] = 1
-        unit_mask = torch.zeros(UNITS, dtype=torch.float64)
-        unit_mask[list(units)] = 1
-        kept = {}
+        """Zeros where the output projection reads what is gone; the norm after a dropped branch gives what that read."""
+        find = self.checkpoint.model.backbone.get_submodule
+        groups = (self.subnet.heads[layer], self.subnet.units[layer])
+        for branch, kept in zip(self.checkpoint.architecture.branches(layer), groups, strict=True):
+            mask = torch.zeros(branch.groups, branch.output.rows, dtype=torch.float64)
+            mask[list(kept)] = 1
+            self.handles.append(find(branch.output.module).register_forward_pre_hook(_times(mask.flatten())))
+            if not kept:
+                self._skip(branch)
 
-        def times(mask):
-            return lambda _, args: (args[0] * mask,)
-
-        def remember(key):
-            return lambda _, args, kwargs: kept.__setitem__(key, args[0] if args else kwargs["hidden_states"])
-
-        def gate_attention(_, __, output):
-            kept["middle"] = output if heads else kept["input"]
-            return kept["middle"]
-
+    def _skip(self, branch) -> None:
+        read = []
+        find = self.checkpoint.model.backbone.get_submodule
         self.handles += [
-            find(names.layer).register_forward_pre_hook(remember("input"), with_kwargs=True),
-            find(names.attention_output).register_forward_pre_hook(times(head_mask.flatten())),
-            find(names.ffn_output).register_forward_pre_hook(times(unit_mask)),
-            find(names.attention_norm).register_forward_hook(gate_attention),
-            find(names.ffn_norm).register_forward_hook(lambda _, __, out: out if units else kept["middle"]),
+            find(branch.entry).register_forward_pre_hook(lambda _, args: read.append(args[0])),
+            find(branch.after).register_forward_hook(lambda *_: read.pop()),
         ]
 
     def __exit__(self, *_):
         for handle in self.handles:
             handle.remove()
+
+
+def _times(mask):
+    return lambda _, args: (args[0] * mask,)
 
 
 def orderings(seed: int) -> Ordering:

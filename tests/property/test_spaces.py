@@ -23,6 +23,7 @@ from compiler.spaces import (
 )
 from profilers import LayerSizes
 from targets.errors import InputError
+from tests.problem import bert_counts
 
 quick = settings(deadline=None, max_examples=20, derandomize=True)
 
@@ -39,6 +40,7 @@ def architecture(layers: int, heads: int, units: int, head_size: int = 8) -> Arc
         max_tokens=512,
         vocabulary=1000,
         stem_parameters=12_345,
+        **bert_counts(head_size),
     )
 
 

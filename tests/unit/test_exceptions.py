@@ -13,6 +13,7 @@ from compiler.spaces import Counts, Form, SubBlock
 from profilers import CostTable, Dimensions, LayerSizes, Workload, roofline_table
 from profilers.memory_model import NetworkBytes, modelled_memory
 from targets import Target, measure_fingerprint
+from tests.problem import bert_counts
 
 LAYERS = 6
 BLOCKS = [SubBlock(layer, piece) for layer, piece in product(range(LAYERS), ("attention", "ffn"))]
@@ -76,7 +77,7 @@ def test_a_form_forgets_exceptions_that_were_dropped():
 
 ARCHITECTURE = Architecture(
     family=family_of("bert"), prefix="", layers=LAYERS, heads=4, head_size=8, hidden_size=32, ffn_units=48, max_tokens=64,
-    vocabulary=200, stem_parameters=9000,
+    vocabulary=200, stem_parameters=9000, **bert_counts(8),
 )  # fmt: skip
 SIZES = Dimensions(layers=LAYERS, heads=4, ffn_units=48, hidden_size=32, head_size=8, vocabulary=200)
 RNG = np.random.default_rng(0)

@@ -69,7 +69,7 @@ def test_round_units_change_neither_outputs_nor_gradients(tmp_path, family, acti
             logits,
             dict(zip(own, torch.autograd.grad(loss, list(own.values()), allow_unused=True), strict=True)),
         )
-    sizes = {len(used[f"{architecture.names(layer).ffn_input}.weight"]) for layer in (0, 1)}
+    sizes = {len(used[f"{architecture.branch(layer, 'ffn').entry}.weight"]) for layer in (0, 1)}
     assert sizes == {128}
     torch.testing.assert_close(found[True][0], found[False][0], rtol=1e-12, atol=1e-12)
     for name, gradient in found[False][1].items():
@@ -108,7 +108,7 @@ def test_matrices_cast_once_are_what_the_autocast_makes_of_them(steady_classifie
         (expected,), (ours,) = runner(SMALL_SUBNET, inputs, own), runner(SMALL_SUBNET, inputs, cast)
     assert torch.equal(ours, expected)
     kinds = {name: tensor.dtype for name, tensor in cast.items()}
-    assert kinds[f"{architecture.names(0).ffn_input}.weight"] == torch.bfloat16
+    assert kinds[f"{architecture.branch(0, 'ffn').entry}.weight"] == torch.bfloat16
     assert {kinds[name] for name in kinds if "embeddings" in name or "LayerNorm" in name} == {torch.float32}
 
 

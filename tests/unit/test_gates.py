@@ -12,7 +12,6 @@ from compiler.costing import CostModel
 from compiler.evaluation import encode
 from compiler.export import load_sliced, save_checkpoint
 from compiler.oneshot import Reconstructor, calibrate, gates, learn_sizes
-from compiler.oneshot.calibration import output_modules
 from compiler.oneshot.gates import GatedNetwork, Price, gates_of, unpaid
 from compiler.slicing import SubnetRunner, slice_parameters
 from compiler.spaces import Counts, Ordering, Subnet, make_space
@@ -115,7 +114,7 @@ def test_backward_it_is_the_line_between_neighbouring_sizes(embedder):
     row = 3  # the FFN of the first layer, between its fifth and sixth size, nearer to the sixth
     at[row] = 4.6 / (len(network.gates[row].knots) - 1)
     low, high = (network.projection(row, value)[0] for value in (4, 5))
-    name = f"backbone.{output_modules(embedder, 0)['ffn'][0]}.weight"
+    name = f"backbone.{embedder.architecture.branch(0, 'ffn').output.module}.weight"
     weight = high.clone().requires_grad_()
     outputs = torch.func.functional_call(embedder.model, {**network.base, name: weight}, kwargs=dict(batch))
     (slope,) = torch.autograd.grad(square(outputs), weight)
@@ -139,17 +138,17 @@ def test_what_is_shut_can_be_opened_again(embedder):
         genome = network.space.largest.copy()
         genome[4] = 1
         parameters = plain(embedder)(network.space.subnet(genome))
-        layer = embedder.architecture.names(1)
+        ffn = embedder.architecture.branch(1, "ffn")
         read = []
         backbone = embedder.model.backbone
-        before = backbone.get_submodule(layer.ffn_input).register_forward_pre_hook(lambda _, args: read.append(args[0]))
-        after = backbone.get_submodule(layer.ffn_norm).register_forward_hook(
+        before = backbone.get_submodule(ffn.entry).register_forward_pre_hook(lambda _, args: read.append(args[0]))
+        after = backbone.get_submodule(ffn.after).register_forward_hook(
             lambda _, __, output: read[-1] + share * (output - read[-1])
         )
         padded = dict(network.base)
         for part in ("weight", "bias"):
-            padded[f"backbone.{layer.ffn_output}.{part}"] = parameters[f"{layer.ffn_output}.{part}"]
-            padded[f"backbone.{layer.ffn_input}.{part}"] = parameters[f"{layer.ffn_input}.{part}"]
+            padded[f"backbone.{ffn.output.module}.{part}"] = parameters[f"{ffn.output.module}.{part}"]
+            padded[f"backbone.{ffn.entry}.{part}"] = parameters[f"{ffn.entry}.{part}"]
         with torch.no_grad():
             value = square(torch.func.functional_call(embedder.model, padded, kwargs=dict(batch)))
         before.remove()
@@ -263,13 +262,13 @@ def test_no_budget_no_sizes(embedder):
 def test_what_does_nothing_goes_first(tmp_path):
     """The FFN of the second layer writes nothing, and its norm does nothing to what the norm before it gave."""
     checkpoint = tiny_checkpoint(tmp_path)
-    names = checkpoint.architecture.names(1)
+    attention, ffn = checkpoint.architecture.branches(1)
     with torch.no_grad():
-        for module in (names.attention_norm, names.ffn_norm):
+        for module in (attention.after, ffn.after):
             checkpoint.model.backbone.get_parameter(f"{module}.weight").fill_(1)
             checkpoint.model.backbone.get_parameter(f"{module}.bias").zero_()
         for part in ("weight", "bias"):
-            checkpoint.model.backbone.get_parameter(f"{names.ffn_output}.{part}").zero_()
+            checkpoint.model.backbone.get_parameter(f"{ffn.output.module}.{part}").zero_()
     genome = learned(checkpoint, budgets_of(6))[3]
     idle, others = genome[LAYERS + 1], np.delete(genome[LAYERS:], 1)
     assert idle <= 2 < others.min()

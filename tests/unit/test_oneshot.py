@@ -10,7 +10,7 @@ import torch
 
 from compiler.evaluation import encode
 from compiler.oneshot import Reconstructor, calibrate, rank_sub_blocks, reconstruct, sensitivities
-from compiler.oneshot.calibration import output_modules, products
+from compiler.oneshot.calibration import products
 from compiler.oneshot.importance import rank_groups
 from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.slicing import SubnetRunner
@@ -169,7 +169,7 @@ def encoded(checkpoint, n: int = 60):
 def moved(checkpoint, batches, layer: int, piece: str, size: float, seed: int, distance) -> float:
     """What a small random error of every token of a sub-block does to the output, summed over the texts."""
     generator = torch.Generator().manual_seed(seed)
-    norm = checkpoint.model.backbone.get_submodule(output_modules(checkpoint, layer)[piece][1])
+    norm = checkpoint.model.backbone.get_submodule(checkpoint.architecture.branch(layer, piece).after)
     total = 0.0
     with torch.no_grad():
         for batch in batches:
