@@ -92,7 +92,8 @@ def fatal(case: Case) -> str:
 
 
 def _where(trace: str) -> str:
-    """The innermost frame of ours and the exception."""
+    """The innermost frame of ours and the exception; of a dump of all threads, the thread that ran the input."""
+    trace = trace.rpartition("Current thread ")[2] if "Current thread " in trace else trace
     frames = OURS.findall(trace)
     lines = [
         line
