@@ -65,8 +65,8 @@ def _characters(splits: Mapping[str, Split]) -> dict[str, float]:
     return {"median": median, "p95": p95, "most": float(max(lengths))}
 
 
-def description_lines(data: TextData) -> list[str]:
-    """The description as a block of lines for a terminal, the source first and the notes last."""
+def description_lines(data: TextData, *, notes: bool = True) -> list[str]:
+    """The description as a block of lines for a terminal, the source first and the notes, if they are wanted, last."""
     found = describe(data)
     rows = [("data", found["source"]), *(("file", _file(file)) for file in found["files"])]
     example = found["examples"][0] if found["examples"] else []
@@ -83,7 +83,7 @@ def description_lines(data: TextData) -> list[str]:
     rows.append(
         ("characters", f"median {lengths['median']:.0f}, p95 {lengths['p95']:.0f}, longest {lengths['most']:.0f}")
     )
-    rows += [("note", note) for note in found["notes"] if note not in data.shown]
+    rows += [("note", note) for note in found["notes"] if notes and note not in data.shown]
     return [f"{title:<11} {printable(value, _LINE)}" for title, value in rows]
 
 

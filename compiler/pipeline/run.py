@@ -65,14 +65,14 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
     precisions = {precision for device in devices for precision in device.precisions}
     with stages("load"):
         subject = load_subject(each[0])
-        monitor.note("\n".join(description_lines(subject.data)))
+        monitor.note("\n".join(description_lines(subject.data, notes=False)))
         texts = subject.range_texts(precisions)
     doubt = None
     if subject.checkpoint.task != "embedding" and not subject.train_dense:
         with stages("score dense model"):
             doubt = dense_doubt(Trainer(subject=subject, store=store, options=each[0], monitor=monitor))
     notes.say(*filter(None, [doubt]))
-    notes.say(*subject.notes)
+    notes.say(*subject.notes, told=subject.data.shown)
     demand = find_demand(each[0], subject)
     with stages("export dense graph"):
         narrow = each[0].space == "width"

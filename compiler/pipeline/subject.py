@@ -137,7 +137,7 @@ def _read(options: Options, folder: Path) -> tuple[TextData, str]:
 def _of_head(data: TextData, head: str) -> TextData:
     """Data without labels for a trained head: it is the head that says the task."""
     notes = [note for note in data.notes if not note.startswith("task inferred")]
-    return replace(data, notes=(*notes, f"task: {head}, that of the model's own head"))
+    return replace(data, task=head, notes=(*notes, f"task: {head}, that of the model's own head"))
 
 
 def _flatten_pairs(data: TextData) -> TextData:
