@@ -21,13 +21,13 @@ def products(device: Any, threads: int, halves: Mapping[str, Any]) -> Iterator[P
     import torch
 
     name = f"PyTorch {torch.__version__}"
-    yield Product("fp32", name, lambda side: _torch(side, device, torch.float32))
+    yield Product("fp32", name, lambda side: torch_product(side, device, torch.float32))
     for precision, kind in halves.items():
-        yield Product(precision, name, lambda side, kind=kind: _torch(side, device, kind))  # type: ignore[misc]
+        yield Product(precision, name, lambda side, kind=kind: torch_product(side, device, kind))  # type: ignore[misc]
     if device.type == "cpu":
-        yield Product("fp32", f"oneDNN by PyTorch {torch.__version__}", _onednn)
-        yield Product("fp32", _runtime_name(), lambda side: _runtime(side, threads))
-        yield Product("int8", _runtime_name(), lambda side: _runtime(side, threads, integers=True))
+        yield Product("fp32", f"oneDNN by PyTorch {torch.__version__}", onednn_product)
+        yield Product("fp32", _runtime_name(), lambda side: runtime_product(side, threads))
+        yield Product("int8", _runtime_name(), lambda side: runtime_product(side, threads, integers=True))
 
 
 def copies(device: Any, size_bytes: int) -> Iterator[tuple[str, Call]]:
@@ -42,7 +42,8 @@ def copies(device: Any, size_bytes: int) -> Iterator[tuple[str, Call]]:
         yield "NumPy", lambda: np.copyto(theirs, ours)
 
 
-def _torch(side: int, device: Any, kind: Any) -> Call:
+def torch_product(side: int, device: Any, kind: Any) -> Call:
+    """PyTorch's own product of a type, by what it was built with: MKL on most processors."""
     import torch
 
     left, right = (torch.rand(side, side, device=device).to(kind) for _ in range(2))
@@ -50,7 +51,7 @@ def _torch(side: int, device: Any, kind: Any) -> Call:
     return lambda: torch.mm(left, right, out=answer)
 
 
-def _onednn(side: int) -> Call | None:
+def onednn_product(side: int) -> Call | None:
     """A linear layer whose weights lie as oneDNN wants them; not in every build of PyTorch, nor under a public name."""
     import torch
 
@@ -74,7 +75,7 @@ def _runtime_name() -> str:
     return f"ONNX Runtime {onnxruntime.__version__}"
 
 
-def _runtime(side: int, threads: int, *, integers: bool = False) -> Call | None:
+def runtime_product(side: int, threads: int, *, integers: bool = False) -> Call | None:
     """A product with constant weights, as the runtime packs them to serve; of unsigned and signed bytes where `integers`."""
     from profilers.graph import Graph
     from profilers.runtimes.onnx_session import open_session

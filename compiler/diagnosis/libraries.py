@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from compiler.diagnosis.form import Library
+from profilers.peak_products import onednn_product, runtime_product, torch_product
 from targets import usable_cpus
 from targets.errors import printable
 
@@ -45,41 +46,23 @@ def _torch() -> Iterator[Mapping[str, Any]]:
     import torch
 
     torch.set_num_threads(usable_cpus())
-    left, right = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
-    answer = torch.empty(SIDE, SIDE)
     yield {
         "name": "torch", "version": torch.__version__, "cuda": torch.version.cuda, "sees_gpu": torch.cuda.is_available(),
-        "flops_per_s": _rate(lambda: torch.mm(left, right, out=answer)),
+        "flops_per_s": _rate(torch_product(SIDE, torch.device("cpu"), torch.float32)),
         "flushes_denormals": float(torch.full((64,), 1e-40).mul(1.0)[7]) == 0.0,
     }  # fmt: skip
-    weights = torch.ops.mkldnn._reorder_linear_weight(right, SIDE)  # noqa: SLF001  under no public name
-    product = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001
     with torch.inference_mode():
-        yield {"name": "oneDNN", "flops_per_s": _rate(lambda: product(left, weights, None, "none", [], ""))}
+        product = onednn_product(SIDE)
+        yield {"name": "oneDNN", "flops_per_s": None if product is None else _rate(product)}
 
 
 def _onnxruntime() -> Iterator[Mapping[str, Any]]:
-    import numpy as np
     import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
 
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [SIDE, SIDE]) for name in ("x", "y")]
-    right = np.random.default_rng(0).random((SIDE, SIDE), dtype=np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        "product",
-        ends[:1],
-        ends[1:],
-        [numpy_helper.from_array(right, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_cpus()
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    inputs = {"x": right.T.copy()}
+    product = runtime_product(SIDE, usable_cpus())
     yield {
         "name": "onnxruntime", "version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers(),
-        "flops_per_s": _rate(lambda: session.run(None, inputs)),
+        "flops_per_s": None if product is None else _rate(product),
     }  # fmt: skip
 
 

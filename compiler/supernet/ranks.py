@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 from torch import distributed
 
+from targets.errors import InputError
+
 Result = TypeVar("Result")
 
 _PATIENCE = timedelta(days=7)  # a leader may search for long between two trainings
@@ -21,13 +23,33 @@ _PATIENCE = timedelta(days=7)  # a leader may search for long between two traini
 
 def follows() -> bool:
     """Whether another process leads the run that this one is part of."""
-    return int(os.environ.get("RANK", "0")) > 0
+    return _number("RANK", 0) > 0
+
+
+def _number(name: str, alone: int) -> int:
+    """A whole number that torchrun puts into the environment; `alone` without it. InputError for anything else."""
+    value = os.environ.get(name)
+    if value is None:
+        return alone
+    if not (value.isascii() and value.isdecimal() and len(value) < 7):
+        raise InputError(
+            f"{name} in the environment is {value!r}, expected a whole number as torchrun sets it\nunset it"
+        )
+    lacking = [other for other in _BY_TORCHRUN if other not in os.environ]
+    if lacking and int(value) != alone:
+        raise InputError(
+            f"{name} is set in the environment and {lacking[0]} is not\nstart with torchrun, or unset {name}"
+        )
+    return int(value)
+
+
+_BY_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @contextmanager
 def leading() -> Iterator[None]:
     """A run whose trainings use all processes that torchrun started; without it, this one alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if _number("WORLD_SIZE", 1) == 1:
         yield
         return
     distributed.init_process_group(timeout=_PATIENCE)

@@ -372,7 +372,7 @@ def test_on_a_gpu_the_half_formats_have_rates_of_their_own(monkeypatch):
 
     seconds = {torch.float32: 1.0, torch.float16: 0.25, torch.bfloat16: 0.5, "copy": 1.0}
     monkeypatch.setattr("profilers.peak._ordinal", lambda _: 0)
-    monkeypatch.setattr("profilers.peak_products._torch", lambda _side, _device, kind: kind)
+    monkeypatch.setattr("profilers.peak_products.torch_product", lambda _side, _device, kind: kind)
     monkeypatch.setattr("profilers.peak.copies", lambda *_: [("PyTorch", "copy")])
     monkeypatch.setattr("profilers.peak._best_s", lambda call, *_: seconds[call])
     peak = measure_peak(Target.parse("a10g"), 1, sides=(10,), copy_bytes=8)
