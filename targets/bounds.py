@@ -37,6 +37,7 @@ BOUNDS = {
     "--seconds": Bounds(0.01, 1e6),
     "--max-latency": Bounds(1e-12, 1e6),
     "--max-memory": Bounds(1, 1e18),
+    "--cache-size": Bounds(1e6, 1e18),
     "--min-speedup": Bounds(1e-6, 1e6),
     "--max-drop": Bounds(0, 1 - 1e-9),
     "--fail-if-slower": Bounds(0, 1 - 1e-9),

@@ -101,6 +101,12 @@ class EmbeddingRecipe:
         """Whether vectors have unit length."""
         return bool(self.steps) and isinstance(self.steps[-1], Normalize) and self.dimensions is None
 
+    @property
+    def in_graph(self) -> str:
+        """The part that a graph depends on: two recipes with the same have the same graph."""
+        left_out = 0 if self.include_prompt else self.prompt_tokens
+        return repr((self.poolings, self.steps, left_out, self.dimensions))
+
     def overridden(self, *, pooling: str | None, prompt: str | None) -> "EmbeddingRecipe":
         """The recipe with the user's `--pooling` and `--prompt` in place of what the files say."""
         recipe = self if pooling is None else replace(self, poolings=read_poolings(pooling))

@@ -34,10 +34,10 @@ def deal(data: TextData, checkpoint: Checkpoint, *, max_tokens: int, seed: int) 
     """Data without labels that nothing is trained on: texts that do not calibrate go from train to validation; and a note.
 
     Validation gets `LIKENESS_EXAMPLES` at most. Train keeps what calibrates, up to half of the texts that are not test's, so
-    that few texts are shared out evenly. Splits that are large enough stay as they are.
+    that few texts are shared out evenly, but never fewer than ranges of activations are taken on. Splits that are large enough stay as they are.
     """
     train, validation = data.train, data.validation
-    half = (len(train) + len(validation)) // 2
+    half = max((len(train) + len(validation)) // 2, FEWEST_RANGE_TEXTS)
     needed = min(max(calibration_count(checkpoint, train.texts, max_tokens), RANGE_TEXTS), CALIBRATION_TEXTS)
     moved = min(len(train) - min(needed, half), LIKENESS_EXAMPLES - len(validation))
     if moved <= 0:

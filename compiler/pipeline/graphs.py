@@ -23,9 +23,10 @@ def _about(checkpoint: Checkpoint, opset: int) -> dict[str, Any]:
     from importlib import metadata
 
     libraries = {name: metadata.version(name) for name in ("torch", "transformers", "onnx", "onnxscript", "paretoc")}
+    recipe = checkpoint.model.recipe
     return {
         "config": config_text(checkpoint.config),
-        "recipe": repr(checkpoint.model.recipe),
+        "recipe": recipe and recipe.in_graph,
         "inputs": checkpoint.input_names,
         "outputs": checkpoint.model.output_names,
         "opset": opset,

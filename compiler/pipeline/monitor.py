@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 
@@ -75,13 +75,12 @@ class Notes:
         """`said` are notes that the monitor was told before."""
         self.monitor, self.texts = monitor, list(said)
 
-    def say(self, *texts: str, told: Collection[str] = ()) -> None:
-        """Add notes that are new, and tell them, but for those that were `told` in other words."""
+    def say(self, *texts: str) -> None:
+        """Add notes that are new, and tell them."""
         for text in texts:
             if text not in self.texts:
                 self.texts.append(text)
-                if text not in told:
-                    self.monitor.note(text)
+                self.monitor.note(text)
 
 
 class Stages:

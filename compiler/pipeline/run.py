@@ -72,7 +72,7 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
         with stages("score dense model"):
             doubt = dense_doubt(Trainer(subject=subject, store=store, options=each[0], monitor=monitor))
     notes.say(*filter(None, [doubt]))
-    notes.say(*subject.notes, told=subject.data.shown)
+    notes.say(*subject.notes)
     demand = find_demand(each[0], subject)
     with stages("export dense graph"):
         narrow = each[0].space == "width"

@@ -103,13 +103,14 @@ def _file_checks(folder: Path, front: Front, net: CandidateInfo) -> Iterator[Che
     """The file's bytes, its graph, its attention, and what it computes; after a failure the rest is left unchecked."""
     path = artifact_path(folder, net)
     load = cache(partial(load_sliced, path.parent))
-    yield check_code(folder, front, net, load)
+    code = check_code(folder, front, net, load)
+    yield code
     ways: Mapping[str, Callable[[], str]] = {
         "file": lambda: _same_bytes(path, net),
         "graph": lambda: _valid(path),
         "attention": lambda: f"{check_attention(path, _shape(net))} Attention nodes",
         "parity": lambda: _parity(path, net, load()),
-        "libraries": lambda: held_against_libraries(path.parent, load()),
+        "libraries": lambda: _libraries(path, load(), code),
     }
     if (path.parent / "tensorrt").is_dir():
         ways = {**ways, "tensorrt": lambda: _covered(path)}
@@ -133,6 +134,11 @@ def _file_checks(folder: Path, front: Front, net: CandidateInfo) -> Iterator[Che
             failed = what
             said = f"{type(error).__name__}: {str(error).strip().split(chr(10), 1)[0]}"
             yield {"net": net["id"], "what": what, "passed": False, "detail": printable(said, 200)}
+
+
+def _libraries(path: Path, saved: Checkpoint, code: Check) -> str:
+    """The checkpoint in the libraries that others load it with; they run the code beside it, so that must be ours."""
+    return held_against_libraries(path.parent, saved) if code["passed"] else f"{NOT_COMPARED}: the code is not ours"
 
 
 def _same_bytes(path: Path, net: CandidateInfo) -> str:

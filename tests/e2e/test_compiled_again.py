@@ -124,7 +124,7 @@ def test_what_it_wrote_holds(child):
 
 def test_the_first_model_s_graph_and_table_serve_again(place, quick, monkeypatch):
     """Pieces are the dense model's: nothing is exported or profiled a second time."""
-    monkeypatch.setattr("compiler.pipeline.graphs.export_dense", lambda *_: pytest.fail("exported again"))
+    monkeypatch.setattr("compiler.pipeline.graphs.export_dense", lambda *_, **__: pytest.fail("exported again"))
     monkeypatch.setattr("compiler.pipeline.measuring.measure_here", lambda *_, **__: pytest.fail("profiled again"))
     out = place.run(place.root / "encoder" / "dense", "--task", "embedding")
     again = place.run(out / read(out)["candidates"][0]["id"])
@@ -195,7 +195,7 @@ def test_a_folder_that_was_edited_is_refused(place, tmp_path, changes, message):
 def test_weights_that_are_damaged_are_refused(place, tmp_path):
     folder = edited(place, tmp_path)
     (folder / "model.safetensors").write_bytes(b"no weights")
-    assert "weights are not those of subnet.json" in place.run(folder, code=2).message[0]
+    assert "no safetensors header" in place.run(folder, code=2).message[0]
 
 
 def test_a_network_with_nothing_left_is_refused(place, tmp_path):
@@ -220,5 +220,5 @@ def test_a_run_does_not_write_over_its_own_model(place, child):
     best = child / read(child)["best"]
     done = call(best, "--data", place.texts, "--out", child, *FEW)
     assert done.code == 2
-    assert "part of the run" in done.message[0]
+    assert "which this run would write over" in done.message[0]
     assert "--out" in done.message[1]

@@ -83,7 +83,7 @@ def test_a_memory_budget_below_stem_and_head_names_the_floor(run):
         (("--objectives", "speed"), "null", 2, "known: latency, params, memory, energy, throughput"),
         (("--objectives", ","), "null", 2, "names none"),
         (("--max-memory", "300"), "null", 2, "write it like 300MB"),
-        (("--max-memory", "0MB"), "null", 2, "write it like 300MB"),
+        (("--max-memory", "0MB"), "null", 2, "--max-memory must be from 1 to"),
     ],
 )
 def test_what_cannot_be_had_is_refused(run, flags, target, code, words):

@@ -40,6 +40,16 @@ with signals.stopping(), temporary(left):
 """
 
 
+@pytest.fixture(autouse=True)
+def signals_are_heard():
+    """A shell that starts tests behind others has them ignore signals, and so would the processes that they start."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def is_alive(pid):
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as file:  # noqa: PTH123

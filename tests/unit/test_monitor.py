@@ -3,9 +3,8 @@
 import io
 
 import pytest
-from rich.console import Console
 
-from compiler.cli.console import ConsoleMonitor
+from compiler.cli.console import ConsoleMonitor, PlainConsole
 from compiler.pipeline.monitor import Notes, SilentMonitor, Stages, part, rising
 
 
@@ -18,7 +17,7 @@ def tell(monkeypatch):
     def lines(*fractions: float) -> list[str]:
         nonlocal now
         out = io.StringIO()
-        with ConsoleMonitor(Console(file=out, width=80)) as console:
+        with ConsoleMonitor(PlainConsole(file=out, width=80)) as console:
             monitor = rising(console)
             monitor.stage("profile")
             for fraction in fractions:
@@ -93,6 +92,6 @@ def test_a_stage_that_is_entered_twice_takes_the_time_of_both(monkeypatch):
 
 def test_notes_are_printed_as_they_are():
     out = io.StringIO()
-    with ConsoleMonitor(Console(file=out, width=40)) as monitor:
+    with ConsoleMonitor(PlainConsole(file=out, width=40)) as monitor:
         monitor.note("[red]a folder[/x] whose note is longer than a line of this console is wide")
     assert out.getvalue() == "[red]a folder[/x] whose note is longer than a line of this console is wide\n"

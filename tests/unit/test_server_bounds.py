@@ -49,7 +49,7 @@ def server(tmp_path_factory):
     )
     (folder / "serving" / "http").mkdir(parents=True)
     script = folder / "serving" / "http" / "server.py"
-    script.write_text(server_script("model.onnx", checkpoint, "cpu", 1), encoding="utf-8")
+    script.write_text(server_script(Path("model.onnx"), checkpoint, "cpu", 1), encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
