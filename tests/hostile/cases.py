@@ -81,7 +81,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 def _seal(folder: Path, before: dict[str, str]) -> None:
     """Every hash of a changed file, wherever a run's own files state it, becomes that of the file as it is now."""
-    ours = [p for name in RESEALED for p in folder.rglob(name) if is_plain(p)]
+    ours = [p for name in RESEALED for p in folder.rglob(name) if is_plain(p) and p.is_file()]
     for name, old in before.items():
         path = folder / name
         if not path.exists() or path.is_dir() or not is_plain(path):

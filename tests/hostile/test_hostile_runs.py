@@ -13,7 +13,7 @@ from tests.hostile.strategies import cases
 from tests.hostile.worker import Outcome
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_bad_runs_graphs_and_caches_are_refused_in_three_lines(tmp_path, seeds):
     found = campaign(tmp_path, seeds, "verify,report,diff,bench,cache,targets,doctor", 1000)
     check(found)
