@@ -22,7 +22,7 @@ def refuse_missing(table: Table, column: str) -> None:
         if is_missing(value) or (named and value == -1):
             count = sum(is_missing(value) or (named and value == -1) for value in table.columns[column])
             raise InputError(
-                f"{table.place(row)}: the label ({column}) is empty; {count} of {len(table)} rows have none.\n"
+                f"{table.place(row)}: the label ({column}) is {_absent(value)}; {count} of {len(table)} rows have none.\n"
                 "Fill in or remove these rows, or pass --task embedding to use the texts alone.",
             )
         if isinstance(value, list | dict):
@@ -30,6 +30,11 @@ def refuse_missing(table: Table, column: str) -> None:
                 f"{table.place(row)}: the label ({column}) is {shorten(value)}; only one label a row is supported.\n"
                 "Name another column with --label-column.",
             )
+
+
+def _absent(value: object) -> str:
+    """A label that says there is none, as a message names it."""
+    return f"{shorten(value)}, which is no label" if isinstance(value, str) and value.strip() else "empty"
 
 
 def encode_scores(tables: Mapping[str, Table], column: str) -> dict[str, Labels]:

@@ -1,6 +1,9 @@
 """A checkpoint held against the libraries that others will load it with: sentence-transformers and transformers."""
 
-from collections.abc import Sequence
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +77,23 @@ def _ours(saved: Checkpoint) -> NDArray[np.float32]:
 
 def _theirs(folder: Path, saved: Checkpoint) -> tuple[str, NDArray[np.float32]]:
     """Who computed, and [texts, values]."""
-    with quiet_transformers():
+    with quiet_transformers(), _modules_elsewhere():
         return _by_sentence_transformers(folder) if saved.task == "embedding" else _by_transformers(folder, saved)
+
+
+@contextlib.contextmanager
+def _modules_elsewhere() -> Iterator[None]:
+    """Code that transformers loads is copied to a temporary folder and not to the user's own cache, which is left alone."""
+    from transformers import dynamic_module_utils
+
+    loader: Any = dynamic_module_utils
+    kept, path = loader.HF_MODULES_CACHE, list(sys.path)
+    with tempfile.TemporaryDirectory(prefix="paretoc-modules-") as folder:
+        loader.HF_MODULES_CACHE = folder
+        try:
+            yield
+        finally:
+            loader.HF_MODULES_CACHE, sys.path[:] = kept, path
 
 
 def _by_sentence_transformers(folder: Path) -> tuple[str, NDArray[np.float32]]:

@@ -20,6 +20,9 @@ LIKENESS_EXAMPLES = 2000
 RANGE_TEXTS, FEWEST_RANGE_TEXTS = 128, 16
 """What the ranges of statically quantised activations are taken on: at most, and at least."""
 
+_OF_THE_SPLIT = ("split 70/15/15", "validation has only", "validation is ")
+"""Notes on splits as they were drawn, which no longer hold once texts were dealt anew."""
+
 _LOOKED_AT = 64  # texts that tell how long the others are
 
 
@@ -47,4 +50,6 @@ def deal(data: TextData, checkpoint: Checkpoint, *, max_tokens: int, seed: int) 
     more = Split(texts=(*validation.texts, *train.take(np.sort(order[:moved])).texts), labels=None)
     splits = {"train": left, "validation": more, "test": data.test}
     note = f"nothing is trained: {len(left):,} texts calibrate, networks are judged on {len(more):,} others"
-    return replace(data, train=left, validation=more, sha256=content_sha256(splits, data.label_names)), [note]
+    notes = tuple(said for said in data.notes if not said.startswith(_OF_THE_SPLIT))
+    sha256 = content_sha256(splits, data.label_names)
+    return replace(data, train=left, validation=more, notes=notes, sha256=sha256), [note]

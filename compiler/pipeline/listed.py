@@ -1,6 +1,7 @@
 """The files of a run against its list, and code files against what this version would write: checks of `compile verify`."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from compiler.export.reload import MODULE, modelling_file
 from compiler.export.serving import server_script
 from compiler.export.tensorrt import engine_script, trtexec_line
 from compiler.families import Checkpoint
+from compiler.pipeline.outfolder import MARKER
 from compiler.pipeline.winners import runs_on
 from compiler.report.manifest import FILE, differences, own_differences, read_with_digest
 from compiler.report.schema import CandidateInfo, Front, this_tool
@@ -25,14 +27,9 @@ def check_list(folder: Path, front: Front, expected: str | None) -> Iterator[Che
     except InputError as error:
         yield {"net": "all", "what": "list", "passed": False, "detail": str(error).splitlines()[0]}
         return
+    yield from _check_best(folder, front)
     if manifest is None:
-        passed = None if expected is None else False
-        yield {
-            "net": "all",
-            "what": "list",
-            "passed": passed,
-            "detail": f"there is no {FILE}, as earlier releases wrote none",
-        }
+        yield _without_list(folder, expected)
         return
     wrong = list(own_differences(folder, manifest["files"]))
     if expected is not None and digest != expected.lower():
@@ -43,6 +40,21 @@ def check_list(folder: Path, front: Front, expected: str | None) -> Iterator[Che
         count = sum(name.startswith(f"{place}/") for name in manifest["files"])
         wrong = list(differences(folder, manifest["files"], place)) if count else [f"no file of {place} is listed"]
         yield _check(net["id"], "files", wrong, f"{count} files as they were written")
+
+
+def _without_list(folder: Path, expected: str | None) -> Check:
+    """Runs of earlier releases have no list; one that this release began has lost it."""
+    lost = expected is not None or os.path.lexists(folder / MARKER)
+    detail = f"{FILE} is missing" if lost else f"there is no {FILE}, as earlier releases wrote none"
+    return {"net": "all", "what": "list", "passed": False if lost else None, "detail": detail}
+
+
+def _check_best(folder: Path, front: Front) -> Iterator[Check]:
+    """The link to the network that was chosen; where it is missing, as on a file system without links, front.json names it."""
+    link, best = folder / "best", front["best"]
+    if best is not None and os.path.lexists(link):
+        right = link.is_symlink() and link.readlink() == Path(best)
+        yield _check("all", "best", [] if right else [f"best is no link to {best}"], f"best is a link to {best}")
 
 
 def _check(net: str, what: str, wrong: list[str], detail: str) -> Check:

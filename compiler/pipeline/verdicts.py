@@ -91,7 +91,7 @@ def reservation(best: Winner, dense: Winner, budgets: Budgets, metric: str, *, k
     examples = f"{len(best.validation.values):,} validation examples"
     if best.validation.metric < keep * dense.validation.metric:
         return f"no network keeps {keep:.0%} of the {metric}: {best.id} is the best there is ({scores}, {examples})"
-    return f"{best.id} keeps {keep:.0%} of the {metric}, but no surer than chance on {examples} ({scores}): more data would tell"
+    return f"{best.id} keeps {keep:.0%} of the {metric} or more, but no surer than chance on {examples} ({scores}): more data would tell"
 
 
 def _most_accurate(winners: Sequence[Winner]) -> Winner:

@@ -60,7 +60,7 @@ def test_a_run_holds(run):
     front = read(run)
     nets = {front["dense"]["id"], *(c["id"] for c in front["candidates"])}
     passed = {(check["net"], check["what"]) for check in found["checks"] if check["passed"]}
-    assert passed == {("all", "list")} | {
+    assert passed == {("all", "list"), ("all", "best")} | {
         (net, what) for net in nets for what in ("files", "code", "file", "graph", "attention", "parity", "libraries")
     }
     (untimed,) = (check for check in found["checks"] if check["passed"] is None)
@@ -192,6 +192,18 @@ def test_a_file_that_is_not_of_the_run_is_found(run):
     assert f"{net}/serving/http/sitecustomize.py is not of this run" in done.err
 
 
+@pytest.mark.parametrize("kind", ["another", "outside", "folder"])
+def test_what_users_deploy_is_the_network_that_was_chosen(run, kind):
+    (run / "best").unlink()
+    if kind == "folder":
+        shutil.copytree(run / "dense", run / "best")
+    else:
+        (run / "best").symlink_to("dense" if kind == "another" else "/etc")
+    done, found = verified(run)
+    assert done.code == 5
+    assert failed(found) == {("all", "best")}
+
+
 @pytest.mark.parametrize("name", ["candidates.csv", "run.json", "report.html"])
 def test_a_file_of_the_run_itself_that_was_changed_is_found(run, name):
     (run / name).write_bytes((run / name).read_bytes() + b" ")
@@ -225,10 +237,12 @@ def test_a_list_that_leaves_a_network_out_fails(run):
 
 def test_a_run_of_an_older_release_has_no_list_and_holds(run):
     (run / "manifest.json").unlink()
+    assert failed(verified(run)[1]) == {("all", "list")}
+    (run / ".paretoc-run").unlink()
     done, found = verified(run)
     assert done.code == 0, done.err
     assert found["manifest_sha256"] is None
-    assert "no manifest.json" in found["checks"][0]["detail"]
+    assert any("no manifest.json" in check["detail"] for check in found["checks"])
     done, _ = verified(run, "--manifest-sha256", "0" * 64)
     assert done.code == 5
 

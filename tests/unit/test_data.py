@@ -295,7 +295,8 @@ def test_empty_label_is_refused_with_its_line(tmp_path, label):
     rows = _pairs()
     rows[6] = ("a text", label)
     message = _refused(_csv(tmp_path / "a.csv", rows))
-    assert "a.csv line 8: the label (label) is empty; 1 of 40" in message
+    said = f"'{label}', which is no label" if label.strip() else "empty"
+    assert f"a.csv line 8: the label (label) is {said}; 1 of 40" in message
 
 
 def test_null_label_in_parquet_is_refused_with_its_row(tmp_path):

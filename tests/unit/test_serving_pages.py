@@ -16,8 +16,13 @@ from tests.recipes import load
             '"normalize": false',
             '"the film : " before every text; at most 64',
         ),
-        (forms.new_names, "serving/tei\n", None, "at most 64 tokens, cut on the right"),
-        (forms.cut_on_the_left, "serving/tei\n", '"truncation_direction": "Left"', "at most 9 tokens, cut on the left"),
+        (forms.new_names, "--model-id tei\n", None, "at most 64 tokens, cut on the right"),
+        (
+            forms.cut_on_the_left,
+            "--model-id tei\n",
+            '"truncation_direction": "Left"',
+            "at most 9 tokens, cut on the left",
+        ),
     ],
 )
 def test_they_name_prompt_length_and_side(form, flag, requests, texts, tmp_path):
