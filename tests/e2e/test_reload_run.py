@@ -83,7 +83,7 @@ def test_the_card_s_lines_run_with_transformers(kind, request):
 
 def test_sentence_transformers_gives_the_same_embeddings(encoder):
     sentences = texts(5)
-    code = snippet(encoder, "sentence-transformers, on the same file").replace("FOLDER", repr(str(encoder)))
+    code = snippet(encoder, "sentence-transformers, on the checkpoint").replace("FOLDER", repr(str(encoder)))
     found = alone(encoder, f"{code}\nimport json; print(json.dumps(model.encode({sentences!r}).tolist()))")
     np.testing.assert_allclose(found, expected(encoder, sentences), atol=1e-5)
 

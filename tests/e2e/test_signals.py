@@ -69,6 +69,7 @@ def test_a_main_thread_that_does_not_hear_is_ended_all_the_same(tmp_path, where,
     )
     child = int(process.stdout.readline())
     assert (tmp_path / "left").exists()
+    time.sleep(0.5)  # until it no longer hears: a signal before that would end it in order, and leave the child
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + number
