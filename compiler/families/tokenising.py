@@ -75,11 +75,18 @@ def tokenised(tokenizer: Any, texts: Sequence[tuple[str, ...]], *, max_tokens: i
 
 @contextmanager
 def _truncating(tokenizer: Any, max_tokens: int) -> Iterator[Any]:
-    """The tokenizer's backend, truncating; afterwards it is as it was, so that it is saved as it was loaded."""
+    """The tokenizer's backend, truncating and not padding; afterwards it is as it was, so that it is saved as it was loaded."""
+    with unchanged(tokenizer) as backend:
+        backend.enable_truncation(max_tokens, direction=tokenizer.truncation_side)
+        backend.no_padding()
+        yield backend
+
+
+@contextmanager
+def unchanged(tokenizer: Any) -> Iterator[Any]:
+    """The backend of a fast tokenizer, which gets its truncation and padding back: every call sets them anew."""
     backend = tokenizer.backend_tokenizer
     truncation, padding = backend.truncation, backend.padding
-    backend.enable_truncation(max_tokens, direction=tokenizer.truncation_side)
-    backend.no_padding()
     try:
         yield backend
     finally:
@@ -87,5 +94,7 @@ def _truncating(tokenizer: Any, max_tokens: int) -> Iterator[Any]:
             backend.no_truncation()
         else:
             backend.enable_truncation(**truncation)
-        if padding is not None:
+        if padding is None:
+            backend.no_padding()
+        else:
             backend.enable_padding(**padding)

@@ -1,7 +1,6 @@
 """One trial run of tokenizer and model at load: a few texts through both, before anything longer is begun."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from compiler.families.architecture import Architecture
 from compiler.families.loading.library import label_of, refusing
 from compiler.families.task_model import TaskModel
+from compiler.families.tokenising import unchanged
 from targets.errors import InputError
 
 TEXTS = (
@@ -43,7 +43,7 @@ def try_run(
     name = label_of(folder)
     if max_tokens < 1:
         raise InputError(f"{name}: the longest text that model and tokenizer take has {max_tokens} tokens")
-    with _unchanged(tokenizer), refusing(folder, "the tokenizer cannot be used"):
+    with unchanged(tokenizer), refusing(folder, "the tokenizer cannot be used"):
         encodings = list(_encodings(tokenizer, max_tokens, pairs=model.recipe is None))
     types = _token_types(model)
     for encoding in encodings:
@@ -55,24 +55,6 @@ def try_run(
             f"{name}: the model answers texts of different tokens with the same values\n"
             "its weights are zero, constant or damaged"
         )
-
-
-@contextmanager
-def _unchanged(tokenizer: Any) -> Iterator[None]:
-    """Give a fast tokenizer its truncation and padding back, which every call sets anew."""
-    backend = tokenizer.backend_tokenizer
-    truncation, padding = backend.truncation, backend.padding
-    try:
-        yield
-    finally:
-        if truncation is None:
-            backend.no_truncation()
-        else:
-            backend.enable_truncation(**truncation)
-        if padding is None:
-            backend.no_padding()
-        else:
-            backend.enable_padding(**padding)
 
 
 def _encodings(tokenizer: Any, max_tokens: int, *, pairs: bool) -> Iterator[Mapping[str, list[int]]]:
