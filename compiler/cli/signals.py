@@ -22,6 +22,7 @@ GRACE_S = 5.0
 _STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _SAYS = {signal.SIGINT: "interrupted; start again to resume"}
 _TICK_S = 0.1
+_GONE_S = 1.0
 
 
 class Stopped(BaseException):
@@ -131,6 +132,8 @@ def _end_children() -> None:
         import psutil  # type: ignore[import-untyped]  # it comes with accelerate
     except ImportError:
         return
-    for child in psutil.Process().children(recursive=True):
+    children = psutil.Process().children(recursive=True)
+    for child in children:
         with contextlib.suppress(psutil.Error):
             child.kill()
+    psutil.wait_procs(children, timeout=_GONE_S)  # a killed process still writes until the system has ended it
