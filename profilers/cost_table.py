@@ -304,7 +304,7 @@ class CostTable:
             "target": self.target,
             "source": self.source,
             "fingerprint": self.fingerprint.to_json(),
-            "dimensions": asdict(self.dimensions),
+            "dimensions": self.dimensions.to_json(),
             "errors": [{**workload.to_json(), **asdict(error)} for workload, error in self.errors.items()],
             "seconds_to_measure": round(self.seconds, 1),
             "alignment": self.alignment,

@@ -55,6 +55,8 @@ class DimensionsForm(TypedDict):
     hidden_size: Annotated[int, Ge(1), Le(10**6)]
     head_size: Annotated[int, Ge(1), Le(10**5)]
     vocabulary: Annotated[int, Ge(1), Le(10**9)]
+    queries: NotRequired[Annotated[int, Ge(1), Le(10_000)]]
+    ffn_reads: NotRequired[Annotated[int, Ge(1), Le(2)]]
 
 
 class MeasuredForm(WorkloadForm):

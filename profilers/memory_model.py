@@ -55,7 +55,7 @@ class NetworkBytes:
     def weights(self, heads: Counts, units: Counts) -> Floats:
         """All parameters: heads and units with their biases, one output bias and one norm for each sub-block kept."""
         dims = self.dimensions
-        per_head, per_unit = dims.head_size * (4 * dims.hidden_size + 3), 2 * dims.hidden_size + 1
+        per_head, per_unit = dims.weights_a_head + 3 * dims.head_size, dims.weights_a_unit + 1
         blocks = (heads > 0).sum(axis=1) + (units > 0).sum(axis=1)
         layers = per_head * heads.sum(axis=1) + per_unit * units.sum(axis=1) + 3 * dims.hidden_size * blocks
         return np.asarray(_WEIGHT_BYTES[self.workload.precision] * (self.stem_parameters + layers), dtype=np.float64)
@@ -68,8 +68,9 @@ class NetworkBytes:
         """
         asked = self.workload
         tokens = max(asked.lengths, default=asked.tokens)
-        attention = (4 * self.dimensions.head_size + tokens) * heads
-        dearest = np.maximum(attention, 3 * units).max(axis=1)
+        dims = self.dimensions
+        attention = (2 * (dims.queries + 1) * dims.head_size + dims.queries * tokens) * heads
+        dearest = np.maximum(attention, (dims.ffn_reads + 2) * units).max(axis=1)
         return np.asarray(_ACTIVATION_BYTES[asked.precision] * asked.batch * tokens * dearest, dtype=np.float64)
 
     def saved(self, heads: Counts, units: Counts) -> Floats:
@@ -79,7 +80,7 @@ class NetworkBytes:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` inverts it."""
-        return {**asdict(self), "workload": self.workload.to_json()}
+        return {**asdict(self), "dimensions": self.dimensions.to_json(), "workload": self.workload.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "NetworkBytes":

@@ -1,7 +1,7 @@
 """A network as the profiler times it: sizes for closed forms, a graph for ONNX Runtime, a module for PyTorch."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,7 +13,11 @@ from profilers.workload import Workload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dimensions:
-    """The sizes of a model that no sub-network of one width changes."""
+    """The sizes of a model that no sub-network of one width changes.
+
+    A head is one of keys and values, read by `queries` query heads. An FFN has `ffn_reads` matrices that read the stream: two
+    where one is the gate of the other.
+    """
 
     layers: int
     heads: int
@@ -21,6 +25,13 @@ class Dimensions:
     hidden_size: int
     head_size: int
     vocabulary: int
+    queries: int = 1
+    ffn_reads: int = 1
+
+    def to_json(self) -> dict[str, int]:
+        """Plain JSON values; what is as in BERT is left out."""
+        values = asdict(self)
+        return {name: values[name] for name in values if name not in _AS_IN_BERT or values[name] != _AS_IN_BERT[name]}
 
     @property
     def dense(self) -> Stack:
@@ -31,17 +42,20 @@ class Dimensions:
 
     @property
     def weights_a_head(self) -> int:
-        """Weights of a head's four matrices."""
-        return 4 * self.hidden_size * self.head_size
+        """Weights of a head's matrices: query and output of each query head, key, and value."""
+        return 2 * (self.queries + 1) * self.hidden_size * self.head_size
 
     @property
     def weights_a_unit(self) -> int:
-        """Weights of an FFN unit's two rows."""
-        return 2 * self.hidden_size
+        """Weights of an FFN unit's rows."""
+        return (self.ffn_reads + 1) * self.hidden_size
 
     def weights(self, stack: Stack) -> int:
         """Weights of all sub-blocks' matrices."""
         return sum(self.weights_a_head * sizes.heads + self.weights_a_unit * sizes.ffn_units for sizes in stack)
+
+
+_AS_IN_BERT = {"queries": 1, "ffn_reads": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,14 +30,19 @@ def attention_seconds(target: Target, workload: Workload, dims: Dimensions, head
 def _attention_seconds(target: Target, workload: Workload, dims: Dimensions, heads: int) -> float:
     if heads == 0:
         return 0.0
-    rows, width = workload.batch * workload.tokens, heads * dims.head_size
-    operations = 8 * rows * dims.hidden_size * width + 4 * rows * workload.tokens * width
-    values = 4 * dims.hidden_size * width + rows * (4 * dims.hidden_size + 8 * width)
-    return _seconds(target, workload, operations, values)
+    rows, width = workload.batch * workload.tokens, dims.queries * heads * dims.head_size
+    weights = heads * dims.weights_a_head
+    values = weights + rows * (4 * dims.hidden_size + 6 * width + 2 * heads * dims.head_size)
+    return _seconds(target, workload, _attention_operations(workload, dims, heads), values)
+
+
+def _attention_operations(workload: Workload, dims: Dimensions, heads: int) -> int:
+    rows, width = workload.batch * workload.tokens, dims.queries * heads * dims.head_size
+    return 2 * rows * heads * dims.weights_a_head + 4 * rows * workload.tokens * width
 
 
 def ffn_seconds(target: Target, workload: Workload, dims: Dimensions, units: int) -> float:
-    """Two matrix products; units fill whole multiples of the device's alignment; 0 units cost nothing."""
+    """Two matrix products, three with a gate; units fill whole multiples of the device's alignment; 0 units cost nothing."""
     return fmean(_ffn_seconds(target, one, dims, units) for one in workload.each)
 
 
@@ -46,8 +51,9 @@ def _ffn_seconds(target: Target, workload: Workload, dims: Dimensions, units: in
         return 0.0
     rows = workload.batch * workload.tokens
     filled = -(-units // target.size_alignment) * target.size_alignment
-    operations = 4 * rows * dims.hidden_size * filled
-    values = 2 * dims.hidden_size * filled + rows * (4 * dims.hidden_size + 2 * filled)
+    weights = filled * dims.weights_a_unit
+    values = weights + rows * (4 * dims.hidden_size + (dims.ffn_reads + 1) * filled)
+    operations = 2 * rows * weights
     return _seconds(target, workload, operations, values)
 
 
@@ -74,9 +80,8 @@ def _operations(workload: Workload, dims: Dimensions, stack: Stack) -> float:
     rows = workload.batch * workload.tokens
     total = 0.0
     for sizes in stack:
-        width = sizes.heads * dims.head_size
-        total += 8 * rows * dims.hidden_size * width + 4 * rows * workload.tokens * width
-        total += 4 * rows * dims.hidden_size * sizes.ffn_units
+        total += _attention_operations(workload, dims, sizes.heads)
+        total += 2 * rows * sizes.ffn_units * dims.weights_a_unit
     return total
 
 

@@ -98,12 +98,11 @@ class Costs:
         total = np.zeros(len(counts.heads))
         widths = [None] * len(total) if counts.widths is None else counts.widths.tolist()
         for layer, piece in self.exceptions:
-            sizes, of = (
-                (counts.heads, self.architecture.attention_parameters)
-                if piece == "attention"
-                else (counts.units, self.architecture.ffn_parameters)
-            )
-            total += [of(int(size), width) for size, width in zip(sizes[:, layer], widths, strict=True)]
+            groups = (counts.heads if piece == "attention" else counts.units)[:, layer]
+            total += [
+                self.architecture.block_parameters(layer, piece, int(size), width)
+                for size, width in zip(groups, widths, strict=True)
+            ]
         return total
 
     def estimate(self, shape: Shape, width: int | None = None) -> Estimate:

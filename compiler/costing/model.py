@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.families import Architecture
+from compiler.families import PIECES, Architecture
 from compiler.spaces import Counts, Shape, SubBlock
 from profilers import CostKey, CostTable, Dimensions, Estimate, MissingCostError, Overflow, Stack, Workload
 from profilers.interpolation import between
@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 def dimensions_of(architecture: Architecture) -> Dimensions:
     """The sizes of a checkpoint that no sub-network changes, as the profiler wants them."""
+    ffn = architecture.branches_within(0)[-1]
     return Dimensions(
         layers=architecture.layers,
         heads=architecture.heads,
@@ -24,6 +25,8 @@ def dimensions_of(architecture: Architecture) -> Dimensions:
         hidden_size=architecture.hidden_size,
         head_size=architecture.head_size,
         vocabulary=architecture.vocabulary,
+        queries=architecture.queries,
+        ffn_reads=sum(matrix.size(1) for matrix in ffn.reads),
     )
 
 
@@ -40,10 +43,20 @@ def parameter_counts(architecture: Architecture, counts: Counts) -> Floats:
 
 def _parameters(architecture: Architecture, counts: Counts, width: int | None) -> Floats:
     """The same of shapes of one width."""
-    attention = np.array([architecture.attention_parameters(h, width) for h in range(architecture.heads + 1)])
-    ffn = np.array([architecture.ffn_parameters(u, width) for u in range(architecture.ffn_units + 1)])
-    total = attention[counts.heads].sum(axis=1) + ffn[counts.units].sum(axis=1)
+    total = sum(
+        _block_parameters(architecture, layer, piece, sizes[:, layer], width)
+        for piece, sizes in zip(PIECES, (counts.heads, counts.units), strict=True)
+        for layer in range(architecture.layers)
+    )
     return np.asarray(total + architecture.outside_parameters(width), dtype=np.float64)
+
+
+def _block_parameters(
+    architecture: Architecture, layer: int, piece: str, groups: NDArray[np.int64], width: int | None
+) -> Floats:
+    """Parameters [N] of one branch of N networks: linear in its groups from the first one on."""
+    one, two = (architecture.block_parameters(layer, piece, n, width) for n in (1, 2))
+    return np.where(groups, one + (two - one) * (groups - 1), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ def describe_layers(shape: Shape) -> list[dict[str, Any]]:
 def modelling_file(checkpoint: Checkpoint) -> str:
     """Python that builds a cut network on transformers' own class of the family."""
     architecture, backbone = checkpoint.architecture, checkpoint.model.backbone
-    family, stem, branches = architecture.family, architecture.stem, architecture.branches_of_a_layer
+    family, stem, branches = architecture.family, architecture.stem, architecture.branches_within(0)
     unpooled = checkpoint.task == "embedding" and hasattr(backbone, "pooler")
     template = Template(files("compiler.export").joinpath(f"{MODULE}.py.txt").read_text(encoding="utf-8"))
     return template.substitute(

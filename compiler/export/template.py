@@ -200,11 +200,25 @@ def _consumer(graph: onnx.GraphProto, value: str) -> onnx.NodeProto:
 
 
 def _block(graph: onnx.GraphProto, of: Mapping[str, str], branch: Branch) -> Block:
-    """From the value that the branch's first matrix reads to the value that the norm after it writes."""
-    matrix = of[f"{branch.reads[0].module}.weight"]
-    node = _consumer(graph, matrix)
-    data = next(name for name in node.input if name != matrix)
-    return Block(data, _consumer(graph, of[f"{branch.after}.weight"]).output[0])
+    """From the stream that a branch is added to, to what reads their sum next: the sum, or the norm that follows it.
+
+    What the output projection writes is followed forward to the first sum with something that comes neither from the branch nor
+    from constants: that is the stream. VerificationError where there is none.
+    """
+    constants = {tensor.name for tensor in graph.initializer}
+    inside = set(_consumer(graph, of[f"{branch.output.module}.weight"]).output)
+    for node in graph.node:
+        if not node.input or constants.issuperset(node.input):
+            constants.update(node.output)
+            continue
+        if inside.isdisjoint(node.input):
+            continue
+        stream = [name for name in node.input if name not in inside and name not in constants]
+        if node.op_type == "Add" and stream:
+            total = node if branch.after is None else _consumer(graph, of[f"{branch.after}.weight"])
+            return Block(stream[0], total.output[0])
+        inside.update(node.output)
+    raise VerificationError(f"what {branch.output.module} writes is added to nothing in the dense export")
 
 
 def make_template(proto: onnx.ModelProto, parameters: Mapping[str, Array], architecture: Architecture) -> GraphTemplate:
@@ -217,9 +231,10 @@ def make_template(proto: onnx.ModelProto, parameters: Mapping[str, Array], archi
     attention, ffn = list[Block](), list[Block]()
     for layer in range(architecture.layers):
         branches = architecture.branches(layer)
-        lost = [m for branch in branches for m in branch.modules if f"{m}.weight" not in initialiser_of]
+        named = [f"{module}.weight" for branch in branches for module in branch.modules]
+        lost = [name for name in named if name in parameters and name not in initialiser_of]
         if lost:
-            raise VerificationError(f"weight of {lost[0]} is not in the dense export")
+            raise VerificationError(f"{lost[0]} is not in the dense export")
         for branch, blocks in zip(branches, (attention, ffn), strict=True):
             blocks.append(_block(proto.graph, initialiser_of, branch))
     return GraphTemplate(

@@ -1,7 +1,7 @@
 """Where a checkpoint keeps its layers, heads and FFN units, one table row per family."""
 
 from compiler.families.architecture import Architecture
-from compiler.families.branch import Branch, Matrix
+from compiler.families.branch import PIECES, Branch, Matrix
 from compiler.families.checkpoint import Checkpoint, load_checkpoint
 from compiler.families.embedding import EmbeddingRecipe
 from compiler.families.scores import ScoreScale
@@ -10,6 +10,7 @@ from compiler.families.task_model import TaskModel, auto_class
 
 __all__ = [
     "FAMILIES",
+    "PIECES",
     "Architecture",
     "Branch",
     "Checkpoint",

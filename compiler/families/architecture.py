@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from compiler.families.branch import Branch, ParameterCount
-from compiler.families.table import Family, Sizes, family_of
+from compiler.families.branch import PIECES, Branch, ParameterCount
+from compiler.families.layers import Sizes
+from compiler.families.table import Family, family_of
 from profilers import LayerSizes, Stack
 
 
@@ -21,8 +23,11 @@ class StemPart(NamedTuple):
 class Architecture:
     """What can be cut in a checkpoint: L layers of H heads (each of `head_size`) and U FFN units.
 
+    A head is one of keys and values, with the `queries` query heads that read it.
+
     Of a checkpoint that was cut before, `cut` has what is left of every layer, while L, H and U stay those of the model
-    it was cut from: pieces, their costs and their graphs are of that model. `stem_parameters` counts everything outside
+    it was cut from: pieces, their costs and their graphs are of that model. `counts` has the closed forms of every layer's
+    branches, in the order of computation. `stem_parameters` counts everything outside
     the encoder layers (embeddings, pooler, task head), of which `stem` has residual dimensions.
     """
 
@@ -35,11 +40,11 @@ class Architecture:
     ffn_units: int
     max_tokens: int
     vocabulary: int
-    attention: ParameterCount
-    ffn: ParameterCount
+    counts: tuple[tuple[ParameterCount, ...], ...]
     stem_parameters: int
     cut: Stack | None = None
     stem: tuple[StemPart, ...] = ()
+    queries: int = 1
 
     @property
     def shape(self) -> Stack:
@@ -66,12 +71,16 @@ class Architecture:
 
     def branches(self, layer: int) -> tuple[Branch, ...]:
         """The branches of one layer in the order of computation, modules by their full names."""
-        return tuple(branch.below(self.layer(layer)) for branch in self.branches_of_a_layer)
+        return _branches(self.family, self.sizes, self.layer(layer), layer)
+
+    def branches_within(self, layer: int) -> tuple[Branch, ...]:
+        """The same, modules named from the layer."""
+        return self.family.branches(self.sizes, layer)
 
     @property
-    def branches_of_a_layer(self) -> tuple[Branch, ...]:
-        """The same of any layer, modules named from the layer."""
-        return self.family.branches(Sizes(self.heads, self.head_size, self.ffn_units))
+    def sizes(self) -> Sizes:
+        """Those that the branches of every layer are built from."""
+        return Sizes(self.heads, self.head_size, self.ffn_units, self.queries)
 
     def branch(self, layer: int, piece: str) -> Branch:
         """The one of a layer that is of this piece."""
@@ -96,16 +105,12 @@ class Architecture:
                         axes[f"{module}.bias"] = axis
         return axes
 
-    def attention_parameters(self, heads: int, width: int | None = None) -> int:
-        """Parameters of an attention sub-block with this many heads, its norm included; 0 heads is no sub-block.
+    def block_parameters(self, layer: int, piece: str, groups: int, width: int | None = None) -> int:
+        """Parameters of one branch of a layer with this many groups, its norms included; 0 groups is no branch.
 
-        `width` is that of the residual stream, all of the model's where it is left out: in the next two as well.
+        `width` is that of the residual stream, all of the model's where it is left out: below as well.
         """
-        return self.attention.parameters(heads, width or self.hidden_size)
-
-    def ffn_parameters(self, units: int, width: int | None = None) -> int:
-        """Parameters of an FFN sub-block with this many units, its norm included; 0 units is no sub-block."""
-        return self.ffn.parameters(units, width or self.hidden_size)
+        return self.counts[layer][PIECES.index(piece)].parameters(groups, width or self.hidden_size)
 
     def outside_parameters(self, width: int | None = None) -> int:
         """Parameters outside the sub-blocks: embeddings and head, and what gives a narrow network's output its size."""
@@ -117,53 +122,69 @@ class Architecture:
 
     def parameters(self, sizes: Iterable[tuple[int, int]], width: int | None = None) -> int:
         """Parameters of a network whose layers have these (heads, FFN units): the closed form."""
-        blocks = sum(self.attention_parameters(h, width) + self.ffn_parameters(u, width) for h, u in sizes)
+        width = width or self.hidden_size
+        blocks = sum(
+            count.parameters(groups, width)
+            for counts, kept in zip(self.counts, sizes, strict=True)
+            for count, groups in zip(counts, kept, strict=True)
+        )
         return self.outside_parameters(width) + blocks
+
+
+@lru_cache(maxsize=4096)
+def _branches(family: Family, sizes: Sizes, root: str, layer: int) -> tuple[Branch, ...]:
+    return tuple(branch.below(root) for branch in family.branches(sizes, layer))
 
 
 def _stem(model: Any, family: Family, prefix: str) -> Iterator[StemPart]:
     """What reads or writes the residual stream outside the layers, of what the model has."""
+    if family.stem is None:
+        return
     found = dict(model.named_parameters())
-    projection = f"{prefix}{family.embedding_projection}"
+    projection = f"{prefix}{family.stem.projection}"
     writers = {f"{prefix}{table}.weight": 1 for table in family.embedding_tables}
-    writers |= {f"{prefix}{family.embedding_norm}.{kind}": 0 for kind in ("weight", "bias")}
+    writers |= {f"{prefix}{family.stem.norm}.{kind}": 0 for kind in ("weight", "bias")}
     if f"{projection}.weight" in found:
         writers = {f"{projection}.{kind}": 0 for kind in ("weight", "bias")}
-    for name, axis in {**writers, f"{family.head_input}.weight": 1}.items():
+    for name, axis in {**writers, f"{family.stem.head_input}.weight": 1}.items():
         if name in found:
             yield StemPart(name, axis, found[name].numel() // found[name].shape[axis])
 
 
-def architecture_of(model: Any) -> Architecture:
-    """Read the sizes off a loaded transformers model (Optimum's normalised config names them)."""
-    from optimum.utils import NormalizedConfigManager
+def _normalised(config: Any) -> Any:
+    """The configuration under the names of Optimum's normalised form; its own where Optimum does not know the type."""
+    from optimum.utils import NormalizedConfigManager, NormalizedTextConfig
 
+    known = NormalizedConfigManager._conf  # noqa: SLF001  it has no public question
+    return known.get(config.model_type, NormalizedTextConfig)(config)
+
+
+def architecture_of(model: Any) -> Architecture:
+    """Read the sizes off a loaded transformers model."""
     config = model.config
-    family = family_of(config.model_type)
-    sizes = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
+    family, named = family_of(config.model_type), _normalised(config)
     base = model.base_model
     prefix = "" if base is model else f"{model.base_model_prefix}."
     parameters = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    heads, head_size = sizes.num_attention_heads, sizes.hidden_size // sizes.num_attention_heads
-    ffn_units = getattr(config, family.ffn_units_attribute)
-    first = f"{prefix}{family.layers}.0"
-    attention, ffn = (
-        ParameterCount.of(branch.below(first), parameters)
-        for branch in family.branches(Sizes(heads, head_size, ffn_units))
+    sizes = family.sizes(config)
+    root = f"{prefix}{family.layers}."
+    counts = tuple(
+        tuple(ParameterCount.of(branch, parameters) for branch in _branches(family, sizes, f"{root}{layer}", layer))
+        for layer in range(named.num_layers)
     )
     first_position = config.pad_token_id + 1 if family.positions_after_padding else 0
     return Architecture(
         family=family,
         prefix=prefix,
-        layers=sizes.num_layers,
-        heads=heads,
-        head_size=head_size,
-        hidden_size=sizes.hidden_size,
-        ffn_units=ffn_units,
+        layers=named.num_layers,
+        heads=sizes.heads,
+        queries=sizes.queries,
+        head_size=sizes.head_size,
+        hidden_size=named.hidden_size,
+        ffn_units=sizes.ffn_units,
         max_tokens=config.max_position_embeddings - first_position,
         vocabulary=config.vocab_size,
-        attention=attention,
-        ffn=ffn,
-        stem_parameters=sum(n for name, n in parameters.items() if not name.startswith(f"{prefix}{family.layers}.")),
+        counts=counts,
+        stem_parameters=sum(n for name, n in parameters.items() if not name.startswith(root)),
         stem=tuple(_stem(model, family, prefix)),
     )

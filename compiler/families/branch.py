@@ -10,8 +10,13 @@ from typing import Literal
 
 Piece = Literal["attention", "ffn"]
 
+PIECES: tuple[Piece, ...] = ("attention", "ffn")
+"""The branches of a layer, in the order of computation."""
+
 StandIn = Literal["identity", "first", "second", "no_attention", "zero"]
-"""identity: x -> x; first: (x, ...) -> (x, None); second: (x, y) -> y; no_attention: (x, ...) -> (0, None); zero: x -> 0."""
+"""identity: x -> x; first: (x, ...) -> (x, None); second: (x, y) -> y; no_attention: (x, ...) -> (0, None); zero: x -> 0.
+
+x may also be given by the name `hidden_states`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +49,11 @@ class Matrix:
 class Branch:
     """One branch of a layer; module names count from the root of the model that `Architecture.branches` is of.
 
-    `groups` are what genomes count: attention heads, or FFN units. They lie on axis 0 of `reads` and on axis 1 of `output`.
+    `groups` are what genomes count: key-value heads, each with its `queries` query heads, or FFN units. They lie on axis 0 of
+    `reads` and `tables` and on axis 1 of `output`; a table has values of each group that no stream is multiplied with.
     `entry` is the module whose input is the stream. `after` is the norm over the residual sum: a dropped branch returns its
-    input, so that norm goes too. `norms` and `others` go with the branch. `without` says which modules stand in when it is
+    input, so that norm goes too; None where the stream itself has no norm. `behind` is a norm over what the branch adds, before
+    it is added. `norms` and `others` go with the branch. `without` says which modules stand in when it is
     dropped. `counts` are attributes of modules, as "module.attribute", that hold a number of groups times the value.
     """
 
@@ -55,11 +62,14 @@ class Branch:
     entry: str
     reads: tuple[Matrix, ...]
     output: Matrix
-    after: str
     norms: tuple[str, ...]
     without: Mapping[str, StandIn]
+    after: str | None = None
+    behind: str | None = None
     others: tuple[str, ...] = ()
+    tables: tuple[Matrix, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    queries: int = 1
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:
@@ -67,9 +77,19 @@ class Branch:
         return (*self.reads, self.output)
 
     @property
+    def rows(self) -> tuple[Matrix, ...]:
+        """Everything that has its groups on axis 0."""
+        return (*self.reads, *self.tables)
+
+    @property
     def modules(self) -> tuple[str, ...]:
         """Modules whose parameters go when every group goes."""
-        return (*(matrix.module for matrix in self.matrices), *self.norms, *self.others)
+        return (*(matrix.module for matrix in (*self.matrices, *self.tables)), *self.norms, *self.others)
+
+    @property
+    def written(self) -> str:
+        """The module whose output is added to the stream."""
+        return self.behind or self.output.module
 
     @property
     def residual_axes(self) -> dict[str, int]:
@@ -81,25 +101,27 @@ class Branch:
         return replace(
             self,
             entry=f"{root}.{self.entry}",
-            reads=tuple(replace(matrix, module=f"{root}.{matrix.module}") for matrix in self.reads),
+            reads=_matrices_below(root, self.reads),
             output=replace(self.output, module=f"{root}.{self.output.module}"),
-            after=f"{root}.{self.after}",
+            after=self.after and f"{root}.{self.after}",
+            behind=self.behind and f"{root}.{self.behind}",
             norms=_below(root, self.norms),
             without={f"{root}.{module}": rule for module, rule in self.without.items()},
             others=_below(root, self.others),
+            tables=_matrices_below(root, self.tables),
             counts={f"{root}.{attribute}": each for attribute, each in self.counts.items()},
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterCount:
-    """Parameters of a branch in closed form, read off a whole model: `groups * (reading * width + biases) + writing * width + rest`.
+    """Parameters of a branch in closed form, read off a whole model: `groups * (reading * width + fixed) + writing * width + rest`.
 
     `width` is that of the residual stream.
     """
 
     reading: int
-    biases: int
+    fixed: int
     writing: int
     rest: int
 
@@ -107,19 +129,24 @@ class ParameterCount:
     def of(cls, branch: Branch, sizes: Mapping[str, int]) -> "ParameterCount":
         """That of a branch in a model whose parameters have these `sizes`, by full name."""
         biased = [matrix for matrix in branch.reads if f"{matrix.module}.bias" in sizes]
+        tables = [sizes[f"{table.module}.weight"] // branch.groups for table in branch.tables]
         stream = [f"{module}.{kind}" for module in branch.norms for kind in ("weight", "bias")]
         others = [n for n in sizes if any(n == module or n.startswith(f"{module}.") for module in branch.others)]
         return cls(
             reading=sum(matrix.size(1) for matrix in branch.matrices),
-            biases=sum(matrix.size(1) for matrix in biased),
+            fixed=sum(matrix.size(1) for matrix in biased) + sum(tables),
             writing=sum(name in sizes for name in (f"{branch.output.module}.bias", *stream)),
             rest=sum(sizes[name] for name in others),
         )
 
     def parameters(self, groups: int, width: int) -> int:
         """How many there are with so many groups kept; a dropped branch has none."""
-        return groups and groups * (self.reading * width + self.biases) + self.writing * width + self.rest
+        return groups and groups * (self.reading * width + self.fixed) + self.writing * width + self.rest
 
 
 def _below(root: str, modules: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{root}.{module}" for module in modules)
+
+
+def _matrices_below(root: str, matrices: Iterable[Matrix]) -> tuple[Matrix, ...]:
+    return tuple(replace(matrix, module=f"{root}.{matrix.module}") for matrix in matrices)

@@ -1,94 +1,71 @@
-"""The families paretoc knows: one row each, which describes the branches of a layer and what lies outside the layers.
-
-These families are post-norm: a dropped branch returns its input, and the norm over its residual sum goes too.
-"""
+"""The families paretoc knows: one row each, which describes the branches of a layer and what lies outside the layers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
-from compiler.families.branch import Branch, Matrix
+from compiler.families.branch import StandIn
+from compiler.families.layers import (
+    Branches,
+    Sizes,
+    bert_layer,
+    distilbert_layer,
+    modernbert_layer,
+    post_norm_layer,
+    pre_norm_layer,
+)
 from targets.errors import InputError
 
 
-class Sizes(NamedTuple):
-    """What the branches of a layer are built from: heads, rows of a head in a projection, and FFN units."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stem:
+    """What has residual dimensions outside the layers, where networks of fewer of them can be made.
 
-    heads: int
-    head_size: int
-    ffn_units: int
+    Embeddings' norm and projection count from the encoder model, `head_input` from the model with a task head: the one matrix
+    of the head that reads the encoder's output. `projection` is there where embeddings have a size of their own.
+    """
+
+    norm: str
+    head_input: str
+    projection: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """One row: the branches of a layer, named from the layer, and what reads or writes the stream outside the layers.
 
-    Embeddings and their norm count from the encoder model, `head_input` from the model with a task head: the one matrix of
-    the head that reads the encoder's output. The first of the tables is that of words.
-    `embedding_projection` is there where embeddings have a size of their own.
+    `embedding_tables` count from the encoder model; the first is that of words. `stem` is there where residual dimensions can be
+    cut. `rotary` says that attention turns queries and keys by their positions, `causal` that tokens see only those before them.
+    `whole_layer` is what stands in for a layer without branches; None where its module is read for more.
     """
 
     name: str
     model_types: tuple[str, ...]
     layers: str
-    branches: Callable[[Sizes], tuple[Branch, ...]]
-    ffn_units_attribute: str
+    branches: Branches
     embedding_tables: tuple[str, ...]
-    embedding_norm: str
-    head_input: str
-    embedding_projection: str | None = None
+    stem: Stem | None = None
+    ffn_units_attribute: str = "intermediate_size"
     positions_after_padding: bool = False
+    rotary: bool = False
+    causal: bool = False
+    whole_layer: StandIn | None = "identity"
+    adapt: Callable[[Any], None] | None = None
+
+    def sizes(self, config: Any) -> Sizes:
+        """Those of a layer, from a transformers configuration."""
+        heads = config.num_attention_heads
+        groups = getattr(config, "num_key_value_heads", None) or heads
+        return Sizes(
+            heads=groups,
+            head_size=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            ffn_units=getattr(config, self.ffn_units_attribute),
+            queries=heads // groups,
+        )
 
 
-def _bert_branches(sizes: Sizes) -> tuple[Branch, ...]:
-    attention_norm, ffn_norm = "attention.output.LayerNorm", "output.LayerNorm"
-    return (
-        Branch(
-            piece="attention",
-            groups=sizes.heads,
-            entry="attention.self.query",
-            reads=tuple(Matrix(f"attention.self.{kind}", sizes.head_size) for kind in ("query", "key", "value")),
-            output=Matrix("attention.output.dense", sizes.head_size),
-            after=attention_norm,
-            norms=(attention_norm,),
-            without={"attention": "first"},
-        ),
-        Branch(
-            piece="ffn",
-            groups=sizes.ffn_units,
-            entry="intermediate.dense",
-            reads=(Matrix("intermediate.dense", 1),),
-            output=Matrix("output.dense", 1),
-            after=ffn_norm,
-            norms=(ffn_norm,),
-            without={"intermediate": "identity", "output": "second"},
-        ),
-    )
-
-
-def _distilbert_branches(sizes: Sizes) -> tuple[Branch, ...]:
-    return (
-        Branch(
-            piece="attention",
-            groups=sizes.heads,
-            entry="attention.q_lin",
-            reads=tuple(Matrix(f"attention.{kind}_lin", sizes.head_size) for kind in "qkv"),
-            output=Matrix("attention.out_lin", sizes.head_size),
-            after="sa_layer_norm",
-            norms=("sa_layer_norm",),
-            without={"attention": "no_attention", "sa_layer_norm": "identity"},
-        ),
-        Branch(
-            piece="ffn",
-            groups=sizes.ffn_units,
-            entry="ffn.lin1",
-            reads=(Matrix("ffn.lin1", 1),),
-            output=Matrix("ffn.lin2", 1),
-            after="output_layer_norm",
-            norms=("output_layer_norm",),
-            without={"ffn": "zero", "output_layer_norm": "identity"},
-        ),
-    )
+_BERT_LAYER = bert_layer("attention.self.query", "attention.self.key", "attention.self.value")
+_BERT_TABLES = tuple(f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type"))
 
 
 def _bert_like(
@@ -96,19 +73,16 @@ def _bert_like(
     model_types: tuple[str, ...],
     *,
     head_input: str,
-    embedding_projection: str | None = None,
+    projection: str | None = None,
     positions_after_padding: bool = False,
 ) -> Family:
     return Family(
         name=name,
         model_types=model_types,
         layers="encoder.layer",
-        branches=_bert_branches,
-        ffn_units_attribute="intermediate_size",
-        embedding_tables=tuple(f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type")),
-        embedding_norm="embeddings.LayerNorm",
-        head_input=head_input,
-        embedding_projection=embedding_projection,
+        branches=_BERT_LAYER,
+        embedding_tables=_BERT_TABLES,
+        stem=Stem(norm="embeddings.LayerNorm", head_input=head_input, projection=projection),
         positions_after_padding=positions_after_padding,
     )
 
@@ -121,16 +95,75 @@ FAMILIES: tuple[Family, ...] = (
         head_input="classifier.dense",
         positions_after_padding=True,
     ),
-    _bert_like("electra", ("electra",), head_input="classifier.dense", embedding_projection="embeddings_project"),
+    _bert_like("electra", ("electra",), head_input="classifier.dense", projection="embeddings_project"),
     Family(
         name="distilbert",
         model_types=("distilbert",),
         layers="transformer.layer",
-        branches=_distilbert_branches,
-        ffn_units_attribute="hidden_dim",
+        branches=distilbert_layer,
         embedding_tables=("embeddings.word_embeddings", "embeddings.position_embeddings"),
-        embedding_norm="embeddings.LayerNorm",
-        head_input="pre_classifier",
+        stem=Stem(norm="embeddings.LayerNorm", head_input="pre_classifier"),
+        ffn_units_attribute="hidden_dim",
+    ),
+    Family(
+        name="nomic_bert",
+        model_types=("nomic_bert", "gte"),
+        layers="layers",
+        branches=post_norm_layer("gate_proj", "up_proj", output="down_proj"),
+        embedding_tables=("embeddings.word_embeddings", "embeddings.token_type_embeddings"),
+        rotary=True,
+    ),
+    Family(
+        name="jina_embeddings_v3",
+        model_types=("jina_embeddings_v3",),
+        layers="layers",
+        branches=post_norm_layer("fc1", output="fc2"),
+        embedding_tables=("embeddings.word_embeddings", "embeddings.token_type_embeddings"),
+        rotary=True,
+    ),
+    Family(
+        name="modernbert",
+        model_types=("modernbert",),
+        layers="layers",
+        branches=modernbert_layer,
+        embedding_tables=("embeddings.tok_embeddings",),
+        rotary=True,
+        whole_layer=None,
+    ),
+    Family(
+        name="llama",
+        model_types=("llama",),
+        layers="layers",
+        branches=pre_norm_layer(),
+        embedding_tables=("embed_tokens",),
+        rotary=True,
+        causal=True,
+    ),
+    Family(
+        name="qwen3",
+        model_types=("qwen3",),
+        layers="layers",
+        branches=pre_norm_layer(head_norms=True),
+        embedding_tables=("embed_tokens",),
+        rotary=True,
+        causal=True,
+    ),
+    Family(
+        name="eurobert",
+        model_types=("eurobert",),
+        layers="layers",
+        branches=pre_norm_layer(),
+        embedding_tables=("embed_tokens",),
+        rotary=True,
+    ),
+    Family(
+        name="gemma3_text",
+        model_types=("gemma3_text",),
+        layers="layers",
+        branches=pre_norm_layer(head_norms=True, norms_behind=True),
+        embedding_tables=("embed_tokens",),
+        rotary=True,
+        causal=True,
     ),
 )
 

@@ -1,6 +1,6 @@
 """One pass of the dense model over calibration text: Gram matrices of what each output projection reads."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +10,8 @@ from scipy.linalg.blas import ssyrk
 from torch import Tensor, nn
 
 from compiler.evaluation import Batches
-from compiler.families import Architecture, Checkpoint
+from compiler.families import PIECES, Architecture, Branch, Checkpoint
 from targets.errors import InputError
-
-PIECES = ("attention", "ffn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +19,7 @@ class Gram:
     """Second moments of an output projection's input, averaged over tokens, a constant 1 as its last feature.
 
     `matrix` is float64 [width + 1, width + 1]. `variance` is the mean variance, over features, of the residual sum
-    that the projection feeds: the scale on which its loss matters to the norm that follows.
+    that the projection feeds (of its own output where a norm stands behind that): the scale on which its loss matters.
     """
 
     matrix: Tensor
@@ -69,22 +67,57 @@ def sub_blocks(architecture: Architecture) -> dict[tuple[int, str], int]:
     }
 
 
-@contextmanager
-def residual_inputs(
-    checkpoint: Checkpoint, keep: Callable[[Tensor], Tensor]
-) -> Iterator[dict[tuple[int, str], Tensor]]:
-    """What every sub-block's norm reads in the last pass of the dense model, each as `keep` has it."""
-    sums: dict[tuple[int, str], Tensor] = {}
+def stream_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """The stream among the arguments of a branch's `entry` or of a layer."""
+    stream: Tensor = args[0] if args else kwargs["hidden_states"]
+    return stream
 
-    def reader(key: tuple[int, str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, args: sums.__setitem__(key, keep(args[0]))
+
+def _each_branch(checkpoint: Checkpoint) -> Iterator[tuple[tuple[int, str], Branch, nn.Module]]:
+    """Key, description and output projection of every branch there is."""
+    for key in sub_blocks(checkpoint.architecture):
+        branch = checkpoint.architecture.branch(*key)
+        yield key, branch, checkpoint.model.backbone.get_submodule(branch.output.module)
+
+
+@contextmanager
+def output_projections(checkpoint: Checkpoint) -> Iterator[dict[tuple[int, str], Tensor]]:
+    """What every branch's output projection gives in the last pass of the dense model."""
+    given: dict[tuple[int, str], Tensor] = {}
+
+    def reader(key: tuple[int, str]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda _, __, output: given.__setitem__(key, output)
+
+    with hooked(*(module.register_forward_hook(reader(key)) for key, _, module in _each_branch(checkpoint))):
+        yield given
+
+
+@contextmanager
+def aims(
+    checkpoint: Checkpoint, keep: Callable[[tuple[int, str], Tensor], None]
+) -> Iterator[None]:
+    """Hands over what each branch should reach in the last pass of the dense model: `keep(key, values)`.
+
+    That is its residual sum, so that a network's own stream is taken off it; where a norm stands behind the output
+    projection, what that gives.
+    """
+    streams: dict[tuple[int, str], Tensor] = {}
+
+    def enter(key: tuple[int, str]) -> Callable[..., None]:
+        return lambda _, args, kwargs: streams.__setitem__(key, stream_of(args, kwargs))
+
+    def leave(key: tuple[int, str], added: bool) -> Callable[..., None]:  # noqa: FBT001  a hook's own name for it
+        return lambda _, __, output: keep(key, output + streams.pop(key) if added else output)
 
     handles = []
-    for layer, piece in sub_blocks(checkpoint.architecture):
-        norm = checkpoint.architecture.branch(layer, piece).after
-        handles.append(checkpoint.model.backbone.get_submodule(norm).register_forward_pre_hook(reader((layer, piece))))
+    for key, branch, module in _each_branch(checkpoint):
+        added = branch.behind is None
+        if added:
+            entry = checkpoint.model.backbone.get_submodule(branch.entry)
+            handles.append(entry.register_forward_pre_hook(enter(key), with_kwargs=True))
+        handles.append(module.register_forward_hook(leave(key, added)))
     with hooked(*handles):
-        yield sums
+        yield
 
 
 class _Accumulator:
@@ -99,8 +132,8 @@ class _Accumulator:
         features = with_constant(args[0][self.mask])
         self.matrix += products(features)
 
-    def read_sum(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:
-        self.variance += float(args[0][self.mask].double().var(dim=-1, unbiased=False).sum())
+    def read_aim(self, aim: Tensor) -> None:
+        self.variance += float(aim[self.mask].double().var(dim=-1, unbiased=False).sum())
 
 
 def calibrate(
@@ -111,15 +144,15 @@ def calibrate(
         raise InputError(
             f"only {batches.tokens} tokens of calibration text; give at least a dozen sentences with --data"
         )
-    branches = {key: checkpoint.architecture.branch(*key) for key in sub_blocks(checkpoint.architecture)}
+    found = {key: (branch, module) for key, branch, module in _each_branch(checkpoint)}
     sizes = sub_blocks(checkpoint.architecture)
-    sums = {key: _Accumulator(branch.output.size(sizes[key])) for key, branch in branches.items()}
-    find = checkpoint.model.backbone.get_submodule
-    handles = []
-    for key, accumulator in sums.items():
-        handles.append(find(branches[key].output.module).register_forward_pre_hook(accumulator.read_input))
-        handles.append(find(branches[key].after).register_forward_pre_hook(accumulator.read_sum))
-    with hooked(*handles), torch.inference_mode():
+    sums = {key: _Accumulator(branch.output.size(sizes[key])) for key, (branch, _) in found.items()}
+    inputs = [found[key][1].register_forward_pre_hook(accumulator.read_input) for key, accumulator in sums.items()]
+
+    def keep(key: tuple[int, str], aim: Tensor) -> None:
+        sums[key].read_aim(aim)
+
+    with hooked(*inputs), aims(checkpoint, keep), torch.inference_mode():
         for i, batch in enumerate(batches):
             for accumulator in sums.values():
                 accumulator.mask = batch["attention_mask"].bool()

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compiler.costing import CostModel
-from compiler.families import Checkpoint, Matrix
-from compiler.oneshot.calibration import PIECES, hooked
+from compiler.families import PIECES, Checkpoint, Matrix
+from compiler.oneshot.calibration import hooked, stream_of
 from compiler.slicing import bf16_where_it_is
 from compiler.spaces import Subnet
 from compiler.spaces.space import Medium
@@ -166,8 +166,11 @@ class GatedNetwork:
         self.base = {f"backbone.{name}": p.detach() for name, p in weights(space.subnet(space.largest)).items()}
         self.projection = lru_cache(maxsize=4 * len(gates))(self._projection)
 
-    def _projection(self, row: int, value: int) -> tuple[Tensor, Tensor]:
-        """Weight [hidden, whole width] and bias [hidden] of a sub-block's output projection that reads what a value keeps."""
+    def _projection(self, row: int, value: int) -> dict[str, Tensor]:
+        """Weight [hidden, whole width] and, where there is one, bias [hidden] of a sub-block's output projection.
+
+        It reads what a value keeps.
+        """
         gate = self.gates[row]
         genome = self.space.largest.copy()
         genome[gate.variable] = value
@@ -178,7 +181,8 @@ class GatedNetwork:
         columns = (torch.tensor(kept[gate.layer])[:, None] * output.rows + torch.arange(output.rows)).flatten()
         weight = torch.zeros_like(self.base[f"backbone.{name}.weight"])
         weight[:, columns] = cut[f"{name}.weight"].detach()
-        return weight, cut[f"{name}.bias"].detach()
+        bias = cut.get(f"{name}.bias")
+        return {"weight": weight} if bias is None else {"weight": weight, "bias": bias.detach()}
 
     def _output(self, gate: Gate) -> Matrix:
         """The output projection of a gate's sub-block."""
@@ -191,36 +195,35 @@ class GatedNetwork:
             low, high, place = _stand(gate, openings[row])
             name = self._output(gate).module
             ends = [self.projection(row, max(value, 1)) for value in (low, high)]
-            for part, (below, above) in zip(("weight", "bias"), zip(*ends, strict=True), strict=True):
-                state[f"backbone.{name}.{part}"] = torch.lerp(below, above, place) if low else above
+            for part, above in ends[1].items():
+                state[f"backbone.{name}.{part}"] = torch.lerp(ends[0][part], above, place) if low else above
             there[gate.layer, gate.piece] = None if low else place
         with self._dropping(there):
             outputs: Outputs = torch.func.functional_call(self.checkpoint.model, state, kwargs=dict(inputs))
         return outputs
 
     def _dropping(self, there: Mapping[tuple[int, str], Tensor | None]) -> AbstractContextManager[None]:
-        """While this lasts a sub-block returns its input as far as it is not there (None: it is)."""
-        find, stream, handles = self.checkpoint.model.backbone.get_submodule, [torch.empty(0)], []
+        """While this lasts a sub-block leaves the stream as it is, as far as it is not there (None: it is)."""
+        find, streams, handles = self.checkpoint.model.backbone.get_submodule, dict[tuple[int, str], Tensor](), list[Any]()
 
-        def enter(_: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Tensor]) -> None:
-            stream[0] = args[0] if args else kwargs["hidden_states"]
+        def enter(key: tuple[int, str]) -> Callable[..., None]:
+            return lambda _, args, kwargs: streams.__setitem__(key, stream_of(args, kwargs))
 
-        def leave(key: tuple[int, str]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-            def hook(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-                share = there[key]
-                if share is not None:
-                    output = torch.lerp(stream[0].to(output.dtype), output, share.to(output.dtype))
-                stream[0] = output
-                return output
+        def leave(key: tuple[int, str], share: Tensor) -> Callable[..., Tensor]:
+            return lambda _, __, output: torch.lerp(streams[key].to(output.dtype), output, share.to(output.dtype))
 
-            return hook
+        def scale(share: Tensor) -> Callable[..., Tensor]:
+            return lambda _, __, output: output * share.to(output.dtype)
 
-        for layer in sorted({layer for layer, _ in there}):
-            name = self.checkpoint.architecture.layer(layer)
-            handles.append(find(name).register_forward_pre_hook(enter, with_kwargs=True))
-        for layer, piece in there:
-            norm = self.checkpoint.architecture.branch(layer, piece).after
-            handles.append(find(norm).register_forward_hook(leave((layer, piece))))
+        for key, share in there.items():
+            if share is None:
+                continue
+            branch = self.checkpoint.architecture.branch(*key)
+            if branch.after is None:
+                handles.append(find(branch.written).register_forward_hook(scale(share)))
+            else:
+                handles.append(find(branch.entry).register_forward_pre_hook(enter(key), with_kwargs=True))
+                handles.append(find(branch.after).register_forward_hook(leave(key, share)))
         return hooked(*handles)
 
     def gradient(self, openings: Floats, lesson: Lesson) -> Floats:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compiler.families import Checkpoint
-from compiler.oneshot.calibration import PIECES, Calibration, sub_blocks
+from compiler.families import PIECES, Checkpoint
+from compiler.oneshot.calibration import Calibration, sub_blocks
 from compiler.spaces import Ordering
 from compiler.spaces.subnet import IntArray
 

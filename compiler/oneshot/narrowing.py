@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compiler.families import Checkpoint
-from compiler.oneshot.calibration import hooked, sub_blocks
+from compiler.families import Architecture, Branch, Checkpoint
+from compiler.families.table import Stem
+from compiler.oneshot.calibration import hooked, stream_of, sub_blocks
 from compiler.spaces import Subnet
 from compiler.spaces.subnet import IntArray
 
@@ -35,14 +36,14 @@ def residual_order(sums: Mapping[Key, Tensor], sensitivity: Mapping[Key, Tensor]
 
 
 @contextmanager
-def first_read(checkpoint: Checkpoint, found: dict[Key, Tensor]) -> Iterator[None]:
-    """Keeps under EMBEDDED what the dense model's first layer reads in its last pass."""
+def first_read(checkpoint: Checkpoint, keep: Callable[[Key, Tensor], None]) -> Iterator[None]:
+    """Hands over under EMBEDDED what the dense model's first layer reads in its last pass: `keep(EMBEDDED, values)`."""
 
-    def keep(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        found[EMBEDDED] = args[0] if args else kwargs["hidden_states"]
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        keep(EMBEDDED, stream_of(args, kwargs))
 
     layer = checkpoint.model.backbone.get_submodule(checkpoint.architecture.layer(0))
-    with hooked(layer.register_forward_pre_hook(keep, with_kwargs=True)):
+    with hooked(layer.register_forward_pre_hook(hook, with_kwargs=True)):
         yield
 
 
@@ -53,6 +54,17 @@ def fit_norm(module: nn.LayerNorm, features: Tensor, wanted: Tensor) -> None:
     variance = scaled.var(dim=0, unbiased=False).clamp(min=1e-12)
     slope = ((scaled - mean) * (wanted - aim)).mean(dim=0) / variance
     module.weight.data, module.bias.data = slope, aim - slope * mean
+
+
+def _stem_of(architecture: Architecture) -> Stem:
+    assert architecture.family.stem is not None  # noqa: S101  others have no such networks
+    return architecture.family.stem
+
+
+def _norm_of(branch: Branch) -> str:
+    """The norm that writes the stream after a branch."""
+    assert branch.after is not None  # noqa: S101  families with a stem are post-norm
+    return branch.after
 
 
 class Narrowing:
@@ -81,7 +93,7 @@ class Narrowing:
         """What the dense model has in its stream after a sub-block's norm: [real tokens, hidden]."""
         if key == EMBEDDED:
             return self.sums[key]
-        return self._dense(self.checkpoint.architecture.branch(*key).after, self.sums[key])
+        return self._dense(_norm_of(self.checkpoint.architecture.branch(*key)), self.sums[key])
 
     def _dense(self, module: str, inputs: Tensor) -> Tensor:
         """What one of the dense model's own modules makes of its inputs."""
@@ -91,11 +103,11 @@ class Narrowing:
     def before(self, backbone: nn.Module) -> list[Any]:
         """Hooks on norms, which run before what else reads a norm's output."""
         a, handles = self.checkpoint.architecture, []
-        stem = f"{a.prefix}{a.family.embedding_norm}"
+        stem = f"{a.prefix}{_stem_of(a).norm}"
         norms = {stem: EMBEDDED} if any(part.parameter == f"{stem}.weight" for part in a.stem) else {}
         for layer, sizes in enumerate(self.subnet.shape):
             branches = zip(a.branches(layer), sizes, strict=True)
-            norms |= {branch.after: (layer, branch.piece) for branch, kept in branches if kept}
+            norms |= {_norm_of(branch): (layer, branch.piece) for branch, kept in branches if kept}
         for name, key in norms.items():
             handles.append(backbone.get_submodule(name).register_forward_pre_hook(self._norm(key)))
         return handles
@@ -127,9 +139,9 @@ class Narrowing:
         if a.restoring is None:
             lengths = self.mask.sum(dim=1)
             first = lengths.cumsum(dim=0) - lengths
-            same = {a.family.head_input: find(a.family.head_input)}
-            hook = self._reader(same, None, self.last, None, first)
-            return [find(a.family.head_input).register_forward_pre_hook(hook)]
+            name = _stem_of(a).head_input
+            hook = self._reader({name: find(name)}, None, self.last, None, first)
+            return [find(name).register_forward_pre_hook(hook)]
 
         def restore(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             assert isinstance(module, nn.Linear)  # noqa: S101  it is a Restoring

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from compiler.evaluation import Batches
-from compiler.families import Checkpoint, TaskModel
+from compiler.families import Branch, Checkpoint, TaskModel
 from compiler.oneshot.calibration import (
     Calibration,
+    aims,
     hooked,
     products,
-    residual_inputs,
+    stream_of,
     sub_blocks,
     with_constant,
 )
@@ -52,17 +53,23 @@ class Reconstructor:
         largest = max((checkpoint.architecture.hidden_size * len(gram) * 4 for gram in self.grams.values()), default=1)
         self._solve = lru_cache(maxsize=2 * SOLVED_BYTES // largest)(self._solve_uncached)
 
-    def _solve_uncached(self, layer: int, piece: str, kept: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Weight [hidden, kept width] and bias [hidden] of an output projection that reads the kept inputs only."""
+    def _solve_uncached(self, layer: int, piece: str, kept: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
+        """Weight [hidden, kept width] and bias [hidden] of an output projection that reads the kept inputs only.
+
+        Where it has no bias, none is solved.
+        """
         output = self.checkpoint.architecture.branch(layer, piece).output
-        weight, bias = self.dense[f"{output.module}.weight"], self.dense[f"{output.module}.bias"]
+        weight, bias = self.dense[f"{output.module}.weight"], self.dense.get(f"{output.module}.bias")
         gram = self.grams[layer, piece]
-        columns = torch.cat([columns_of(torch.tensor(kept), output.rows), torch.tensor([len(gram) - 1])])
+        constant = torch.tensor([], dtype=torch.int64) if bias is None else torch.tensor([len(gram) - 1])
+        columns = torch.cat([columns_of(torch.tensor(kept), output.rows), constant])
         rows = gram[columns]
         rows[torch.arange(len(columns)), columns] += damping(gram)[columns]
         wanted = rows[:, :-1] @ weight.T
         factor = torch.linalg.cholesky(rows[:, columns])
         solution = torch.cholesky_solve(wanted, factor)
+        if bias is None:
+            return solution.T.contiguous(), None
         return solution[:-1].T.contiguous(), bias + solution[-1]
 
     def parameters(self, subnet: Subnet) -> dict[str, Tensor]:
@@ -75,7 +82,9 @@ class Reconstructor:
             if 0 < len(kept) < size:
                 projection = a.branch(layer, piece).output.module
                 weight, bias = self._solve(layer, piece, kept)
-                sliced[f"{projection}.weight"], sliced[f"{projection}.bias"] = weight, bias
+                sliced[f"{projection}.weight"] = weight
+                if bias is not None:
+                    sliced[f"{projection}.bias"] = bias
         return sliced
 
 
@@ -98,7 +107,7 @@ def _fit(row: Tensor, length: int, pad: int) -> Tensor:
 def residual_sums(
     checkpoint: Checkpoint, batch: Mapping[str, Tensor], *, narrow: bool = False
 ) -> dict[tuple[int, str], Tensor]:
-    """What the dense model feeds each norm, float32 [real tokens, hidden]: the targets of `reconstruct`.
+    """What each branch of the dense model reaches (`aims`), float32 [real tokens, hidden]: the targets of `reconstruct`.
 
     For networks that are `narrow` as well, what its first layer reads is there under EMBEDDED. The model itself is left alone:
     other threads may copy it.
@@ -106,16 +115,19 @@ def residual_sums(
     checkpoint = replace(checkpoint, model=sharing_weights(checkpoint.model))
     keys = [*sub_blocks(checkpoint.architecture), *([EMBEDDED] if narrow else [])]
     parts: dict[tuple[int, str], list[Tensor]] = {key: [] for key in keys}
+    mask = torch.empty(0, dtype=torch.bool)
+
+    def keep(key: tuple[int, str], values: Tensor) -> None:
+        parts[key].append(values[mask].float())
+
     with (
-        residual_inputs(checkpoint, lambda read: read) as sums,
-        first_read(checkpoint, sums) if narrow else nullcontext(),
+        aims(checkpoint, keep),
+        first_read(checkpoint, keep) if narrow else nullcontext(),
         torch.inference_mode(),
     ):
         for rows in _in_parts(batch):
-            checkpoint.model(**rows)
             mask = rows["attention_mask"].bool()
-            for key, read in sums.items():
-                parts[key].append(read[mask].float())
+            checkpoint.model(**rows)
     return {key: torch.cat(some) for key, some in parts.items()}
 
 
@@ -129,18 +141,22 @@ def _in_parts(batch: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 
 
 def resolve(module: nn.Linear, features: Tensor, wanted: Tensor) -> None:
-    """Least squares for weight and bias together, drawn towards the present weights by a small ridge."""
-    inputs = with_constant(features)
-    present = torch.cat([module.weight, module.bias[:, None]], dim=1)
+    """Least squares for weight and, where there is one, bias together, drawn towards the present weights by a small ridge."""
+    biased = module.bias is not None
+    inputs = with_constant(features) if biased else features.float()
+    present = torch.cat([module.weight, module.bias[:, None]], dim=1) if biased else module.weight
     gram = products(inputs)
     missing = (inputs.T @ wanted).double() - gram @ present.T.double()
-    ridge = RIDGE * gram.diagonal()[:-1].mean()
+    ridge = RIDGE * gram.diagonal()[: features.shape[1]].mean()
     penalty = torch.full((len(gram),), float(ridge), dtype=torch.float64)
-    penalty[-1] = 1e-6
+    if biased:
+        penalty[-1] = 1e-6
     factor = torch.linalg.cholesky(gram + torch.diag(penalty))
     change = torch.cholesky_solve(missing, factor).T
     updated = (present.double() + change).float()
-    module.weight.data, module.bias.data = updated[:, :-1].contiguous(), updated[:, -1].contiguous()
+    module.weight.data = updated[:, : features.shape[1]].contiguous()
+    if biased:
+        module.bias.data = updated[:, -1].contiguous()
 
 
 class _Unpadded:
@@ -172,18 +188,16 @@ class _InPass:
         self.kept: slice | list[int] = slice(None) if residual is None else list(residual)
         self.stream = torch.empty(0)
 
-    def enter_layer(self, _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        self.stream = args[0] if args else kwargs["hidden_states"]
+    def enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.stream = stream_of(args, kwargs)
 
-    def leave_norm(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
-        self.stream = output
-
-    def solve(self, key: tuple[int, str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def solve(self, key: tuple[int, str], branch: Branch) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             assert isinstance(module, nn.Linear)  # noqa: S101  every branch is made of linear layers
-            features = args[0] if key[1] == "ffn" else args[0][self.mask]
+            features = args[0] if branch.piece == "ffn" else args[0][self.mask]
+            wanted = self.sums[key][:, self.kept]
             with torch.autocast(features.device.type, enabled=False):
-                resolve(module, features, self.sums[key][:, self.kept] - self.stream[self.mask])
+                resolve(module, features, wanted - self.stream[self.mask] if branch.behind is None else wanted)
 
         return hook
 
@@ -208,13 +222,12 @@ def reconstruct(
     if narrowing is not None:
         handles += narrowing.before(model.backbone)
     for layer, sizes in enumerate(subnet.shape):
-        handles.append(find(a.layer(layer)).register_forward_pre_hook(run.enter_layer, with_kwargs=True))
         branches = a.branches(layer)
         for branch, kept in zip(branches, sizes, strict=True):
             if kept:
                 output = find(branch.output.module)
-                handles.append(output.register_forward_pre_hook(run.solve((layer, branch.piece))))
-                handles.append(find(branch.after).register_forward_hook(run.leave_norm))
+                handles.append(find(branch.entry).register_forward_pre_hook(run.enter, with_kwargs=True))
+                handles.append(output.register_forward_pre_hook(run.solve((layer, branch.piece), branch)))
         if sizes.ffn_units:
             ffn = branches[-1]
             handles.append(find(ffn.entry).register_forward_pre_hook(unpadded.enter))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from compiler.evaluation import Batches
 from compiler.families import Checkpoint
-from compiler.oneshot.calibration import residual_inputs, sub_blocks
+from compiler.oneshot.calibration import output_projections, sub_blocks
 
 SENSITIVITY_TOKENS = 4_000
 
@@ -36,7 +36,7 @@ def _spread(batches: Batches, tokens: int) -> list[Mapping[str, Tensor]]:
 def sensitivities(
     checkpoint: Checkpoint, batches: Batches, *, seed: int = 0, tokens: int = SENSITIVITY_TOKENS
 ) -> dict[tuple[int, str], Tensor]:
-    """For every sub-block, keyed (layer, "attention" | "ffn"), float64 [hidden, hidden]: what its errors count, a token.
+    """For every sub-block, keyed (layer, "attention" | "ffn"), float64 [hidden, hidden]: what its output projection's errors count, a token.
 
     An error matrix E [tokens, hidden] of a sub-block costs trace(E S Eᵀ) at the output: squared distance of embeddings of
     unit length or of scores, twice the Kullback-Leibler divergence of a classifier's predictions.
@@ -46,13 +46,13 @@ def sensitivities(
     found = {key: torch.zeros((), dtype=torch.float64) for key in keys}
 
     count = 0
-    with residual_inputs(checkpoint, lambda read: read) as sums, torch.enable_grad():
+    with output_projections(checkpoint) as given, torch.enable_grad():
         for batch in _spread(batches, tokens):
             outputs = checkpoint.model(**batch)[-1]
             if checkpoint.task == "embedding":
                 outputs = nn.functional.normalize(outputs, dim=-1)
             direction = _direction(outputs.detach(), checkpoint.task, generator)
-            gradients = torch.autograd.grad((outputs * direction).sum(), [sums[key] for key in keys])
+            gradients = torch.autograd.grad((outputs * direction).sum(), [given[key] for key in keys])
             mask = batch["attention_mask"].bool()
             for key, gradient in zip(keys, gradients, strict=True):
                 real = gradient[mask]

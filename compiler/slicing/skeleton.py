@@ -24,8 +24,8 @@ class _StandIn(nn.Module):
         super().__init__()
         self.rule = rule
 
-    def forward(self, *args: Any, **_: Any) -> Any:
-        return self.rule(*args)
+    def forward(self, *args: Any, hidden_states: Tensor | None = None, **_: Any) -> Any:
+        return self.rule(*(args or (hidden_states,)))
 
 
 class Restoring(nn.Linear):
@@ -64,7 +64,7 @@ def _resize(backbone: nn.Module, name: str, *, out_features: int | None = None, 
 
 
 def _shrink(backbone: nn.Module, branch: Branch, groups: int) -> None:
-    for matrix in branch.reads:
+    for matrix in branch.rows:
         _resize(backbone, matrix.module, out_features=matrix.size(groups))
     _resize(backbone, branch.output.module, in_features=branch.output.size(groups))
     for attribute, each in branch.counts.items():
@@ -73,8 +73,9 @@ def _shrink(backbone: nn.Module, branch: Branch, groups: int) -> None:
 
 
 def _shrink_layer(backbone: nn.Module, architecture: Architecture, layer: int, kept: LayerSizes) -> None:
-    if not any(kept):
-        backbone.set_submodule(architecture.layer(layer), _StandIn(_RULES["identity"]))
+    whole = architecture.family.whole_layer
+    if whole is not None and not any(kept):
+        backbone.set_submodule(architecture.layer(layer), _StandIn(_RULES[whole]))
         return
     for branch, groups in zip(architecture.branches(layer), kept, strict=True):
         if groups == 0:
@@ -156,8 +157,8 @@ class _Skeletons(threading.local):
 class SubnetRunner:
     """Runs sub-networks of a dense model as slices, with autograd if wanted; several threads may.
 
-    transformers' attention reads the number of heads off the weights, so one skeleton serves every sub-network that
-    drops the same sub-blocks and is as wide; they are kept for the next call.
+    Attention reads the number of heads off the weights, in transformers or here (`Family.adapt`), so one skeleton serves every
+    sub-network that drops the same sub-blocks and is as wide; they are kept for the next call.
     """
 
     def __init__(self, dense: TaskModel, architecture: Architecture, *, cached: int = 64) -> None:

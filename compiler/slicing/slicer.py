@@ -27,8 +27,7 @@ def slice_parameters(parameters: Mapping[str, Tensor], architecture: Architectur
     """Smaller parameters under the same names; those of dropped sub-blocks are absent.
 
     A kept group of a branch (a head, an FFN unit) keeps its rows of every matrix that reads the stream and its columns of the
-    output projection. A kept residual dimension keeps its place in all
-    that reads or writes the stream: embeddings, projections, norms, the head's input; a norm is then one over fewer
+    output projection. A kept residual dimension keeps its place in all that reads or writes the stream: embeddings, projections, norms, the head's input; a norm is then one over fewer
     dimensions. Without a head the output has all dimensions again, 0 where one is gone. Gradients flow from the result
     into `parameters`.
     """
@@ -57,7 +56,7 @@ def _narrow(sliced: dict[str, Tensor], architecture: Architecture, residual: Seq
 
 
 def _cut(sliced: dict[str, Tensor], branch: Branch, groups: Sequence[int]) -> None:
-    for matrix in branch.reads:
+    for matrix in branch.rows:
         for kind in ("weight", "bias"):
             name = f"{matrix.module}.{kind}"
             if name in sliced:
@@ -68,5 +67,5 @@ def _cut(sliced: dict[str, Tensor], branch: Branch, groups: Sequence[int]) -> No
 
 def _drop(sliced: dict[str, Tensor], branch: Branch) -> None:
     for module in branch.modules:
-        sliced.pop(f"{module}.weight", None)
-        sliced.pop(f"{module}.bias", None)
+        for kind in ("weight", "bias"):
+            sliced.pop(f"{module}.{kind}", None)
