@@ -12,6 +12,24 @@ from compiler.evaluation import Batches, encode
 from compiler.families import Checkpoint, load_checkpoint
 
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
+"""Those whose layers are BERT's, of which networks with fewer residual dimensions are made as well."""
+
+NEWER = {
+    "nomic_bert": {},
+    "gte": {},
+    "jina_embeddings_v3": {"pad_token_id": 1},
+    "modernbert": {"global_attn_every_n_layers": 3, "local_attention": 8, "cls_token_id": 2, "sep_token_id": 3},
+    "llama": {"num_key_value_heads": 2, "head_dim": 8},
+    "qwen3": {"num_key_value_heads": 2, "head_dim": 16},
+    "eurobert": {"num_key_value_heads": 2, "head_dim": 8, "mask_token_id": 4},
+    "gemma3_text": {
+        "num_key_value_heads": 2, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+}  # fmt: skip
+"""What a tiny configuration of every other type needs beside its sizes."""
+
+ALL_TYPES = (*MODEL_TYPES, *NEWER)
 LAYERS, HEADS, HIDDEN, UNITS, VOCABULARY = 3, 4, 32, 48, 200
 SIZES = {
     "num_hidden_layers": LAYERS,
@@ -110,6 +128,8 @@ def tiny_config(model_type: str, **extra: Any) -> Any:
     sizes = DISTILBERT if model_type == "distilbert" else SIZES
     if model_type == "electra":
         extra = {"embedding_size": 16, **extra}
+    if model_type in NEWER:
+        extra = {"bos_token_id": 2, "eos_token_id": 3, **NEWER[model_type], **extra}
     extra = {"pad_token_id": 1 if "roberta" in model_type or model_type == "camembert" else 0, **extra}
     return CONFIG_MAPPING[model_type](**sizes, **extra)
 
@@ -130,7 +150,7 @@ def tiny_tokenizer(model_type: str) -> Any:
         single=f"{cls} $A {sep}", pair=pairs, special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])]
     )
     names = ["input_ids", "attention_mask"]
-    if model_type in {"bert", "electra"}:
+    if model_type in {"bert", "electra", "nomic_bert"}:
         names.insert(1, "token_type_ids")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, cls_token=cls, sep_token=sep, pad_token=pad, unk_token=unk,
@@ -141,11 +161,13 @@ def tiny_tokenizer(model_type: str) -> Any:
 def randomise(model: nn.Module, seed: int = 0) -> None:
     """Every parameter random, norms and biases included: a test that zero biases would pass must be able to fail."""
     generator = torch.Generator().manual_seed(seed)
+    kinds = {type(module).__name__ for module in model.modules()}
+    centre = 0 if any(kind.startswith("Gemma") for kind in kinds) else 1  # Gemma keeps a scale as its difference from 1
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
             is_scale = "norm" in name.lower() and name.endswith("weight")
-            parameter.copy_(1 + 0.3 * noise if is_scale else 0.25 * noise)
+            parameter.copy_(centre + 0.3 * noise if is_scale else 0.25 * noise)
 
 
 def save_tiny(

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import torch
 
-from compiler.export.attention import join_heads
+from compiler.export.attention import free_heads, join_heads
 from compiler.families import Checkpoint, TaskModel
 from compiler.slicing import with_restoring
 from profilers.workload import DEFAULT_OPSET
@@ -79,6 +79,7 @@ def export_module(model: TaskModel, checkpoint: Checkpoint, opset: int = DEFAULT
     _fix_steps(proto, model)
     _name_axes(proto)
     join_heads(proto.graph)
+    free_heads(proto.graph)
     _strip(proto)
     return proto
 
@@ -107,6 +108,7 @@ def export_dense(
     With `restoring` it ends in what gives a narrow network's output its size (`compiler.slicing.with_restoring`).
     """
     twin = _randomised(with_restoring(checkpoint.whole, checkpoint.architecture) if restoring else checkpoint.whole)
+    twin.explicit_positions = checkpoint.architecture.family.rotary
     return export_module(twin, checkpoint, opset), twin
 
 

@@ -29,6 +29,8 @@ Array = NDArray[Any]
 class Binding(NamedTuple):
     """Where an initialiser's values come from: a parameter, as it is or transposed; halved, or a part of its 8-bit form.
 
+    `added` is what the graph adds to the parameter once and for all: 1 where a norm's scale is kept as the difference from it.
+
     Where `activation` is named, the rows of the matrix are multiplied by what that activation is divided by; with the scheme
     "activation" the values are a part of its own `Smoothing`.
     """
@@ -39,6 +41,7 @@ class Binding(NamedTuple):
     scheme: Scheme | None = None
     part: str = ""
     activation: str = ""
+    added: float = 0.0
 
 
 class Block(NamedTuple):
@@ -142,6 +145,8 @@ class GraphTemplate:
 
 def _array(parameters: Mapping[str, Array], binding: Binding) -> Array:
     array = parameters[binding.parameter]
+    if binding.added:
+        array = array + np.float32(binding.added)
     array = np.ascontiguousarray(array.T if binding.transposed else array)
     return array.astype(np.float16) if binding.half else array
 
@@ -179,6 +184,11 @@ def _content(array: Array) -> tuple[tuple[int, ...], bytes]:
 def _bind(proto: onnx.ModelProto, parameters: Mapping[str, Array]) -> dict[str, Binding]:
     """Recognise initialisers by content; a large float constant that is no parameter is an error, not a guess."""
     known = {_content(array.T): Binding(name, transposed=True) for name, array in parameters.items() if array.ndim == 2}
+    known |= {
+        _content(array + np.float32(1)): Binding(name, transposed=False, added=1.0)
+        for name, array in parameters.items()
+        if array.ndim == 1
+    }
     known |= {_content(array): Binding(name, transposed=False) for name, array in parameters.items()}
     smallest = min(array.size for array in parameters.values())
     bindings = {}

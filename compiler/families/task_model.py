@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from compiler.families.embedding import Dense, EmbeddingRecipe, LayerNorm, Step
+from compiler.families.table import family_of
 
 
 def auto_class(task: str) -> str:
@@ -14,11 +15,11 @@ def auto_class(task: str) -> str:
 
 
 def pool(token_embeddings: Tensor, attention_mask: Tensor, pooling: str, left_out: int = 0) -> Tensor:
-    """[batch, tokens, hidden] and [batch, tokens] to [batch, hidden]; padding, which is on the right, never counts.
+    """[batch, tokens, hidden] and [batch, tokens] to [batch, hidden]; padding never counts.
 
-    The first `left_out` tokens, those of a prompt, do not count either.
+    The first `left_out` tokens, those of a prompt, do not count either: there, and for "cls", padding is on the right.
     """
-    length = attention_mask.sum(dim=1) if left_out or pooling == "lasttoken" else attention_mask
+    length = attention_mask.sum(dim=1) if left_out else attention_mask
     if left_out:
         position = torch.arange(attention_mask.shape[1], device=attention_mask.device)
         attention_mask = attention_mask * (position >= left_out).to(attention_mask.dtype)
@@ -26,7 +27,8 @@ def pool(token_embeddings: Tensor, attention_mask: Tensor, pooling: str, left_ou
         return token_embeddings[:, 0] if not left_out else _at(token_embeddings, left_out * (length > left_out))
     mask = attention_mask.unsqueeze(-1).to(token_embeddings.dtype)
     if pooling == "lasttoken":
-        return _at(token_embeddings * mask, (length - 1).clamp(min=0))
+        place = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+        return _at(token_embeddings * mask, (attention_mask * place).argmax(dim=1))
     if pooling == "max":
         highest = token_embeddings.masked_fill(mask == 0, torch.finfo(token_embeddings.dtype).min).amax(dim=1)
         return highest * (length > left_out).unsqueeze(-1) if left_out else highest
@@ -86,12 +88,17 @@ def _module(step: Step) -> nn.Module:
 class TaskModel(nn.Module):
     """`backbone` is the transformers model; `recipe` is given for the embedding task only.
 
-    Parameter names everywhere in paretoc are the backbone's own, as they stand in its checkpoint.
+    Parameter names everywhere in paretoc are the backbone's own, as they stand in its checkpoint. `explicit_positions` gives the
+    backbone the places of tokens [batch, tokens]: left to itself, transformers makes them [1, tokens], and ONNX's rotary
+    embedding takes those for a batch of 1.
     """
+
+    explicit_positions = False
 
     def __init__(self, backbone: nn.Module, recipe: EmbeddingRecipe | None = None) -> None:
         super().__init__()
         self.backbone = backbone
+        self.caches = family_of(backbone.config.model_type).causal  # type: ignore[union-attr, arg-type]
         self.recipe = recipe
         if recipe is not None:
             list(recipe.sizes(backbone.config.hidden_size))  # type: ignore[union-attr, arg-type]
@@ -117,7 +124,11 @@ class TaskModel(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Task outputs for a padded batch: inputs are int64 [batch, tokens], the mask is 1 where a token is real."""
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
+        if self.explicit_positions:
+            inputs["position_ids"] = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        if self.caches:
+            inputs["use_cache"] = False
         return self.read(self.backbone(**inputs), attention_mask)

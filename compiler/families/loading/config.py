@@ -130,6 +130,7 @@ def _check_activation(config: Any, name: str) -> None:
     """InputError where an activation is unknown or has parameters of its own, which are counted nowhere."""
     from transformers.activations import ACT2FN
 
-    chosen = getattr(config, "hidden_act", None) or getattr(config, "activation", None)
+    names = ("hidden_act", "hidden_activation", "activation")
+    chosen = next((value for name in names if (value := getattr(config, name, None))), None)
     if chosen not in ACT2FN or any(True for _ in ACT2FN[chosen].parameters()):
         raise InputError(f"{name}: activation {chosen!r} is not supported")

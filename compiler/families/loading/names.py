@@ -107,5 +107,5 @@ def refuse_foreign_names(stored: Mapping[str, StoredTensor], name: str) -> None:
 
 def layers_of(stored: Iterable[str]) -> int:
     """One more than the highest number of a layer in stored names; 0 where there is none."""
-    found = [re.search(r"(?:^|\.)layer\.(\d{1,9})\.", key) for key in stored]
+    found = [re.search(r"(?:^|\.)layers?\.(\d{1,9})\.", key) for key in stored]
     return max((int(match[1]) + 1 for match in found if match), default=0)
