@@ -12,9 +12,11 @@ import onnx
 import torch
 
 from compiler.export.attention import free_heads, join_heads
-from compiler.families import Checkpoint, TaskModel
+from compiler.families import Architecture, Checkpoint, TaskModel
 from compiler.slicing import with_restoring
 from profilers.workload import DEFAULT_OPSET
+
+_SPLIT_COUNTS_PARTS = 18
 
 FORM = 2
 """Another number for every change that makes another graph of the same model: what was kept of older graphs does not fit."""
@@ -54,6 +56,16 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+@contextlib.contextmanager
+def _explicit_positions(model: TaskModel, architecture: Architecture) -> Iterator[None]:
+    """Give a model with rotary positions the place of every token."""
+    model.explicit_positions = architecture.family.rotary
+    try:
+        yield
+    finally:
+        model.explicit_positions = False
+
+
 def export_module(model: TaskModel, checkpoint: Checkpoint, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
     """Graph of a task model, batch and tokens dynamic; about 8 s a network, whatever its size.
 
@@ -61,7 +73,7 @@ def export_module(model: TaskModel, checkpoint: Checkpoint, opset: int = DEFAULT
     """
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     inputs = example_inputs(checkpoint)
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), _explicit_positions(model, checkpoint.architecture):
         program = torch.onnx.export(
             model,
             (),
@@ -77,6 +89,7 @@ def export_module(model: TaskModel, checkpoint: Checkpoint, opset: int = DEFAULT
     proto: onnx.ModelProto = program.model_proto
     proto.ir_version = min(proto.ir_version, onnx.helper.find_min_ir_version_for(proto.opset_import))
     _fix_steps(proto, model)
+    _fix_splits(proto, opset)
     _name_axes(proto)
     join_heads(proto.graph)
     free_heads(proto.graph)
@@ -100,6 +113,16 @@ def _fix_steps(proto: onnx.ModelProto, model: TaskModel) -> None:
             proto.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
 
 
+def _fix_splits(proto: onnx.ModelProto, opset: int) -> None:
+    """Remove an attribute that the exporter gives to every Split and opset 17 does not know: parts are equal without it."""
+    if opset >= _SPLIT_COUNTS_PARTS:
+        return
+    for node in proto.graph.node:
+        kept = [attribute for attribute in node.attribute if attribute.name != "num_outputs" or node.op_type != "Split"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+
+
 def export_dense(
     checkpoint: Checkpoint, opset: int = DEFAULT_OPSET, *, restoring: bool = False
 ) -> tuple[onnx.ModelProto, TaskModel]:
@@ -108,7 +131,6 @@ def export_dense(
     With `restoring` it ends in what gives a narrow network's output its size (`compiler.slicing.with_restoring`).
     """
     twin = _randomised(with_restoring(checkpoint.whole, checkpoint.architecture) if restoring else checkpoint.whole)
-    twin.explicit_positions = checkpoint.architecture.family.rotary
     return export_module(twin, checkpoint, opset), twin
 
 

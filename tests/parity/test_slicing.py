@@ -14,6 +14,7 @@ from compiler.costing import parameter_counts
 from compiler.families import Checkpoint
 from compiler.slicing import SubnetRunner, build_skeleton, slice_parameters
 from compiler.spaces import SPACES, Ordering, Subnet, make_space, sample_stratified, sample_uniform
+from tests.oracle import Masked
 from tests.tiny import HEADS, HIDDEN, LAYERS, MODEL_TYPES, UNITS, VOCABULARY, tiny_checkpoint
 
 
@@ -34,68 +35,6 @@ def batch(checkpoint: Checkpoint, seed: int = 0) -> dict[str, torch.Tensor]:
     ids[mask == 0] = checkpoint.tokenizer.pad_token_id
     inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
     return {name: inputs[name] for name in checkpoint.input_names}
-
-
-class Masked:
-    """The oracle: hooks on the dense model that zero what a sub-network lacks and gate the sub-blocks it drops."""
-
-    def __init__(self, checkpoint: Checkpoint, subnet: Subnet) -> None:
-        self.checkpoint, self.subnet, self.handles = checkpoint, subnet, []
-
-    def __enter__(self):
-        if self.subnet.residual is not None:
-            self._narrow()
-        for layer in range(LAYERS):
-            self._gate(layer)
-        return self.checkpoint.model
-
-    def _narrow(self) -> None:
-        """Before the gates: hooks run in their order, and a dropped sub-block's norm must not count."""
-        kept = list(self.subnet.residual)
-
-        def norm(module, args, _):
-            x = args[0][..., kept]
-            mean, variance = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, unbiased=False)
-            scaled = (x - mean) / torch.sqrt(variance + module.eps) * module.weight[kept] + module.bias[kept]
-            return torch.zeros_like(args[0]).index_copy(-1, torch.tensor(kept), scaled)
-
-        def gate(_, __, output):
-            mask = torch.zeros(HIDDEN, dtype=torch.float64)
-            mask[kept] = 1
-            return output * mask
-
-        for name, module in self.checkpoint.model.backbone.named_modules():
-            if isinstance(module, torch.nn.LayerNorm) and module.normalized_shape == (HIDDEN,):
-                self.handles.append(module.register_forward_hook(norm))
-            if name.endswith("embeddings_project"):
-                self.handles.append(module.register_forward_hook(gate))
-
-    def _gate(self, layer: int) -> None:
-        """Zeros where the output projection reads what is gone; the norm after a dropped branch gives what that read."""
-        find = self.checkpoint.model.backbone.get_submodule
-        groups = (self.subnet.heads[layer], self.subnet.units[layer])
-        for branch, kept in zip(self.checkpoint.architecture.branches(layer), groups, strict=True):
-            mask = torch.zeros(branch.groups, branch.output.rows, dtype=torch.float64)
-            mask[list(kept)] = 1
-            self.handles.append(find(branch.output.module).register_forward_pre_hook(_times(mask.flatten())))
-            if not kept:
-                self._skip(branch)
-
-    def _skip(self, branch) -> None:
-        read = []
-        find = self.checkpoint.model.backbone.get_submodule
-        self.handles += [
-            find(branch.entry).register_forward_pre_hook(lambda _, args: read.append(args[0])),
-            find(branch.after).register_forward_hook(lambda *_: read.pop()),
-        ]
-
-    def __exit__(self, *_):
-        for handle in self.handles:
-            handle.remove()
-
-
-def _times(mask):
-    return lambda _, args: (args[0] * mask,)
 
 
 def orderings(seed: int) -> Ordering:
