@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Scheme = Literal["column", "table", "activation"]
+_OF_ANGLES = ("Cos", "Sin")
 OPERATORS = ("MatMul", "Gemm", "Gather")
 
 
@@ -56,8 +57,38 @@ def halve_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
     halved: onnx.ModelProto = convert_float_to_float16(
         proto, keep_io_types=True, disable_shape_infer=True, force_fp16_initializers=True
     )
+    _keep_angles(halved.graph, proto.graph)
     del halved.graph.value_info[:]
     return halved
+
+
+def _keep_angles(halved: onnx.GraphProto, exact: onnx.GraphProto) -> None:
+    """Compute the angles of rotary embeddings and their sines as the exact graph does: half precision has no token 2,049."""
+    wanted, names = set[str](), set[str]()
+    for node in reversed(exact.node):
+        if node.op_type in _OF_ANGLES or wanted.intersection(node.output):
+            wanted.update(node.input)
+            names.update(node.output)
+    if not names:
+        return
+    kept = {tensor.name: tensor for tensor in exact.initializer if tensor.name in wanted}
+    for tensor in halved.initializer:
+        if tensor.name in kept:
+            tensor.CopyFrom(kept[tensor.name])
+    exact_nodes = {node.output[0]: node for node in exact.node}
+    nodes = []
+    for node in halved.node:
+        if node.output[0] not in names:
+            nodes.append(node)
+            continue
+        own = onnx.NodeProto()
+        own.CopyFrom(exact_nodes[node.output[0]])
+        nodes.append(own)
+        if own.op_type in _OF_ANGLES:
+            given, own.output[0] = own.output[0], f"{own.output[0]}_exact"
+            nodes.append(onnx.helper.make_node("Cast", [own.output[0]], [given], to=onnx.TensorProto.FLOAT16))
+    del halved.node[:]
+    halved.node.extend(nodes)
 
 
 def quantise_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
