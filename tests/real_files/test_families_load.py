@@ -19,7 +19,15 @@ from compiler.families.loading.conversions import Conversions
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet
 from profilers.runtimes.onnx_runtime import open_session
-from tests.model_folder import answers, load, renamed, set_config, set_tokenizer, transformers_answers
+from tests.model_folder import (
+    answers,
+    load,
+    renamed,
+    set_config,
+    set_tokenizer,
+    set_weights,
+    transformers_answers,
+)
 from tests.recipes import modules, pooling, write
 from tests.tiny import HEADS, HIDDEN, NEWER, UNITS, randomise, save_tiny, some_batches, tiny_config, tiny_tokenizer
 
@@ -281,3 +289,11 @@ def test_settings_of_code_in_a_folder_that_transformers_follows_by_default_are_f
     found = load(folder)
     assert torch.equal(answers(found), answers(plain))
     assert any("code in the model folder is not run" in note for note in found.notes)
+
+
+def test_frequencies_that_older_files_store_are_computed(tmp_path):
+    folder = save_tiny(tmp_path, "llama")
+    plain = load(folder)
+    set_weights(folder, lambda all_: {**all_, "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)})
+    found = load(folder)
+    assert (found.digest, found.notes) == (plain.digest, plain.notes)
