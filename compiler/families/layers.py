@@ -159,9 +159,7 @@ def pre_norm_layer(*, head_norms: bool = False, norms_behind: bool = False) -> B
 
 def _with_norm(branch: Branch, behind: str) -> Branch:
     """The branch with a norm over what it adds."""
-    return replace(
-        branch, behind=behind, norms=(*branch.norms, behind), without={**branch.without, behind: "identity"}
-    )
+    return replace(branch, behind=behind, norms=(*branch.norms, behind), without={**branch.without, behind: "identity"})
 
 
 def modernbert_layer(sizes: Sizes, layer: int) -> tuple[Branch, ...]:

@@ -1,7 +1,7 @@
 """The families paretoc knows: one row each, which describes the branches of a layer and what lies outside the layers."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from compiler.families.branch import StandIn
@@ -14,6 +14,7 @@ from compiler.families.layers import (
     post_norm_layer,
     pre_norm_layer,
 )
+from compiler.families.remote_settings import refused_nomic_bert
 from targets.errors import InputError
 
 
@@ -36,7 +37,9 @@ class Family:
 
     `embedding_tables` count from the encoder model; the first is that of words. `stem` is there where residual dimensions can be
     cut. `rotary` says that attention turns queries and keys by their positions, `causal` that tokens see only those before them.
-    `whole_layer` is what stands in for a layer without branches; None where its module is read for more.
+    `whole_layer` is what stands in for a layer without branches; None where its module is read for more. `refuses` says why a
+    configuration of the type is not supported, and what to do; None where it is. `remote_types` gives, for a type that only
+    code in model folders has, the type of transformers with the same layers.
     """
 
     name: str
@@ -51,6 +54,8 @@ class Family:
     causal: bool = False
     whole_layer: StandIn | None = "identity"
     adapt: Callable[[Any], None] | None = None
+    refuses: Callable[[Any], str | None] | None = None
+    remote_types: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def sizes(self, config: Any) -> Sizes:
         """Those of a layer, from a transformers configuration."""
@@ -112,6 +117,8 @@ FAMILIES: tuple[Family, ...] = (
         branches=post_norm_layer("gate_proj", "up_proj", output="down_proj"),
         embedding_tables=("embeddings.word_embeddings", "embeddings.token_type_embeddings"),
         rotary=True,
+        refuses=refused_nomic_bert,
+        remote_types={"new": "gte"},
     ),
     Family(
         name="jina_embeddings_v3",
@@ -178,6 +185,11 @@ def family_of(model_type: str) -> Family:
     for family in FAMILIES:
         if model_type in family.model_types:
             return family
+        if model_type in family.remote_types:
+            raise InputError(
+                f"models of type {model_type!r} are of code in their folder, which is not run\n"
+                f"transformers has them as {family.remote_types[model_type]!r}: give a checkpoint that was converted to that type"
+            )
     raise InputError(
         f"models of type {model_type!r} are not supported\nsupported types: {', '.join(supported_model_types())}"
     )
