@@ -45,7 +45,7 @@ def sources():
 
 
 def test_it_holds_the_three_packages_and_nothing_beside_them(names):
-    assert {name.partition("/")[0] for name in names} == {*PACKAGES, "paretoc-0.1.0.dist-info"}
+    assert {name.partition("/")[0] for name in names} == {*PACKAGES, "paretoc-0.2.0.dist-info"}
 
 
 def test_every_source_and_data_file_is_in_it(names):
@@ -60,7 +60,7 @@ def test_every_source_and_data_file_is_in_it(names):
         "targets/catalog/cpu.toml",
         "targets/catalog/a10g.toml",
         *(f"{package}/py.typed" for package in PACKAGES),
-        "paretoc-0.1.0.dist-info/licenses/LICENSE",
+        "paretoc-0.2.0.dist-info/licenses/LICENSE",
     ],
 )
 def test_what_it_cannot_do_without_is_in_it(names, name):
@@ -69,5 +69,5 @@ def test_what_it_cannot_do_without_is_in_it(names, name):
 
 def test_both_console_scripts_are_declared(wheel):
     declared = configparser.ConfigParser()
-    declared.read_string(wheel.read("paretoc-0.1.0.dist-info/entry_points.txt").decode())
+    declared.read_string(wheel.read("paretoc-0.2.0.dist-info/entry_points.txt").decode())
     assert dict(declared["console_scripts"]) == {"compile": "compiler.cli:main", "paretoc": "compiler.cli:main"}
