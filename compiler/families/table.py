@@ -37,6 +37,8 @@ class Family:
     `embedding_tables` count from the encoder model; the first is that of words. `stem` is there where residual dimensions can be
     cut. `rotary` says that attention turns queries and keys by their positions, `causal` that tokens see only those before them.
     `whole_layer` is what stands in for a layer without branches; None where its module is read for more.
+    `stock` are the settings with which transformers' own class builds layers of other, equal sizes; none where it cannot, or
+    residual dimensions are cut.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Family:
     causal: bool = False
     whole_layer: StandIn | None = "identity"
     adapt: Callable[[Any], None] | None = None
+    stock: tuple[str, ...] = ()
 
     def sizes(self, config: Any) -> Sizes:
         """Those of a layer, from a transformers configuration."""
@@ -64,6 +67,9 @@ class Family:
         )
 
 
+_UNITS = ("intermediate_size",)
+_HEADS = ("num_attention_heads", "head_dim", *_UNITS)
+_GROUPS = ("num_key_value_heads", *_HEADS)
 _BERT_LAYER = bert_layer("attention.self.query", "attention.self.key", "attention.self.value")
 _BERT_TABLES = tuple(f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type"))
 
@@ -112,6 +118,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=post_norm_layer("gate_proj", "up_proj", output="down_proj"),
         embedding_tables=("embeddings.word_embeddings", "embeddings.token_type_embeddings"),
         rotary=True,
+        stock=_HEADS,
     ),
     Family(
         name="jina_embeddings_v3",
@@ -120,6 +127,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=post_norm_layer("fc1", output="fc2"),
         embedding_tables=("embeddings.word_embeddings", "embeddings.token_type_embeddings"),
         rotary=True,
+        stock=_HEADS,
     ),
     Family(
         name="modernbert",
@@ -128,6 +136,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=modernbert_layer,
         embedding_tables=("embeddings.tok_embeddings",),
         rotary=True,
+        stock=_UNITS,
         whole_layer=None,
     ),
     Family(
@@ -137,6 +146,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=pre_norm_layer(),
         embedding_tables=("embed_tokens",),
         rotary=True,
+        stock=_GROUPS,
         causal=True,
     ),
     Family(
@@ -146,6 +156,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=pre_norm_layer(head_norms=True),
         embedding_tables=("embed_tokens",),
         rotary=True,
+        stock=_GROUPS,
         causal=True,
     ),
     Family(
@@ -155,6 +166,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=pre_norm_layer(),
         embedding_tables=("embed_tokens",),
         rotary=True,
+        stock=_GROUPS,
     ),
     Family(
         name="gemma3_text",
@@ -163,6 +175,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=pre_norm_layer(head_norms=True, norms_behind=True),
         embedding_tables=("embed_tokens",),
         rotary=True,
+        stock=_GROUPS,
         causal=True,
     ),
 )

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer
 
 from compiler.export import load_sliced, save_checkpoint
-from compiler.export.reload import describe_layers
+from compiler.export.settings import describe_layers
 from compiler.families import load_checkpoint
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet
