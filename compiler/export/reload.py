@@ -10,6 +10,7 @@ from typing import Any
 from compiler.export.settings import (
     describe_layers,
     described,
+    lacks_pooler,
     plain_config,
     settings_of_groups,
     stock_settings,
@@ -29,14 +30,13 @@ def modelling_file(checkpoint: Checkpoint) -> str:
     """Python that builds a cut network on transformers' own class of the family."""
     architecture, backbone = checkpoint.architecture, checkpoint.model.backbone
     family, stem, branches = architecture.family, architecture.stem, architecture.branches_within(0)
-    unpooled = checkpoint.task == "embedding" and hasattr(backbone, "pooler")
     narrow = {module: axis for branch in branches for module, axis in branch.residual_axes.items()} if stem else {}
     template = Template(files("compiler.export").joinpath(f"{MODULE}.py.txt").read_text(encoding="utf-8"))
     return template.substitute(
         model_type=checkpoint.config.model_type,
         auto_class=auto_class(checkpoint.task),
         base_class=type(backbone).__name__,
-        extra=repr({"add_pooling_layer": False} if unpooled else {}),
+        extra=repr({"add_pooling_layer": False} if lacks_pooler(checkpoint) else {}),
         layers=family.layers,
         branches=_literal([_described(checkpoint, branch) for branch in branches]),
         whole_layer=repr(family.whole_layer),

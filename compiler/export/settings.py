@@ -1,6 +1,7 @@
 """Sizes of a network as settings of a transformers configuration: each layer's own, and the model's where all are equal."""
 
 import copy
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,13 +41,20 @@ def describe_layers(shape: Shape, settings: Mapping[Piece, Mapping[str, int]]) -
     return layers
 
 
+def lacks_pooler(checkpoint: Checkpoint) -> bool:
+    """Whether transformers' class makes a pooler, unless told otherwise, that the network does without: embeddings pool over tokens."""
+    asked = inspect.signature(type(checkpoint.model.backbone)).parameters.get("add_pooling_layer")
+    return checkpoint.task == "embedding" and asked is not None and bool(asked.default)
+
+
 def stock_settings(checkpoint: Checkpoint, shape: Shape) -> dict[str, int] | None:
     """The settings that make a network transformers' own class, other than the dense model's; empty for the whole network.
 
-    None where layers are unequal, one lacks a branch, or the family's configuration cannot say it.
+    None where layers are unequal, one lacks a branch, the family's configuration cannot say it, or the class has a pooler whose
+    weights are gone.
     """
     architecture = checkpoint.architecture
-    if not architecture.family.stock or len(set(shape)) != 1 or not all(shape[0]):
+    if not architecture.family.stock or lacks_pooler(checkpoint) or len(set(shape)) != 1 or not all(shape[0]):
         return None
     sizes: dict[str, int] = {}
     whole = (architecture.heads, architecture.ffn_units)

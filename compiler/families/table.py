@@ -55,13 +55,18 @@ class Family:
     adapt: Callable[[Any], None] | None = None
     stock: tuple[str, ...] = ()
 
+    def head_dim(self, config: Any) -> int | None:
+        """The size of a head where a configuration sets one, and the family's class reads it; else heads divide the hidden size."""
+        own: int | None = getattr(config, "head_dim", None) if "head_dim" in self.stock else None
+        return own or None
+
     def sizes(self, config: Any) -> Sizes:
         """Those of a layer, from a transformers configuration."""
         heads = config.num_attention_heads
         groups = getattr(config, "num_key_value_heads", None) or heads
         return Sizes(
             heads=groups,
-            head_size=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            head_size=self.head_dim(config) or config.hidden_size // heads,
             ffn_units=getattr(config, self.ffn_units_attribute),
             queries=heads // groups,
         )
