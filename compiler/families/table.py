@@ -37,6 +37,8 @@ class Family:
     `embedding_tables` count from the encoder model; the first is that of words. `stem` is there where residual dimensions can be
     cut. `rotary` says that attention turns queries and keys by their positions, `causal` that tokens see only those before them.
     `whole_layer` is what stands in for a layer without branches; None where its module is read for more.
+    `adapt` changes a model, before it is cut, so that no module holds a number of heads; the source of its module ships, which
+    therefore imports nothing of ours.
     `stock` are the settings with which transformers' own class builds layers of other, equal sizes; none where it cannot, or
     residual dimensions are cut.
     """
