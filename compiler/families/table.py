@@ -40,6 +40,10 @@ class Family:
     `whole_layer` is what stands in for a layer without branches; None where its module is read for more. `refuses` says why a
     configuration of the type is not supported, and what to do; None where it is. `remote_types` gives, for a type that only
     code in model folders has, the type of transformers with the same layers.
+    `adapt` changes a model, before it is cut, so that no module holds a number of heads; the source of its module ships, which
+    therefore imports nothing of ours.
+    `stock` are the settings with which transformers' own class builds layers of other, equal sizes; none where it cannot, or
+    residual dimensions are cut.
     """
 
     name: str
@@ -56,6 +60,12 @@ class Family:
     adapt: Callable[[Any], None] | None = None
     refuses: Callable[[Any], str | None] | None = None
     remote_types: Mapping[str, str] = field(default_factory=dict, hash=False)
+    stock: tuple[str, ...] = ()
+
+    def head_dim(self, config: Any) -> int | None:
+        """The size of a head where a configuration sets one, and the family's class reads it; else heads divide the hidden size."""
+        own: int | None = getattr(config, "head_dim", None) if "head_dim" in self.stock else None
+        return own or None
 
     def sizes(self, config: Any) -> Sizes:
         """Those of a layer, from a transformers configuration."""
@@ -63,12 +73,15 @@ class Family:
         groups = getattr(config, "num_key_value_heads", None) or heads
         return Sizes(
             heads=groups,
-            head_size=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            head_size=self.head_dim(config) or config.hidden_size // heads,
             ffn_units=getattr(config, self.ffn_units_attribute),
             queries=heads // groups,
         )
 
 
+_UNITS = ("intermediate_size",)
+_HEADS = ("num_attention_heads", "head_dim", *_UNITS)
+_GROUPS = ("num_key_value_heads", *_HEADS)
 _BERT_LAYER = bert_layer("attention.self.query", "attention.self.key", "attention.self.value")
 _BERT_TABLES = tuple(f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type"))
 
@@ -119,6 +132,7 @@ FAMILIES: tuple[Family, ...] = (
         rotary=True,
         refuses=refused_nomic_bert,
         remote_types={"new": "gte"},
+        stock=_HEADS,
     ),
     Family(
         name="jina_embeddings_v3",
@@ -127,6 +141,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=post_norm_layer("fc1", output="fc2"),
         embedding_tables=("embeddings.word_embeddings", "embeddings.token_type_embeddings"),
         rotary=True,
+        stock=_HEADS,
     ),
     Family(
         name="modernbert",
@@ -135,6 +150,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=modernbert_layer,
         embedding_tables=("embeddings.tok_embeddings",),
         rotary=True,
+        stock=_UNITS,
         whole_layer=None,
     ),
     Family(
@@ -144,6 +160,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=pre_norm_layer(),
         embedding_tables=("embed_tokens",),
         rotary=True,
+        stock=_GROUPS,
         causal=True,
     ),
     Family(
@@ -153,6 +170,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=pre_norm_layer(head_norms=True),
         embedding_tables=("embed_tokens",),
         rotary=True,
+        stock=_GROUPS,
         causal=True,
     ),
     Family(
@@ -162,6 +180,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=pre_norm_layer(),
         embedding_tables=("embed_tokens",),
         rotary=True,
+        stock=_GROUPS,
     ),
     Family(
         name="gemma3_text",
@@ -170,6 +189,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=pre_norm_layer(head_norms=True, norms_behind=True),
         embedding_tables=("embed_tokens",),
         rotary=True,
+        stock=_GROUPS,
         causal=True,
     ),
 )
