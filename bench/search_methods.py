@@ -39,7 +39,7 @@ def architecture(layers: int, hidden: int) -> Architecture:
     return Architecture(
         family=family_of("bert"), prefix="", layers=layers, heads=12, head_size=hidden // 12, hidden_size=hidden,
         ffn_units=4 * hidden, max_tokens=512, vocabulary=30522, stem_parameters=0,
-        attention=ParameterCount(4 * hidden // 12, 3 * hidden // 12, 3, 0), ffn=ParameterCount(2, 1, 3, 0),
+        counts=((ParameterCount(4 * hidden // 12, 3 * hidden // 12, 3, 0), ParameterCount(2, 1, 3, 0)),) * layers,
     )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def expected(checkpoint: Checkpoint, plan: Plan) -> float:
     a = checkpoint.architecture
     whole = ((a.heads, a.ffn_units),) * a.layers
     shapes = [whole if turn.subnet is None else turn.subnet.shape for turn in plan]
-    counts = [sum(a.attention_parameters(h) + a.ffn_parameters(u) for h, u in shape) for shape in shapes]
+    counts = [a.parameters(shape) - a.outside_parameters() for shape in shapes]
     return float(np.mean(counts) / counts[0])
 
 

@@ -11,9 +11,9 @@ from compiler.search import hypervolume, make_method
 from compiler.spaces import sample_stratified, sample_uniform
 
 
-def bert_counts(head_size: int) -> dict[str, ParameterCount]:
+def bert_counts(head_size: int, layers: int) -> tuple[tuple[ParameterCount, ...], ...]:
     """Parameters of BERT's branches: projections with biases, a norm of scale and shift after each."""
-    return {"attention": ParameterCount(4 * head_size, 3 * head_size, 3, 0), "ffn": ParameterCount(2, 1, 3, 0)}
+    return ((ParameterCount(4 * head_size, 3 * head_size, 3, 0), ParameterCount(2, 1, 3, 0)),) * layers
 
 
 SIZES = Architecture(
@@ -26,7 +26,7 @@ SIZES = Architecture(
     ffn_units=24,
     max_tokens=64,
     vocabulary=100,
-    **bert_counts(8),
+    counts=bert_counts(8, 6),
     stem_parameters=1000,
 )
 
@@ -102,10 +102,10 @@ def knapsack():
     """The error and cost above as losses and costs of every layer's options, attention first."""
     weight = 1.5 ** np.arange(SIZES.layers)
     losses, costs = [], []
-    for size, parameters in ((SIZES.heads, SIZES.attention_parameters), (SIZES.ffn_units, SIZES.ffn_parameters)):
-        for w in weight / weight.sum():
+    for piece, size in (("attention", SIZES.heads), ("ffn", SIZES.ffn_units)):
+        for layer, w in enumerate(weight / weight.sum()):
             losses.append(w * (1 - np.sqrt(np.arange(size + 1) / size)) / 2)
-            costs.append(np.array([float(parameters(k)) for k in range(size + 1)]))
+            costs.append(np.array([float(SIZES.block_parameters(layer, piece, k)) for k in range(size + 1)]))
     return losses, costs
 
 

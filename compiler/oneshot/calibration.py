@@ -93,9 +93,7 @@ def output_projections(checkpoint: Checkpoint) -> Iterator[dict[tuple[int, str],
 
 
 @contextmanager
-def aims(
-    checkpoint: Checkpoint, keep: Callable[[tuple[int, str], Tensor], None]
-) -> Iterator[None]:
+def aims(checkpoint: Checkpoint, keep: Callable[[tuple[int, str], Tensor], None]) -> Iterator[None]:
     """Hands over what each branch should reach in the last pass of the dense model: `keep(key, values)`.
 
     That is its residual sum, so that a network's own stream is taken off it; where a norm stands behind the output
@@ -106,7 +104,7 @@ def aims(
     def enter(key: tuple[int, str]) -> Callable[..., None]:
         return lambda _, args, kwargs: streams.__setitem__(key, stream_of(args, kwargs))
 
-    def leave(key: tuple[int, str], added: bool) -> Callable[..., None]:  # noqa: FBT001  a hook's own name for it
+    def leave(key: tuple[int, str], added: bool) -> Callable[..., None]:
         return lambda _, __, output: keep(key, output + streams.pop(key) if added else output)
 
     handles = []

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from compiler.costing import CostModel
 from compiler.families import PIECES, Checkpoint, Matrix
@@ -204,7 +204,11 @@ class GatedNetwork:
 
     def _dropping(self, there: Mapping[tuple[int, str], Tensor | None]) -> AbstractContextManager[None]:
         """While this lasts a sub-block leaves the stream as it is, as far as it is not there (None: it is)."""
-        find, streams, handles = self.checkpoint.model.backbone.get_submodule, dict[tuple[int, str], Tensor](), list[Any]()
+        find, streams, handles = (
+            self.checkpoint.model.backbone.get_submodule,
+            dict[tuple[int, str], Tensor](),
+            list[Any](),
+        )
 
         def enter(key: tuple[int, str]) -> Callable[..., None]:
             return lambda _, args, kwargs: streams.__setitem__(key, stream_of(args, kwargs))

@@ -135,7 +135,7 @@ def rank_sub_blocks(
 ) -> tuple[Ordering, dict[tuple[int, str], SubBlock]]:
     """Importance order of every layer's heads and units, and what each size loses."""
     a = checkpoint.architecture
-    ranked = {(layer, piece): _GONE for layer in range(a.layers) for piece in PIECES}
+    ranked: dict[tuple[int, str], SubBlock] = {(layer, piece): _GONE for layer in range(a.layers) for piece in PIECES}
     for layer, piece in sub_blocks(a):
         output = a.branch(layer, piece).output
         gram = calibration.grams[layer, piece]

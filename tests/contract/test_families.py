@@ -23,7 +23,16 @@ from compiler.oneshot import Reconstructor, calibrate, rank_sub_blocks, reconstr
 from compiler.oneshot.gates import GatedNetwork, gates_of
 from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.slicing import SubnetRunner, build_skeleton, slice_parameters
-from compiler.spaces import OF_FULL_WIDTH, SPACES, Ordering, SubBlock, Subnet, make_space, sample_stratified, sample_uniform
+from compiler.spaces import (
+    OF_FULL_WIDTH,
+    SPACES,
+    Ordering,
+    SubBlock,
+    Subnet,
+    make_space,
+    sample_stratified,
+    sample_uniform,
+)
 from profilers import Workload, roofline_table
 from profilers.runtimes.onnx_runtime import open_session
 from targets import STATIC, Target, measure_fingerprint
@@ -71,7 +80,9 @@ def cases(architecture) -> dict[str, Subnet]:
     }
 
 
-def inputs_of(checkpoint: Checkpoint, lengths: list[int], tokens: int, *, left: bool = False) -> dict[str, torch.Tensor]:
+def inputs_of(
+    checkpoint: Checkpoint, lengths: list[int], tokens: int, *, left: bool = False
+) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(tokens * 100 + len(lengths))
     ids = torch.randint(5, VOCABULARY, (len(lengths), tokens), generator=generator)
     place, real = torch.arange(tokens)[None], torch.tensor(lengths)[:, None]
@@ -244,7 +255,10 @@ def test_gates_open_to_the_whole_network_and_shut_to_a_smaller_one(checkpoint, t
     dense = {name: p.detach() for name, p in checkpoint.model.backbone.named_parameters()}
     network = GatedNetwork(checkpoint, space, gates_of(space), lambda net: slice_parameters(dense, a, net))
     inputs = next(iter(texts))
-    shut = [gate.piece == "attention" and gate.layer == 1 or gate.piece == "ffn" and gate.layer == 0 for gate in network.gates]
+    shut = [
+        (gate.piece == "attention" and gate.layer == 1) or (gate.piece == "ffn" and gate.layer == 0)
+        for gate in network.gates
+    ]
     openings = torch.tensor([0.0 if is_shut else 1.0 for is_shut in shut], requires_grad=True)
     subnet = Subnet.of([range(a.heads), [], range(a.heads)], [[], range(UNITS), range(UNITS)])
     real = inputs["attention_mask"].bool()
@@ -303,7 +317,9 @@ def difference(exported: Exported, path: Path, subnet: Subnet) -> float:
         with torch.no_grad():
             theirs = [tensor.numpy() for tensor in exported.runner(subnet, inputs)]
         real = inputs["attention_mask"].bool().numpy()
-        first_is_read = exported.checkpoint.task == "classification" and not exported.checkpoint.architecture.family.causal
+        first_is_read = (
+            exported.checkpoint.task == "classification" and not exported.checkpoint.architecture.family.causal
+        )
         for a, b in zip(ours, theirs, strict=True):
             assert a.shape == b.shape
             if a.ndim == 3:

@@ -40,7 +40,7 @@ def architecture(layers: int, heads: int, units: int, head_size: int = 8) -> Arc
         max_tokens=512,
         vocabulary=1000,
         stem_parameters=12_345,
-        **bert_counts(head_size),
+        counts=bert_counts(head_size, layers),
     )
 
 

@@ -231,8 +231,8 @@ def tiny_architecture():
     from types import SimpleNamespace
 
     return SimpleNamespace(
-        heads=2, ffn_units=32, outside_parameters=lambda _: 7,
-        attention_parameters=lambda n, _: 10 * n, ffn_parameters=lambda n, _: 3 * n,
+        layers=COUNTS.heads.shape[1], heads=2, ffn_units=32, outside_parameters=lambda _: 7,
+        block_parameters=lambda _, piece, n, __: n * (10 if piece == "attention" else 3),
     )  # fmt: skip
 
 

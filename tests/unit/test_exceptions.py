@@ -77,7 +77,7 @@ def test_a_form_forgets_exceptions_that_were_dropped():
 
 ARCHITECTURE = Architecture(
     family=family_of("bert"), prefix="", layers=LAYERS, heads=4, head_size=8, hidden_size=32, ffn_units=48, max_tokens=64,
-    vocabulary=200, stem_parameters=9000, **bert_counts(8),
+    vocabulary=200, stem_parameters=9000, counts=bert_counts(8, LAYERS),
 )  # fmt: skip
 SIZES = Dimensions(layers=LAYERS, heads=4, ffn_units=48, hidden_size=32, head_size=8, vocabulary=200)
 RNG = np.random.default_rng(0)

@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from compiler.costing import dimensions_of
 from compiler.slicing import build_skeleton
 from profilers import Dimensions, LayerSizes, Program, Workload
 from profilers import memory as memory_module
@@ -133,8 +134,7 @@ def test_the_worst_process_counts_figure_by_figure():
 def test_weights_are_the_parameters_of_the_sliced_network(tmp_path):
     checkpoint = tiny_checkpoint(tmp_path)
     a = checkpoint.architecture
-    sizes = {name: getattr(a, name) for name in Dimensions.__dataclass_fields__}
-    network = NetworkBytes(dimensions=Dimensions(**sizes), stem_parameters=a.stem_parameters, workload=ASKED)
+    network = NetworkBytes(dimensions=dimensions_of(a), stem_parameters=a.stem_parameters, workload=ASKED)
     shapes = [[(a.heads, a.ffn_units)] * 3, [(1, 7), (0, 48), (2, 0)], [(0, 0)] * 3, [(3, 1), (0, 0), (4, 20)]]
     stacks = [tuple(LayerSizes(*sizes) for sizes in shape) for shape in shapes]
     counted = [sum(p.numel() for p in build_skeleton(checkpoint.model, a, s).parameters()) for s in stacks]

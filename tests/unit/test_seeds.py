@@ -25,7 +25,7 @@ NULL = Target.parse("null")
 HERE = measure_fingerprint(NULL)
 ARCHITECTURE = SimpleNamespace(
     layers=DIMS.layers, heads=DIMS.heads, ffn_units=DIMS.ffn_units, shape=DIMS.dense, hidden_size=DIMS.hidden_size,
-    outside_parameters=lambda _: 1000, attention_parameters=lambda n, _: 1000 * n, ffn_parameters=lambda n, _: 60 * n,
+    outside_parameters=lambda _: 1000, block_parameters=lambda _, piece, n, __: n * (1000 if piece == "attention" else 60),
 )  # fmt: skip
 LATENCY = CostModel.of(roofline_table(NULL, DIMS, ASKED, HERE), ASKED)
 MEMORY = modelled_memory(NULL, NetworkBytes(dimensions=DIMS, stem_parameters=1000, workload=ASKED), HERE)
