@@ -1,9 +1,9 @@
-"""Without labels: all-MiniLM-L6-v2 compiled on sentences of stsb/train, judged by STS-B test Spearman of cosine.
+"""Without labels: a sentence embedder compiled on sentences of stsb/train, judged by STS-B test Spearman of cosine.
 
     python bench/oneshot.py --effort fast --seeds 0 1 2 --json bench/results/oneshot.json
     python bench/oneshot.py --min-speedup 1.5 2 3 4 --winners 4 --seeds 0 1 2 --json bench/results/oneshot_asked.json
 
-No score is seen before the end: networks are chosen by likeness to the dense embeddings on sentences of stsb/dev. For each
+The model is all-MiniLM-L6-v2 unless --model names another. No score is seen before the end: networks are chosen by likeness to the dense embeddings on sentences of stsb/dev. For each
 minimum speed-up the most alike of those measured at least as fast is taken; or each is asked for in a run of its own. The interval of a
 pick's share of the dense figure is a paired bootstrap over the test pairs.
 """
@@ -40,8 +40,8 @@ Array = NDArray[Any]
 class PairTest:
     """Cosine of each pair of a split, by an ONNX file."""
 
-    def __init__(self, split: Split) -> None:
-        checkpoint = load_checkpoint(str(embedded_model()), task="embedding")
+    def __init__(self, split: Split, model: str) -> None:
+        checkpoint = load_checkpoint(model, task="embedding")
         self.scores = split.labels
         self.sides: list[Batches] = [
             encode(checkpoint, [(pair[i],) for pair in split.texts], max_tokens=128) for i in (0, 1)
@@ -87,7 +87,7 @@ def compiled(seed: int, out: Path, arguments: argparse.Namespace, least: float |
     """The front of one run, asked to be so much faster at least where that is given."""
     return compile_model(
         Options(
-            model=str(embedded_model()), data=data_folder("stsb"), task="embedding", effort=arguments.effort, seed=seed, out=out,
+            model=arguments.model, data=data_folder("stsb"), task="embedding", effort=arguments.effort, seed=seed, out=out,
             winners=arguments.winners, evaluations=arguments.evaluations, search=arguments.search,
             precisions=tuple(arguments.precision.split(",")), cache=arguments.cache, accept_noisy_table=True,
             budgets=Budgets(min_speedup=least),
@@ -102,7 +102,7 @@ def run(seed: int, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> di
     places = {least: out if least is None else out / f"{least}x" for least in arguments.min_speedup}
     fronts = {least: compiled(seed, place, arguments, least, monitor) for least, place in places.items()}
     seconds = time.monotonic() - start
-    test = PairTest(read_data(data_folder("stsb")).test)
+    test = PairTest(read_data(data_folder("stsb")).test, arguments.model)
     first, front = next(iter(fronts.items()))
     dense = test.cosines(places[first] / front["dense"]["artifact"]["path"])
     rows = {
@@ -110,7 +110,7 @@ def run(seed: int, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> di
         for least, found in fronts.items()
     }  # fmt: skip
     return {
-        "seed": seed, "effort": arguments.effort, "search": front["search"], "precision": arguments.precision,
+        "model": Path(arguments.model).name, "seed": seed, "effort": arguments.effort, "search": front["search"], "precision": arguments.precision,
         "seconds": round(seconds, 1), "timings_s": front["timings_s"], "dense": test.spearman(dense),
         "table": front["table"], "picks": _picks(rows), "candidates": rows.get(None, []),
         "fingerprint": front["target"]["fingerprint"],
@@ -128,6 +128,7 @@ def _picks(rows: Mapping[float | None, list[dict[str, Any]]]) -> dict[str, Any]:
 def main() -> None:
     """Parse, run each seed, write after each."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=str(embedded_model()), help="a model folder")
     parser.add_argument("--effort", default="fast")
     parser.add_argument("--search", default="auto")
     parser.add_argument("--precision", default="fp32")
