@@ -14,6 +14,8 @@ from compiler.families.layers import (
     post_norm_layer,
     pre_norm_layer,
 )
+from compiler.families.relative_attention import adapt_deberta, adapt_mpnet
+from compiler.families.relative_limits import deberta_limit, mpnet_limit
 from targets.errors import InputError
 
 
@@ -36,7 +38,9 @@ class Family:
 
     `embedding_tables` count from the encoder model; the first is that of words. `stem` is there where residual dimensions can be
     cut. `rotary` says that attention turns queries and keys by their positions, `causal` that tokens see only those before them.
-    `whole_layer` is what stands in for a layer without branches; None where its module is read for more.
+    `whole_layer` is what stands in for a layer without branches; None where its module is read for more. `adapt` gives a model of
+    transformers, as soon as it is there, attention that does not care how many heads there are. `limit` gives the reason why a
+    configuration is not supported, None where it is.
     """
 
     name: str
@@ -51,6 +55,18 @@ class Family:
     causal: bool = False
     whole_layer: StandIn | None = "identity"
     adapt: Callable[[Any], None] | None = None
+    limit: Callable[[Any], str | None] | None = None
+
+    @property
+    def implementation(self) -> str:
+        """The attention that transformers is asked for: its own where that is replaced, as it has no other."""
+        return "sdpa" if self.adapt is None else "eager"
+
+    def adapted(self, backbone: Any) -> Any:
+        """The model as it is described here, after `adapt`."""
+        if self.adapt is not None:
+            self.adapt(backbone)
+        return backbone
 
     def sizes(self, config: Any) -> Sizes:
         """Those of a layer, from a transformers configuration."""
@@ -104,6 +120,32 @@ FAMILIES: tuple[Family, ...] = (
         embedding_tables=("embeddings.word_embeddings", "embeddings.position_embeddings"),
         stem=Stem(norm="embeddings.LayerNorm", head_input="pre_classifier"),
         ffn_units_attribute="hidden_dim",
+    ),
+    Family(
+        name="mpnet",
+        model_types=("mpnet",),
+        layers="encoder.layer",
+        branches=bert_layer(
+            *(f"attention.attn.{name}" for name in "qkv"),
+            output="attention.attn.o",
+            after="attention.LayerNorm",
+            tables=("attention.attn.relative_attention_bias",),
+        ),
+        embedding_tables=("embeddings.word_embeddings", "embeddings.position_embeddings"),
+        positions_after_padding=True,
+        whole_layer="first",
+        adapt=adapt_mpnet,
+        limit=mpnet_limit,
+    ),
+    Family(
+        name="deberta-v2",
+        model_types=("deberta-v2",),
+        layers="encoder.layer",
+        branches=bert_layer(*(f"attention.self.{name}_proj" for name in ("query", "key", "value")), entry="attention"),
+        embedding_tables=_BERT_TABLES,
+        whole_layer="first",
+        adapt=adapt_deberta,
+        limit=deberta_limit,
     ),
     Family(
         name="nomic_bert",

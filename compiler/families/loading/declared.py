@@ -38,7 +38,7 @@ class Declared(TypedDict, total=False):
     embedding_size: _Width
     vocab_size: Annotated[int, Field(ge=2, le=2**24)]
     max_position_embeddings: _Rows
-    type_vocab_size: Annotated[int, Field(ge=1, le=1024)]
+    type_vocab_size: Annotated[int, Field(ge=0, le=1024)]
     pad_token_id: _Token
     layer_norm_eps: Annotated[float, Field(gt=0, le=1)]
     initializer_range: Annotated[float, Field(ge=0, le=1000)]

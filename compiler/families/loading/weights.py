@@ -13,6 +13,7 @@ from compiler.families.loading.files import StoredWeights, stored_weights
 from compiler.families.loading.headers import StoredTensor, check_memory
 from compiler.families.loading.library import label_of, quiet_transformers, refusing
 from compiler.families.loading.names import Fit, fit_names, layers_of, refuse_foreign_names
+from compiler.families.table import family_of
 from targets.errors import InputError
 
 _FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
@@ -45,7 +46,7 @@ def load_backbone(folder: Path, configuration: Configuration, *, classifier: boo
     head_trained, notes = _check_fit(fit, configuration, base, name, classifier=classifier)
     _check_tensors(fit, wanted, stored.tensors, name)
     check_memory(sum(parameter.numel() for parameter in skeleton.parameters()), name)
-    backbone = _filled(folder, kind, config, fit, stored)
+    backbone = family_of(config.model_type).adapted(_filled(folder, kind, config, fit, stored))
     notes = (*notes, *_spelling_notes(fit, stored.tensors, surplus))
     return Loaded(backbone.eval(), head_trained, notes)
 
@@ -165,7 +166,7 @@ def _filled(folder: Path, kind: Any, config: Any, fit: Fit, stored: StoredWeight
             config=config,
             state_dict=state,
             dtype=torch.float32,
-            attn_implementation="sdpa",
+            attn_implementation=family_of(config.model_type).implementation,
             output_loading_info=True,
         )
     drawn = set(info["missing_keys"]) - set(fit.missing)
