@@ -10,7 +10,8 @@ from torch import Tensor
 
 from compiler.export.origin import FILE, is_compiled, read_origin
 from compiler.export.recipe_files import write_recipe_files
-from compiler.export.reload import write_modelling
+from compiler.export.reload import write_config
+from compiler.export.settings import dense_sizes, stock_settings
 from compiler.export.subnet_form import SCHEMA
 from compiler.families import Checkpoint
 from compiler.families.recipe_files import transformer_folder
@@ -21,12 +22,13 @@ from targets.json_file import read_json
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parameters: Mapping[str, Tensor]) -> None:
     """Write the sliced weights under their own names, and everything needed to load them again.
 
-    `subnet.json` counts heads and units in the dense model, also where the checkpoint was itself cut from that.
+    `subnet.json` counts heads and units in the dense model, also where the checkpoint was itself cut from that, and has the
+    dense model's sizes where config.json has the network's own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().contiguous().clone() for name, tensor in parameters.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    write_modelling(folder, checkpoint, subnet.shape, subnet.width)
+    write_config(folder, checkpoint, subnet.shape, subnet.width)
     save_tokenizer(folder, checkpoint)
     recipe = checkpoint.model.recipe
     if recipe is not None:
@@ -34,9 +36,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parame
         write_recipe_files(folder, recipe, hidden=hidden, max_tokens=checkpoint.max_tokens)
     base, kept = checkpoint.name, subnet
     if is_compiled(checkpoint.folder):
-        _, base, parent = read_origin(checkpoint.folder)
-        kept = subnet.within(parent)
+        origin = read_origin(checkpoint.folder)
+        base, kept = origin.base, subnet.within(origin.subnet)
     about = {"schema": SCHEMA, "task": checkpoint.task, "base": base, **kept.to_json()}
+    if changed := stock_settings(checkpoint, subnet.shape):
+        about["dense"] = dense_sizes(checkpoint, changed)
     (folder / FILE).write_text(json.dumps(about) + "\n", encoding="utf-8")
 
 

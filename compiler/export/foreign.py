@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from compiler.evaluation import encode
-from compiler.export.reload import MODULE, modelling_file
+from compiler.export.reload import MODULE, modelling_file, needs_code
 from compiler.families import Checkpoint, auto_class
 from compiler.families.loading.library import quiet_transformers
 from targets.errors import ParetocError, VerificationError
@@ -54,15 +54,20 @@ def held_against_libraries(folder: Path, saved: Checkpoint) -> str:
 
 
 def check_code(folder: Path, saved: Checkpoint) -> None:
-    """VerificationError unless the only code that transformers would run is the modelling file, and that is our rendering."""
-    code = read_bytes(folder / f"{MODULE}.py", name=f"{MODULE}.py").decode("utf-8", errors="replace")
-    if code != modelling_file(saved):
-        raise VerificationError(f"{MODULE}.py is not the file that was written: nothing was loaded with it")
-    own = {auto_class(saved.task): f"{MODULE}.Subnet"}
+    """VerificationError unless the only code that transformers would run is the modelling file, and that is our rendering.
+
+    A network in stock form has none.
+    """
+    own = None
+    if needs_code(saved, saved.architecture.shape):
+        own = {auto_class(saved.task): f"{MODULE}.Subnet"}
+        code = read_bytes(folder / f"{MODULE}.py", name=f"{MODULE}.py").decode("utf-8", errors="replace")
+        if code != modelling_file(saved):
+            raise VerificationError(f"{MODULE}.py is not the file that was written: nothing was loaded with it")
     for name, allowed in (("config.json", own), ("tokenizer_config.json", None)):
         found = read_json(folder / name).get("auto_map")
         if found != allowed:
-            raise VerificationError(f"{name} names other code than {MODULE}.py: nothing was loaded with it")
+            raise VerificationError(f"{name} names other code than paretoc writes: nothing was loaded with it")
 
 
 def _pairs(texts: Sequence[str]) -> list[tuple[str, ...]]:

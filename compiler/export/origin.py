@@ -1,5 +1,6 @@
 """`subnet.json`: which heads, FFN units and dimensions of a dense model a compiled network keeps."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,15 @@ FILE = "subnet.json"
 
 
 class Origin(NamedTuple):
-    """What `subnet.json` says: the task, the name of the dense model, and what is left of it."""
+    """What `subnet.json` says: the task, the name of the dense model, and what is left of it.
+
+    `dense` are sizes of the dense model's configuration that config.json does not have, because the network's own are there.
+    """
 
     task: str
     base: str
     subnet: Subnet
+    dense: Mapping[str, int]
 
 
 def is_compiled(folder: Path) -> bool:
@@ -38,7 +43,7 @@ def read_origin(folder: Path) -> Origin:
         raise InputError(f"{label_of(folder)} is no compiled model: no readable {FILE}")
     data: Any = read_json(folder / FILE, name=name)
     form = check_subnet(data, name=name)
-    return Origin(form["task"], form["base"], Subnet.from_json(data))
+    return Origin(form["task"], form["base"], Subnet.from_json(data), form.get("dense", {}))
 
 
 def declared_task(folder: Path, asked: str = "auto") -> str | None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from compiler.export.origin import FILE, Origin, is_compiled, read_origin
-from compiler.export.reload import plain_config
+from compiler.export.settings import dense_config
 from compiler.families import (
     Architecture,
     Checkpoint,
@@ -82,7 +82,7 @@ def load_sliced(folder: Path, *, pooling: str | None = None, prompt: str | None 
     """
     origin = read_origin(folder)
     configuration = read_configuration(folder, task=origin.task)
-    config = plain_config(configuration.values)
+    config = dense_config(configuration.values, origin.dense, f"{label_of(folder)}: {FILE}")
     tokenizer, notes = load_tokenizer(folder, config)
     recipe = read_recipe(folder).overridden(pooling=pooling, prompt=prompt) if origin.task == "embedding" else None
     backbone = _backbone(config, origin, folder)

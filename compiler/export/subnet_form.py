@@ -20,7 +20,10 @@ Kept = Annotated[list[Index], Len(0, MOST_OF_A_LAYER)]
 
 
 class SubnetForm(TypedDict):
-    """The whole of `subnet.json`; `residual` is there where not all dimensions are kept."""
+    """The whole of `subnet.json`; `residual` is there where not all dimensions are kept.
+
+    `dense` has settings of the dense model's configuration by name, where config.json has the network's own: in stock form.
+    """
 
     schema: int
     task: Literal["embedding", "classification", "regression"]
@@ -28,6 +31,7 @@ class SubnetForm(TypedDict):
     heads: Annotated[list[Kept], Len(1, forms.MOST_LAYERS)]
     ffn_units: Annotated[list[Kept], Len(1, forms.MOST_LAYERS)]
     residual: NotRequired[Annotated[list[Index], Len(1, MOST_OF_A_LAYER)]]
+    dense: NotRequired[dict[forms.Name, Annotated[int, Ge(1), Le(MOST_OF_A_LAYER)]]]
 
 
 def check_subnet(content: Any, *, name: str, fail: Callable[[str], Exception] = InputError) -> SubnetForm:

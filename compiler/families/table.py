@@ -15,7 +15,7 @@ from compiler.families.layers import (
     pre_norm_layer,
 )
 from compiler.families.relative_attention import adapt_deberta, adapt_mpnet
-from compiler.families.relative_limits import deberta_limit, mpnet_limit
+from compiler.families.relative_settings import refused_deberta, refused_mpnet
 from targets.errors import InputError
 
 
@@ -39,8 +39,10 @@ class Family:
     `embedding_tables` count from the encoder model; the first is that of words. `stem` is there where residual dimensions can be
     cut. `rotary` says that attention turns queries and keys by their positions, `causal` that tokens see only those before them.
     `whole_layer` is what stands in for a layer without branches; None where its module is read for more. `adapt` gives a model of
-    transformers, as soon as it is there, attention that does not care how many heads there are. `limit` gives the reason why a
-    configuration is not supported, None where it is.
+    transformers, as soon as it is there, attention that does not care how many heads there are. `refuses` says why a
+    configuration of the type is not supported, and what to do; None where it is.
+    `stock` are the settings with which transformers' own class builds layers of other, equal sizes; none where it cannot, or
+    residual dimensions are cut.
     """
 
     name: str
@@ -55,7 +57,8 @@ class Family:
     causal: bool = False
     whole_layer: StandIn | None = "identity"
     adapt: Callable[[Any], None] | None = None
-    limit: Callable[[Any], str | None] | None = None
+    refuses: Callable[[Any], str | None] | None = None
+    stock: tuple[str, ...] = ()
 
     @property
     def implementation(self) -> str:
@@ -68,18 +71,26 @@ class Family:
             self.adapt(backbone)
         return backbone
 
+    def head_dim(self, config: Any) -> int | None:
+        """The size of a head where a configuration sets one, and the family's class reads it; else heads divide the hidden size."""
+        own: int | None = getattr(config, "head_dim", None) if "head_dim" in self.stock else None
+        return own or None
+
     def sizes(self, config: Any) -> Sizes:
         """Those of a layer, from a transformers configuration."""
         heads = config.num_attention_heads
         groups = getattr(config, "num_key_value_heads", None) or heads
         return Sizes(
             heads=groups,
-            head_size=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            head_size=self.head_dim(config) or config.hidden_size // heads,
             ffn_units=getattr(config, self.ffn_units_attribute),
             queries=heads // groups,
         )
 
 
+_UNITS = ("intermediate_size",)
+_HEADS = ("num_attention_heads", "head_dim", *_UNITS)
+_GROUPS = ("num_key_value_heads", *_HEADS)
 _BERT_LAYER = bert_layer("attention.self.query", "attention.self.key", "attention.self.value")
 _BERT_TABLES = tuple(f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type"))
 
@@ -135,7 +146,7 @@ FAMILIES: tuple[Family, ...] = (
         positions_after_padding=True,
         whole_layer="first",
         adapt=adapt_mpnet,
-        limit=mpnet_limit,
+        refuses=refused_mpnet,
     ),
     Family(
         name="deberta-v2",
@@ -145,7 +156,7 @@ FAMILIES: tuple[Family, ...] = (
         embedding_tables=_BERT_TABLES,
         whole_layer="first",
         adapt=adapt_deberta,
-        limit=deberta_limit,
+        refuses=refused_deberta,
     ),
     Family(
         name="nomic_bert",
@@ -154,6 +165,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=post_norm_layer("gate_proj", "up_proj", output="down_proj"),
         embedding_tables=("embeddings.word_embeddings", "embeddings.token_type_embeddings"),
         rotary=True,
+        stock=_HEADS,
     ),
     Family(
         name="jina_embeddings_v3",
@@ -162,6 +174,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=post_norm_layer("fc1", output="fc2"),
         embedding_tables=("embeddings.word_embeddings", "embeddings.token_type_embeddings"),
         rotary=True,
+        stock=_HEADS,
     ),
     Family(
         name="modernbert",
@@ -170,6 +183,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=modernbert_layer,
         embedding_tables=("embeddings.tok_embeddings",),
         rotary=True,
+        stock=_UNITS,
         whole_layer=None,
     ),
     Family(
@@ -179,6 +193,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=pre_norm_layer(),
         embedding_tables=("embed_tokens",),
         rotary=True,
+        stock=_GROUPS,
         causal=True,
     ),
     Family(
@@ -188,6 +203,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=pre_norm_layer(head_norms=True),
         embedding_tables=("embed_tokens",),
         rotary=True,
+        stock=_GROUPS,
         causal=True,
     ),
     Family(
@@ -197,6 +213,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=pre_norm_layer(),
         embedding_tables=("embed_tokens",),
         rotary=True,
+        stock=_GROUPS,
     ),
     Family(
         name="gemma3_text",
@@ -205,6 +222,7 @@ FAMILIES: tuple[Family, ...] = (
         branches=pre_norm_layer(head_norms=True, norms_behind=True),
         embedding_tables=("embed_tokens",),
         rotary=True,
+        stock=_GROUPS,
         causal=True,
     ),
 )

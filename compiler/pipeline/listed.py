@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from compiler.export.reload import MODULE, modelling_file
+from compiler.export.reload import MODULE, modelling_file, needs_code
 from compiler.export.serving import server_script
 from compiler.export.tensorrt import engine_script, trtexec_line
 from compiler.families import Checkpoint
@@ -93,8 +93,9 @@ def _text(path: Path) -> str | None:
 def _code(path: Path, front: Front, net: CandidateInfo, checkpoint: Checkpoint) -> dict[Path, str]:
     place, asked = path.parent, front["workload"]
     accelerator = runs_on(Target.parse(front["target"]["name"]).kind, net["precision"])
+    own = {place / f"{MODULE}.py": modelling_file(checkpoint)}
     expected = {
-        place / f"{MODULE}.py": modelling_file(checkpoint),
+        **(own if needs_code(checkpoint, checkpoint.architecture.shape) else {}),
         place / "serving" / "http" / "server.py": server_script(path, checkpoint, accelerator, asked["threads"]),
     }
     recipe = place / "tensorrt"

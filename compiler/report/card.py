@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from compiler.export.preprocessing import lines_of_server
+from compiler.export.reload import MODULE
 from compiler.families import auto_class
 from compiler.report import text
 from compiler.report.artifact_path import artifact_path
@@ -25,8 +26,13 @@ def read_base_card(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def render_card(front: Front, net: CandidateInfo, base: Mapping[str, Any], lines: str = "") -> str:
-    """The card of one network as Markdown; `base` is the base model's card's header, `lines` are the server's, from texts to arrays."""
+def render_card(
+    front: Front, net: CandidateInfo, base: Mapping[str, Any], lines: str = "", *, stock: bool = False
+) -> str:
+    """The card of one network as Markdown; `base` is the base model's card's header, `lines` are the server's, from texts to arrays.
+
+    `stock` says that transformers loads the network with code of its own.
+    """
     environment = Environment(
         loader=PackageLoader("compiler.report", package_path=""), undefined=StrictUndefined, autoescape=False,  # noqa: S701  Markdown
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
@@ -52,6 +58,7 @@ def render_card(front: Front, net: CandidateInfo, base: Mapping[str, Any], lines
         ort="ORTModelForFeatureExtraction" if embedding else "ORTModelForSequenceClassification",
         file=Path(net["artifact"]["path"]).name,
         preprocessing=lines.splitlines(),
+        stock=stock,
         headline=_headline(front, net),
         interval=_interval(net),
         measured_on=_measured_on(front, net),
@@ -64,7 +71,9 @@ def write_cards(run_dir: Path, front: Front, base: Mapping[str, Any]) -> None:
     """README.md beside every network of a run."""
     for net in (front["dense"], *front["candidates"]):
         folder = artifact_path(run_dir, net).parent
-        write_atomically(folder / "README.md", render_card(front, net, base, lines_of_server(folder)).encode())
+        stock = not (folder / f"{MODULE}.py").is_file()
+        card = render_card(front, net, base, lines_of_server(folder), stock=stock)
+        write_atomically(folder / "README.md", card.encode())
 
 
 def _headline(front: Front, net: CandidateInfo) -> str:

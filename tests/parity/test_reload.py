@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,15 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer
 
 from compiler.export import load_sliced, save_checkpoint
-from compiler.export.reload import describe_layers
-from compiler.families import load_checkpoint
+from compiler.export.foreign import held_against_libraries
+from compiler.export.reload import modelling_file
+from compiler.export.settings import describe_layers
+from compiler.families import FAMILIES, load_checkpoint
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet
 from profilers import LayerSizes
 from tests.cli import texts
-from tests.tiny import HEADS, LAYERS, MODEL_TYPES, UNITS, save_tiny, tiny_checkpoint
+from tests.tiny import ALL_TYPES, HEADS, LAYERS, UNITS, save_tiny, tiny_checkpoint
 
 SHAPE = (LayerSizes(2, 16), LayerSizes(0, 24), LayerSizes(3, 0))
 SHAPES = {
@@ -42,7 +45,8 @@ import torch, transformers
 transformers.logging.set_verbosity_error()
 auto = getattr(transformers, sys.argv[2])
 tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-model = auto.from_pretrained(folder, trust_remote_code=True).eval()
+trust = sys.argv[4:] != ["stock"]
+model = auto.from_pretrained(folder, trust_remote_code=trust).eval()
 inputs = tokenizer(texts, padding=True, return_tensors="pt")
 with torch.no_grad():
     outputs = model(**inputs)
@@ -54,7 +58,7 @@ loss.backward()
 torch.optim.SGD(model.parameters(), lr=0.1).step()
 moved = sum(not torch.equal(p, before[n]) for n, p in model.named_parameters())
 model.save_pretrained(sys.argv[3])
-again = auto.from_pretrained(sys.argv[3], trust_remote_code=True)
+again = auto.from_pretrained(sys.argv[3], trust_remote_code=trust)
 same = all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True))
 print(json.dumps({"outputs": found.tolist(), "moved": moved, "same": same}))
 """
@@ -70,23 +74,38 @@ def alone(script: str, folder, *arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def saved(folder, model_type, task, shape):
+def uneven(architecture):
+    """Layers that keep some heads and units, one branch each, and (of types other than BERT's) nothing at all."""
+    most = architecture.heads
+    second = LayerSizes(0, 24) if architecture.stem else LayerSizes(0, 0)
+    return LayerSizes(most // 2, 16), second, LayerSizes(most - 1, 0)
+
+
+def saved(folder, model_type, task, shape=None):
+    """The folder of a network that keeps the first of everything, and its outputs for five texts."""
     checkpoint = tiny_checkpoint(folder / "dense", model_type, task=task)
-    subnet = Subnet.of((range(s.heads) for s in shape), (range(s.ffn_units) for s in shape))
+    shape = shape or uneven(checkpoint.architecture)
+    return written(folder / "cut", checkpoint, Subnet.of(*zip(*((range(h), range(u)) for h, u in shape), strict=True)))
+
+
+def written(folder, checkpoint, subnet):
     runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
-    save_checkpoint(folder / "cut", checkpoint, subnet, runner.parameters(subnet))
+    save_checkpoint(folder, checkpoint, subnet, runner.parameters(subnet))
+    return folder, outputs_of(checkpoint, lambda inputs: runner(subnet, inputs))
+
+
+def outputs_of(checkpoint, run):
+    """[texts, classes], or [texts, tokens, hidden] with zeros where there is no token."""
     inputs = checkpoint.tokenizer(texts(5), padding=True, return_tensors="pt")
     with torch.no_grad():
-        outputs = runner(subnet, {name: inputs[name] for name in checkpoint.input_names})[0]
-    if task == "embedding":
-        outputs = outputs * inputs["attention_mask"][..., None]
-    return folder / "cut", outputs.numpy()
+        outputs = run({name: inputs[name] for name in checkpoint.input_names})[0]
+    return (outputs * inputs["attention_mask"][..., None] if checkpoint.task == "embedding" else outputs).numpy()
 
 
 @pytest.mark.parametrize("task", ["embedding", "classification"])
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("model_type", ALL_TYPES)
 def test_transformers_loads_trains_and_saves_it_without_paretoc(tmp_path, model_type, task):
-    folder, expected = saved(tmp_path, model_type, task, SHAPE)
+    folder, expected = saved(tmp_path, model_type, task)
     auto = "AutoModel" if task == "embedding" else "AutoModelForSequenceClassification"
     found = alone(LOAD, folder, auto, tmp_path / "trained")
     np.testing.assert_allclose(found["outputs"], expected, atol=1e-5)
@@ -127,8 +146,45 @@ def test_tokens_that_were_added_to_the_tokenizer_are_kept(tmp_path):
 
 
 def test_layers_are_described_in_the_words_of_transformers():
-    assert describe_layers(SHAPE) == [
+    settings = {"attention": {"num_attention_heads": 1}, "ffn": {"intermediate_size": 1}}
+    assert describe_layers(SHAPE, settings) == [
         {"num_attention_heads": 2, "intermediate_size": 16},
         {"intermediate_size": 24, "skip": ["attention"]},
         {"num_attention_heads": 3, "skip": ["mlp"]},
     ]
+
+
+def test_layers_of_grouped_heads_say_both_numbers(tmp_path):
+    folder, _ = saved(tmp_path, "llama", "embedding")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert (config["num_attention_heads"], config["num_key_value_heads"]) == (4, 2)
+    assert config["subnet"]["layers"] == [
+        {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16},
+        {"skip": ["attention", "mlp"]},
+        {"num_attention_heads": 2, "num_key_value_heads": 1, "skip": ["mlp"]},
+    ]
+
+
+def test_what_a_family_adapts_is_adapted_in_the_file(tmp_path):
+    checkpoint = tiny_checkpoint(tmp_path / "dense", "bert")
+    family = replace(checkpoint.architecture.family, adapt=alone)
+    adapting = replace(checkpoint, architecture=replace(checkpoint.architecture, family=family))
+    plain, code = modelling_file(checkpoint), modelling_file(adapting)
+    assert "def alone(" in code.split("class Subnet(")[0]
+    assert code.split("class Subnet(")[1].replace("        alone(self)\n", "") == plain.split("class Subnet(")[1]
+    compile(code, "modeling_subnet.py", "exec")
+
+
+CAUSAL = [model_type for family in FAMILIES if family.causal for model_type in family.model_types]
+
+
+@pytest.mark.parametrize("model_type", CAUSAL)
+def test_sentence_transformers_pools_the_last_token(tmp_path, model_type):
+    save_tiny(tmp_path / "dense", model_type)
+    checkpoint = load_checkpoint(str(tmp_path / "dense"), task="embedding", pooling="lasttoken")
+    shape = uneven(checkpoint.architecture)
+    subnet = Subnet.of(*zip(*((range(h), range(u)) for h, u in shape), strict=True))
+    folder, _ = written(tmp_path / "cut", checkpoint, subnet)
+    loaded = load_sliced(folder)
+    assert loaded.model.recipe.poolings == ("lasttoken",)
+    assert held_against_libraries(folder, loaded).startswith("largest difference from sentence-transformers ")

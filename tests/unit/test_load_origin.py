@@ -20,7 +20,7 @@ def write(folder, **changes):
 
 
 def test_what_is_written_is_read(tmp_path):
-    assert read_origin(write(tmp_path)) == ("embedding", "m", Subnet.of([[0, 1]], [[2, 5]]))
+    assert read_origin(write(tmp_path)) == ("embedding", "m", Subnet.of([[0, 1]], [[2, 5]]), {})
 
 
 BAD = {

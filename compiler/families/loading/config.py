@@ -100,12 +100,9 @@ def _is_part_of(kind: Any, key: str) -> bool:
 
 def _check_sizes(config: Any, name: str) -> None:
     """InputError where sizes do not fit each other."""
-    limit = family_of(config.model_type).limit
-    if reason := limit and limit(config):
-        raise InputError(f"{name}: {reason}")
     if config.num_hidden_layers == 0:
         raise InputError(f"{name}: num_hidden_layers is 0: there is no layer to cut")
-    if config.hidden_size % config.num_attention_heads:
+    if not family_of(config.model_type).head_dim(config) and config.hidden_size % config.num_attention_heads:
         raise InputError(
             f"{name}: hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} attention heads"
         )

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from compiler.families.loading.config import Configuration
+from compiler.families.loading.conversions import Conversions
 from compiler.families.loading.files import StoredWeights, stored_weights
 from compiler.families.loading.headers import StoredTensor, check_memory
 from compiler.families.loading.library import label_of, quiet_transformers, refusing
-from compiler.families.loading.names import Fit, fit_names, layers_of, refuse_foreign_names
+from compiler.families.loading.names import Fit, Shape, Taken, fit_names, layers_of, refuse_foreign_names
 from compiler.families.table import family_of
 from targets.errors import InputError
 
@@ -41,14 +42,27 @@ def load_backbone(folder: Path, configuration: Configuration, *, classifier: boo
     kind = class_of(config, classifier=classifier)
     skeleton = skeleton_of(kind, config, folder)
     wanted = {key: tuple(parameter.shape) for key, parameter in skeleton.named_parameters()}
-    base = f"{kind.base_model_prefix}."
-    fit = fit_names((key for key in stored.tensors if not _is_surplus(key, config)), wanted, base, name)
+    base, conversions = f"{kind.base_model_prefix}.", Conversions(skeleton)
+    keys = [key for key in stored.tensors if not _is_surplus(key, config)]
+    fit = fit_names(
+        keys, wanted, base, name, parts=lambda text, key: conversions.parts(text, stored.tensors[key].shape),
+        tied=_tied_names(config),
+    )  # fmt: skip
     head_trained, notes = _check_fit(fit, configuration, base, name, classifier=classifier)
     _check_tensors(fit, wanted, stored.tensors, name)
     check_memory(sum(parameter.numel() for parameter in skeleton.parameters()), name)
     backbone = family_of(config.model_type).adapted(_filled(folder, kind, config, fit, stored))
     notes = (*notes, *_spelling_notes(fit, stored.tensors, surplus))
     return Loaded(backbone.eval(), head_trained, notes)
+
+
+def _tied_names(config: Any) -> dict[str, str]:
+    """Names of a language model's head that stand for an embedding, where the configuration ties both: one may be stored alone."""
+    import transformers
+
+    if not family_of(config.model_type).causal or not config.tie_word_embeddings:
+        return {}
+    return dict(transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._tied_weights_keys or {})  # noqa: SLF001  a fact of the class
 
 
 def class_of(config: Any, *, classifier: bool) -> Any:
@@ -138,19 +152,20 @@ def _pooler_notes(missing: list[str], fit: Fit, name: str, *, head_trained: bool
     return ("the checkpoint has no pooler: it is drawn at random and trained with the head",)
 
 
-def _check_tensors(
-    fit: Fit, wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, StoredTensor], name: str
-) -> None:
+def _check_tensors(fit: Fit, wanted: Mapping[str, Shape], tensors: Mapping[str, StoredTensor], name: str) -> None:
     """InputError where a stored weight has another shape than the configuration gives it, or is no floating-point number."""
-    for parameter, key in fit.sources.items():
+    for key, (_, parameters) in fit.taken.items():
         dtype, shape, _ = tensors[key]
         if dtype not in _FLOATS:
             raise InputError(f"{name}: weight {key} is of type {dtype}\ngive the model before quantisation")
-        if shape != wanted[parameter]:
-            raise InputError(
-                f"{name}: the weights cannot be loaded: {key} has the shape {list(shape)}, config.json makes it "
-                f"{list(wanted[parameter])}"
+        if odd := next((each for each in parameters if parameters[each] != wanted[each]), None):
+            whole = len(parameters) == 1
+            found = (
+                f"{key} has the shape {list(shape)}"
+                if whole
+                else f"{key} gives {odd} the shape {list(parameters[odd])}"
             )
+            raise InputError(f"{name}: the weights cannot be loaded: {found}, config.json makes it {list(wanted[odd])}")
 
 
 def _filled(folder: Path, kind: Any, config: Any, fit: Fit, stored: StoredWeights) -> nn.Module:
@@ -158,9 +173,9 @@ def _filled(folder: Path, kind: Any, config: Any, fit: Fit, stored: StoredWeight
     from safetensors import safe_open
 
     with ExitStack() as stack, quiet_transformers(), refusing(folder, "the weights cannot be loaded"):
-        used = sorted({stored.files[key] for key in fit.sources.values()})
+        used = sorted({stored.files[key] for key in fit.taken})
         files = {path: stack.enter_context(safe_open(path, framework="pt", device="cpu")) for path in used}
-        state = {parameter: files[stored.files[key]].get_slice(key) for parameter, key in fit.sources.items()}
+        state = {_given(taken): files[stored.files[key]].get_slice(key) for key, taken in fit.taken.items()}
         model, info = kind.from_pretrained(
             None,
             config=config,
@@ -170,11 +185,16 @@ def _filled(folder: Path, kind: Any, config: Any, fit: Fit, stored: StoredWeight
             output_loading_info=True,
         )
     drawn = set(info["missing_keys"]) - set(fit.missing)
-    if drawn or info["mismatched_keys"] or info["error_msgs"]:
+    if drawn or info["unexpected_keys"] or info["mismatched_keys"] or info["error_msgs"]:
         raise InputError(f"{label_of(folder)}: the weights cannot be loaded: transformers did not take all of them")
     model.config.name_or_path = str(folder)
     filled: nn.Module = model
     return filled
+
+
+def _given(taken: Taken) -> str:
+    """Under which name transformers gets a stored weight: that of its parameter, or its own where that is split on loading."""
+    return next(iter(taken.parameters)) if len(taken.parameters) == 1 else taken.name
 
 
 def _spelling_notes(fit: Fit, tensors: Mapping[str, StoredTensor], surplus: str | None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ _BUCKETS = 32
 _MOST_POSITIONS = 2**16
 
 
-def mpnet_limit(config: Any) -> str | None:
+def refused_mpnet(config: Any) -> str | None:
     """Why an MPNet is not supported: transformers fixes two numbers that its configuration states."""
     if config.pad_token_id != _PADDING:
         return f"pad_token_id is {config.pad_token_id}: transformers counts an MPNet's positions from {_PADDING} on"
@@ -18,7 +18,7 @@ def mpnet_limit(config: Any) -> str | None:
     return None
 
 
-def deberta_limit(config: Any) -> str | None:
+def refused_deberta(config: Any) -> str | None:
     """Why a DeBERTa-v2 is not supported: it must have relative positions of both kinds, projected with the layers' own matrices."""
     kinds, heads = set(config.pos_att_type or ()), config.num_attention_heads
     size = getattr(config, "attention_head_size", config.hidden_size // heads)
@@ -32,10 +32,10 @@ def deberta_limit(config: Any) -> str | None:
     for name, (found, supported) in wanted.items():
         if found != supported:
             return f"{name} is {found}; supported: {supported}"
-    return _positions_limit(config)
+    return _refused_positions(config)
 
 
-def _positions_limit(config: Any) -> str | None:
+def _refused_positions(config: Any) -> str | None:
     """The same of the sizes of its relative positions: a table of them must end where distances do."""
     most, buckets = getattr(config, "max_relative_positions", -1), getattr(config, "position_buckets", -1)
     most = config.max_position_embeddings if most < 1 else most
