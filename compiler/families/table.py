@@ -1,7 +1,7 @@
 """The families paretoc knows: one row each, which describes the branches of a layer and what lies outside the layers."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from compiler.families.branch import StandIn
@@ -16,6 +16,7 @@ from compiler.families.layers import (
 )
 from compiler.families.relative_attention import adapt_deberta, adapt_mpnet
 from compiler.families.relative_settings import refused_deberta, refused_mpnet
+from compiler.families.remote_settings import refused_nomic_bert
 from targets.errors import InputError
 
 
@@ -40,7 +41,8 @@ class Family:
     cut. `rotary` says that attention turns queries and keys by their positions, `causal` that tokens see only those before them.
     `whole_layer` is what stands in for a layer without branches; None where its module is read for more. `adapt` gives a model of
     transformers, as soon as it is there, attention that does not care how many heads there are. `refuses` says why a
-    configuration of the type is not supported, and what to do; None where it is.
+    configuration of the type is not supported, and what to do; None where it is. `remote_types` gives, for a type that only
+    code in model folders has, the type of transformers with the same layers.
     `stock` are the settings with which transformers' own class builds layers of other, equal sizes; none where it cannot, or
     residual dimensions are cut.
     """
@@ -58,6 +60,7 @@ class Family:
     whole_layer: StandIn | None = "identity"
     adapt: Callable[[Any], None] | None = None
     refuses: Callable[[Any], str | None] | None = None
+    remote_types: Mapping[str, str] = field(default_factory=dict, hash=False)
     stock: tuple[str, ...] = ()
 
     @property
@@ -154,6 +157,7 @@ FAMILIES: tuple[Family, ...] = (
         layers="encoder.layer",
         branches=bert_layer(*(f"attention.self.{name}_proj" for name in ("query", "key", "value")), entry="attention"),
         embedding_tables=_BERT_TABLES,
+        stock=_UNITS,
         whole_layer="first",
         adapt=adapt_deberta,
         refuses=refused_deberta,
@@ -166,6 +170,8 @@ FAMILIES: tuple[Family, ...] = (
         embedding_tables=("embeddings.word_embeddings", "embeddings.token_type_embeddings"),
         rotary=True,
         stock=_HEADS,
+        refuses=refused_nomic_bert,
+        remote_types={"new": "gte"},
     ),
     Family(
         name="jina_embeddings_v3",
@@ -238,6 +244,11 @@ def family_of(model_type: str) -> Family:
     for family in FAMILIES:
         if model_type in family.model_types:
             return family
+        if model_type in family.remote_types:
+            raise InputError(
+                f"models of type {model_type!r} are of code in their folder, which is not run\n"
+                f"transformers has them as {family.remote_types[model_type]!r}: give a checkpoint that was converted to that type"
+            )
     raise InputError(
         f"models of type {model_type!r} are not supported\nsupported types: {', '.join(supported_model_types())}"
     )

@@ -1,5 +1,6 @@
 """The transformers configuration of a model folder, checked before transformers reads it."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from compiler.families.loading.heads import (
     with_label_names,
 )
 from compiler.families.loading.library import label_of, quiet_transformers, refusing
+from compiler.families.loading.sizes import check_positions, check_sizes
 from compiler.families.table import family_of
 from targets.errors import InputError
 from targets.json_file import read_json
@@ -71,13 +73,18 @@ def read_configuration(folder: Path, *, task: str = "embedding", trust_remote_co
             *notes,
             f"code in the model folder is not run: transformers' own class for {config.model_type} is used",
         )
-    _check_sizes(config, name)
+    _check_meaning(config, settings, name)
     return Configuration(config, head, notes)
 
 
 def _built(folder: Path, settings: dict[str, Any], *, trust_remote_code: bool) -> Any:
     import transformers
 
+    if settings["model_type"] not in transformers.CONFIG_MAPPING:
+        raise InputError(
+            f"transformers {transformers.__version__} has no models of type {settings['model_type']!r}\n"
+            "install a newer one: pip install -U transformers"
+        )
     with quiet_transformers(), refusing(folder, f"{FILE} cannot be read"):
         if trust_remote_code and "AutoConfig" in (settings.get("auto_map") or {}):
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
@@ -98,39 +105,23 @@ def _is_part_of(kind: Any, key: str) -> bool:
     return part is not None and key not in known and not isinstance(part, property)
 
 
-def _check_sizes(config: Any, name: str) -> None:
-    """InputError where sizes do not fit each other."""
-    if config.num_hidden_layers == 0:
-        raise InputError(f"{name}: num_hidden_layers is 0: there is no layer to cut")
-    if not family_of(config.model_type).head_dim(config) and config.hidden_size % config.num_attention_heads:
-        raise InputError(
-            f"{name}: hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} attention heads"
-        )
-    pad = config.pad_token_id
-    if pad is not None and pad >= config.vocab_size:
-        raise InputError(f"{name}: pad_token_id {pad} is outside the vocabulary of {config.vocab_size:,}")
-    _check_positions(config, name)
+def _check_meaning(config: Any, settings: Mapping[str, Any], name: str) -> None:
+    """InputError where a configuration is of a model that its family does not cover, or its sizes do not fit each other."""
+    family = family_of(config.model_type)
+    if family.refuses is not None and (why := family.refuses(config)):
+        raise InputError(f"{name}: {why}")
+    check_sizes(config, settings, name)
+    check_positions(config, name)
     _check_activation(config, name)
-
-
-def _check_positions(config: Any, name: str) -> None:
-    """InputError where a family counts positions from the padding id on, and there is none or nothing is left."""
-    if not family_of(config.model_type).positions_after_padding:
-        return
-    if config.pad_token_id is None:
-        raise InputError(f"{name}: pad_token_id is missing, from which {config.model_type} counts positions")
-    if config.max_position_embeddings <= config.pad_token_id + 2:
-        raise InputError(
-            f"{name}: {config.max_position_embeddings} positions, counted from pad_token_id {config.pad_token_id} on: "
-            "none is left for tokens"
-        )
 
 
 def _check_activation(config: Any, name: str) -> None:
     """InputError where an activation is unknown or has parameters of its own, which are counted nowhere."""
     from transformers.activations import ACT2FN
 
-    names = ("hidden_act", "hidden_activation", "activation")
-    chosen = next((value for name in names if (value := getattr(config, name, None))), None)
-    if chosen not in ACT2FN or any(True for _ in ACT2FN[chosen].parameters()):
-        raise InputError(f"{name}: activation {chosen!r} is not supported")
+    names = ("hidden_act", "hidden_activation", "activation", "classifier_activation")
+    declared = {each.name for each in fields(type(config))}
+    chosen = [getattr(config, key) for key in names if key in declared]
+    odd = next((each for each in chosen if each not in ACT2FN or any(True for _ in ACT2FN[each].parameters())), None)
+    if odd is not None or not chosen:
+        raise InputError(f"{name}: activation {odd!r} is not supported")

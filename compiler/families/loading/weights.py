@@ -14,6 +14,7 @@ from compiler.families.loading.files import StoredWeights, stored_weights
 from compiler.families.loading.headers import StoredTensor, check_memory
 from compiler.families.loading.library import label_of, quiet_transformers, refusing
 from compiler.families.loading.names import Fit, Shape, Taken, fit_names, layers_of, refuse_foreign_names
+from compiler.families.loading.sizes import check_layers, other_head_size
 from compiler.families.table import family_of
 from targets.errors import InputError
 
@@ -49,7 +50,7 @@ def load_backbone(folder: Path, configuration: Configuration, *, classifier: boo
         tied=_tied_names(config),
     )  # fmt: skip
     head_trained, notes = _check_fit(fit, configuration, base, name, classifier=classifier)
-    _check_tensors(fit, wanted, stored.tensors, name)
+    _check_tensors(fit, wanted, stored.tensors, config, name)
     check_memory(sum(parameter.numel() for parameter in skeleton.parameters()), name)
     backbone = family_of(config.model_type).adapted(_filled(folder, kind, config, fit, stored))
     notes = (*notes, *_spelling_notes(fit, stored.tensors, surplus))
@@ -62,7 +63,8 @@ def _tied_names(config: Any) -> dict[str, str]:
 
     if not family_of(config.model_type).causal or not config.tie_word_embeddings:
         return {}
-    return dict(transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._tied_weights_keys or {})  # noqa: SLF001  a fact of the class
+    kind: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return dict(kind._tied_weights_keys or {})  # noqa: SLF001  a fact of the class, which has no public name
 
 
 def class_of(config: Any, *, classifier: bool) -> Any:
@@ -74,10 +76,11 @@ def class_of(config: Any, *, classifier: bool) -> Any:
 
 
 def skeleton_of(kind: Any, config: Any, folder: Path) -> nn.Module:
-    """The model without memory for its parameters."""
+    """The model without memory for its parameters. InputError where its layers are not those that the configuration says."""
     quiet, aside, on_meta = quiet_transformers(), torch.random.fork_rng(devices=[]), torch.device("meta")
     with quiet, aside, on_meta, refusing(folder, "the model cannot be built"):
         model: nn.Module = kind(config)
+    check_layers(model, config, f"{label_of(folder)}/config.json")
     return model
 
 
@@ -152,20 +155,20 @@ def _pooler_notes(missing: list[str], fit: Fit, name: str, *, head_trained: bool
     return ("the checkpoint has no pooler: it is drawn at random and trained with the head",)
 
 
-def _check_tensors(fit: Fit, wanted: Mapping[str, Shape], tensors: Mapping[str, StoredTensor], name: str) -> None:
+def _check_tensors(
+    fit: Fit, wanted: Mapping[str, Shape], tensors: Mapping[str, StoredTensor], config: Any, name: str
+) -> None:
     """InputError where a stored weight has another shape than the configuration gives it, or is no floating-point number."""
     for key, (_, parameters) in fit.taken.items():
-        dtype, shape, _ = tensors[key]
+        dtype = tensors[key].dtype
         if dtype not in _FLOATS:
             raise InputError(f"{name}: weight {key} is of type {dtype}\ngive the model before quantisation")
         if odd := next((each for each in parameters if parameters[each] != wanted[each]), None):
-            whole = len(parameters) == 1
-            found = (
-                f"{key} has the shape {list(shape)}"
-                if whole
-                else f"{key} gives {odd} the shape {list(parameters[odd])}"
+            part = "has" if len(parameters) == 1 else f"gives {odd}"
+            raise InputError(
+                f"{name}: the weights cannot be loaded: {key} {part} the shape {list(parameters[odd])}, config.json makes it "
+                f"{list(wanted[odd])}{other_head_size(odd, parameters[odd], config)}"
             )
-            raise InputError(f"{name}: the weights cannot be loaded: {found}, config.json makes it {list(wanted[odd])}")
 
 
 def _filled(folder: Path, kind: Any, config: Any, fit: Fit, stored: StoredWeights) -> nn.Module:
