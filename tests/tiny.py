@@ -136,7 +136,7 @@ def tiny_config(model_type: str, **extra: Any) -> Any:
     if model_type in NEWER:
         extra = {"bos_token_id": 2, "eos_token_id": 3, **NEWER[model_type], **extra}
     extra = {"pad_token_id": 1 if "roberta" in model_type or model_type == "camembert" else 0, **extra}
-    return CONFIG_MAPPING[model_type](**sizes, **extra)
+    return CONFIG_MAPPING[model_type](**{**sizes, **extra})
 
 
 def tiny_tokenizer(model_type: str) -> Any:

@@ -124,9 +124,9 @@ class DebertaAttention(nn.Module):
         query, key, value = (
             _heads_apart(m(hidden_states), size) for m in (self.query_proj, self.key_proj, self.value_proj)
         )
-        positions = self.pos_dropout(rel_embeddings)
-        by_query = _heads_apart(self.key_proj(positions), size).index_select(1, relative_pos[0])
-        by_key = _heads_apart(self.query_proj(positions), size).index_select(1, relative_pos[1])
+        positions = self.pos_dropout(rel_embeddings)[None]  # axes of a stream: a graph then has its matrices once
+        by_query = _heads_apart(self.key_proj(positions), size).index_select(2, relative_pos[0])
+        by_key = _heads_apart(self.query_proj(positions), size).index_select(2, relative_pos[1])
         bias = _by_key(query @ by_query.transpose(-1, -2)) + _by_key(key @ by_key.transpose(-1, -2)).transpose(-1, -2)
         bias = (bias * self.scale).masked_fill(~attention_mask.bool(), _MASKED * torch.finfo(bias.dtype).min)
         result = functional.scaled_dot_product_attention(
