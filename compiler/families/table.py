@@ -44,7 +44,7 @@ class Family:
     configuration of the type is not supported, and what to do; None where it is. `remote_types` gives, for a type that only
     code in model folders has, the type of transformers with the same layers.
     `stock` are the settings with which transformers' own class builds layers of other, equal sizes; none where it cannot, or
-    residual dimensions are cut.
+    residual dimensions are cut. `left_out` are parameters that checkpoints hold even where their settings do not use them.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Family:
     refuses: Callable[[Any], str | None] | None = None
     remote_types: Mapping[str, str] = field(default_factory=dict, hash=False)
     stock: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def implementation(self) -> str:
@@ -160,6 +161,7 @@ FAMILIES: tuple[Family, ...] = (
         stock=_UNITS,
         whole_layer="first",
         adapt=adapt_deberta,
+        left_out=("embeddings.position_embeddings.weight",),
         refuses=refused_deberta,
     ),
     Family(

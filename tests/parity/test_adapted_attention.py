@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel
 
@@ -152,6 +153,18 @@ def test_a_stock_checkpoint_answers_as_in_transformers(tmp_path, model_type):
     with torch.no_grad():
         wanted = AutoModel.from_pretrained(tmp_path).eval()(**inputs).last_hidden_state
         torch.testing.assert_close(checkpoint.model(**inputs)[0], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_positions_that_a_deberta_does_not_add_may_be_stored(tmp_path):
+    save_tiny(tmp_path, "deberta-v2", position_biased_input=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    assert any("position_embeddings" in name for name in weights)
+    tiny_config("deberta-v2").save_pretrained(tmp_path)
+    checkpoint = load_checkpoint(str(tmp_path), task="embedding")
+    assert not any("position_embeddings" in name for name, _ in checkpoint.model.named_parameters())
+    save_file({"embeddings.odd.weight": torch.ones(2, 2), **weights}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"no place for embeddings\.odd\.weight"):
+        load_checkpoint(str(tmp_path), task="embedding")
 
 
 @pytest.fixture(scope="module", params=[(name, task) for name in TYPES for task in ("embedding", "classification")])
