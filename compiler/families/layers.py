@@ -112,7 +112,7 @@ def post_norm_layer(*reads: str, output: str) -> Branches:
             Branch(
                 piece="ffn",
                 groups=sizes.ffn_units,
-                entry=f"mlp.{reads[0]}",
+                entry="mlp",
                 reads=tuple(Matrix(f"mlp.{name}", 1) for name in reads),
                 output=Matrix(f"mlp.{output}", 1),
                 after="post_mlp_layernorm",

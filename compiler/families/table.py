@@ -39,10 +39,10 @@ class Family:
 
     `embedding_tables` count from the encoder model; the first is that of words. `stem` is there where residual dimensions can be
     cut. `rotary` says that attention turns queries and keys by their positions, `causal` that tokens see only those before them.
-    `whole_layer` is what stands in for a layer without branches; None where its module is read for more. `adapt` gives a model of
-    transformers, as soon as it is there, attention that does not care how many heads there are. `refuses` says why a
-    configuration of the type is not supported, and what to do; None where it is. `remote_types` gives, for a type that only
-    code in model folders has, the type of transformers with the same layers.
+    `whole_layer` is what stands in for a layer without branches; None where its module is read for more. `adapt` changes a model of
+    transformers, as soon as it is there, so that no module holds a number of heads; the source of its module ships, which therefore
+    imports nothing of ours. `refuses` says why a configuration of the type is not supported, and what to do; None where it is.
+    `remote_types` gives, for a type that only code in model folders has, the type of transformers with the same layers.
     `stock` are the settings with which transformers' own class builds layers of other, equal sizes; none where it cannot, or
     residual dimensions are cut. `left_out` are parameters that checkpoints hold even where their settings do not use them.
     """

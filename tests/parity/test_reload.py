@@ -38,31 +38,33 @@ import numpy as np
 folder, texts = json.loads(sys.argv[1])
 """
 
-LOAD = (
+LOADING = (
     ALONE.format(blocked=())
     + """
 import torch, transformers
 transformers.logging.set_verbosity_error()
-auto = getattr(transformers, sys.argv[2])
-tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-trust = sys.argv[4:] != ["stock"]
-model = auto.from_pretrained(folder, trust_remote_code=trust).eval()
-inputs = tokenizer(texts, padding=True, return_tensors="pt")
-with torch.no_grad():
-    outputs = model(**inputs)
-found = outputs.logits if hasattr(outputs, "logits") else outputs.last_hidden_state * inputs["attention_mask"][..., None]
-model.train()
-before = {n: p.clone() for n, p in model.named_parameters()}
-loss = model(**inputs)[0].square().mean()
-loss.backward()
-torch.optim.SGD(model.parameters(), lr=0.1).step()
-moved = sum(not torch.equal(p, before[n]) for n, p in model.named_parameters())
-model.save_pretrained(sys.argv[3])
-again = auto.from_pretrained(sys.argv[3], trust_remote_code=trust)
-same = all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True))
-print(json.dumps({"outputs": found.tolist(), "moved": moved, "same": same}))
+def load(folder, auto, trained):
+    auto = getattr(transformers, auto)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = auto.from_pretrained(folder, trust_remote_code=True).eval()
+    inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        outputs = model(**inputs)
+    found = outputs.logits if hasattr(outputs, "logits") else outputs.last_hidden_state * inputs["attention_mask"][..., None]
+    model.train()
+    before = {n: p.clone() for n, p in model.named_parameters()}
+    loss = model(**inputs)[0].square().mean()
+    loss.backward()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    moved = sum(not torch.equal(p, before[n]) for n, p in model.named_parameters())
+    model.save_pretrained(trained)
+    again = auto.from_pretrained(trained, trust_remote_code=True)
+    same = all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True))
+    return {"outputs": found.tolist(), "moved": moved, "same": same}
 """
 )
+LOAD = f"{LOADING}print(json.dumps(load(folder, *sys.argv[2:])))"
+LOAD_ALL = f"{LOADING}print(json.dumps([load(*job) for job in json.loads(sys.argv[2])]))"
 
 
 def alone(script: str, folder, *arguments):
@@ -81,11 +83,11 @@ def uneven(architecture):
     return LayerSizes(most // 2, 16), second, LayerSizes(most - 1, 0)
 
 
-def saved(folder, model_type, task, shape=None):
+def saved(folder, model_type, task, shape=None, *, name="cut"):
     """The folder of a network that keeps the first of everything, and its outputs for five texts."""
     checkpoint = tiny_checkpoint(folder / "dense", model_type, task=task)
     shape = shape or uneven(checkpoint.architecture)
-    return written(folder / "cut", checkpoint, Subnet.of(*zip(*((range(h), range(u)) for h, u in shape), strict=True)))
+    return written(folder / name, checkpoint, Subnet.of(*zip(*((range(h), range(u)) for h, u in shape), strict=True)))
 
 
 def written(folder, checkpoint, subnet):
@@ -102,12 +104,22 @@ def outputs_of(checkpoint, run):
     return (outputs * inputs["attention_mask"][..., None] if checkpoint.task == "embedding" else outputs).numpy()
 
 
-@pytest.mark.parametrize("task", ["embedding", "classification"])
+AUTO = {"embedding": "AutoModel", "classification": "AutoModelForSequenceClassification"}
+
+
+@pytest.fixture(scope="module", params=AUTO)
+def everywhere(request, tmp_path_factory):
+    """By type: what one process without paretoc makes of a network, and what its outputs have to be."""
+    root = tmp_path_factory.mktemp(request.param)
+    ours = {each: saved(root / each, each, request.param, name=each) for each in ALL_TYPES}
+    jobs = [[str(folder), AUTO[request.param], str(root / each / "trained")] for each, (folder, _) in ours.items()]
+    found = alone(LOAD_ALL, root, json.dumps(jobs))
+    return {each: (one, ours[each][1]) for each, one in zip(ours, found, strict=True)}
+
+
 @pytest.mark.parametrize("model_type", ALL_TYPES)
-def test_transformers_loads_trains_and_saves_it_without_paretoc(tmp_path, model_type, task):
-    folder, expected = saved(tmp_path, model_type, task)
-    auto = "AutoModel" if task == "embedding" else "AutoModelForSequenceClassification"
-    found = alone(LOAD, folder, auto, tmp_path / "trained")
+def test_transformers_loads_trains_and_saves_it_without_paretoc(everywhere, model_type):
+    found, expected = everywhere[model_type]
     np.testing.assert_allclose(found["outputs"], expected, atol=1e-5)
     assert found["moved"] > 0
     assert found["same"]
@@ -170,8 +182,9 @@ def test_what_a_family_adapts_is_adapted_in_the_file(tmp_path):
     family = replace(checkpoint.architecture.family, adapt=alone)
     adapting = replace(checkpoint, architecture=replace(checkpoint.architecture, family=family))
     plain, code = modelling_file(checkpoint), modelling_file(adapting)
-    assert "def alone(" in code.split("class Subnet(")[0]
-    assert code.split("class Subnet(")[1].replace("        alone(self)\n", "") == plain.split("class Subnet(")[1]
+    head, _, own = code.rpartition("class Subnet(BertModel)")
+    assert "def alone(" in head
+    assert own.replace("        alone(self)\n", "") == plain.rpartition("class Subnet(BertModel)")[2]
     compile(code, "modeling_subnet.py", "exec")
 
 
