@@ -93,7 +93,7 @@ def load_sliced(folder: Path, *, pooling: str | None = None, prompt: str | None 
     model = build_skeleton(whole, architecture, origin.subnet.shape, origin.subnet.width)
     _fill(model, folder)
     max_tokens = longest_text(recipe, tokenizer, architecture.max_tokens)
-    try_run(folder, model.eval(), tokenizer, architecture, max_tokens=max_tokens, must_differ=False)
+    trial_notes = try_run(folder, model.eval(), tokenizer, architecture, max_tokens=max_tokens, must_differ=False)
     return Checkpoint(
         name=f"{label_of(folder)} of {origin.base}",
         folder=folder,
@@ -105,7 +105,7 @@ def load_sliced(folder: Path, *, pooling: str | None = None, prompt: str | None 
         max_tokens=max_tokens,
         head_trained=True,
         digest=digest_of(dict(model.backbone.named_parameters()), config_text(config)),
-        notes=notes,
+        notes=(*notes, *trial_notes),
     )
 
 

@@ -180,9 +180,9 @@ def load_checkpoint(
     recipe, tokenizer = fitted(recipe, tokenizer, architecture.max_tokens)
     model = TaskModel(backbone, recipe).eval()
     max_tokens = longest_text(recipe, tokenizer, architecture.max_tokens)
-    try_run(folder, model, tokenizer, architecture, max_tokens=max_tokens)
+    trial_notes = try_run(folder, model, tokenizer, architecture, max_tokens=max_tokens)
     if scale is not None and not loaded.head_trained:
-        scale.give(backbone)
+        scale.of_head(backbone).give(backbone)
     return Checkpoint(
         name=label_of(root) if Path(source).is_dir() else source,
         folder=root,
@@ -194,7 +194,7 @@ def load_checkpoint(
         max_tokens=max_tokens,
         head_trained=loaded.head_trained,
         digest=digest_of(dict(backbone.named_parameters()), config_text(configuration.values)),
-        notes=(*merge_notes(root), *configuration.notes, *tokenizer_notes, *loaded.notes),
+        notes=(*merge_notes(root), *configuration.notes, *tokenizer_notes, *loaded.notes, *trial_notes),
     )
 
 

@@ -24,6 +24,15 @@ class ScoreScale:
         known = labels[np.isfinite(labels)]
         return cls(float(np.mean(known)), float(np.std(known)) or 1.0)
 
+    def of_head(self, backbone: nn.Module) -> Self:
+        """The scale as a network's last layer can have it: one without a bias stretches scores and moves none.
+
+        Standard scores are then labels over their root mean square. ValueError where the network has no score to move.
+        """
+        if _last_layer(backbone).bias is not None:
+            return self
+        return type(self)(0.0, float(np.hypot(self.mean, self.deviation)))
+
     def standard(self, labels: NDArray[Any]) -> NDArray[np.float64]:
         """Labels [examples] in standard deviations from the mean."""
         return (np.asarray(labels, dtype=np.float64) - self.mean) / self.deviation
@@ -48,10 +57,19 @@ class ScoreScale:
     @staticmethod
     @torch.no_grad()
     def _stretch(backbone: nn.Module, factor: float, offset: float) -> None:
-        encoder = f"{backbone.base_model_prefix}."
-        head = [module for name, module in backbone.named_modules() if not name.startswith(encoder)]
-        last = [module for module in head if isinstance(module, nn.Linear)][-1]
-        if last.out_features != 1 or last.bias is None:
-            raise ValueError("a regression head ends with one score and its bias")
+        last = _last_layer(backbone)
+        if last.bias is None and offset:
+            raise ValueError("a regression head without a bias stretches scores and moves none: take the scale of_head")
         last.weight.mul_(factor)
-        last.bias.mul_(factor).add_(offset)
+        if last.bias is not None:
+            last.bias.mul_(factor).add_(offset)
+
+
+def _last_layer(backbone: nn.Module) -> Any:
+    """The linear layer of a head that gives its one score; its bias may be None. ValueError where there is none."""
+    encoder = f"{backbone.base_model_prefix}."
+    head = [module for name, module in backbone.named_modules() if not name.startswith(encoder)]
+    last = [module for module in head if isinstance(module, nn.Linear)][-1:]
+    if not last or last[0].out_features != 1:
+        raise ValueError("a regression head ends with one score")
+    return last[0]

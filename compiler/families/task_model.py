@@ -98,7 +98,7 @@ class TaskModel(nn.Module):
     def __init__(self, backbone: nn.Module, recipe: EmbeddingRecipe | None = None) -> None:
         super().__init__()
         self.backbone = backbone
-        self.caches = family_of(backbone.config.model_type).causal  # type: ignore[union-attr, arg-type]
+        self.causal = family_of(backbone.config.model_type).causal  # type: ignore[union-attr, arg-type]
         self.recipe = recipe
         if recipe is not None:
             list(recipe.sizes(backbone.config.hidden_size))  # type: ignore[union-attr, arg-type]
@@ -129,6 +129,6 @@ class TaskModel(nn.Module):
             inputs["token_type_ids"] = token_type_ids
         if self.explicit_positions:
             inputs["position_ids"] = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-        if self.caches:
+        if self.causal:
             inputs["use_cache"] = False
         return self.read(self.backbone(**inputs), attention_mask)

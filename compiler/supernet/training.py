@@ -262,7 +262,9 @@ class _Run:
             _set_dropout(model, options.dropout)
         labels, scale = self.labels, None
         if checkpoint.task == "regression" and labels is not None:
-            scale = ScoreScale.of(labels)  # steps are the same whatever the labels' unit
+            scale = ScoreScale.of(labels).of_head(
+                checkpoint.model.backbone
+            )  # steps are the same whatever the labels' unit
             labels = scale.standard(labels)
         examples = Examples(checkpoint, self.texts, labels, max_tokens=self.max_tokens)
         if self._in_bf16 and not torch.cuda.is_available() and examples.lengths.max() <= WRITTEN_OUT_TOKENS:

@@ -25,6 +25,9 @@ _BESIDE = ("*.json", "*.txt", "*.model", "*_Pooling/config.json")
 _TASKS = {"SEQ_CLS": True, "FEATURE_EXTRACTION": False, None: False}
 """Tasks of adapters that are supported: whether their model has a head for sequences."""
 
+_HEADS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
+"""Ends of the names of what gives the outputs of a head."""
+
 
 class _Settings(TypedDict):
     base_model_name_or_path: str
@@ -114,7 +117,7 @@ def _merged(folder: Path, base: Path, *, classifier: bool) -> Path:
 
 def _outputs_of(stored: dict[str, StoredTensor], configuration: Configuration) -> int:
     """Outputs of the head that an adapter holds, else of the base."""
-    heads = [t for key, t in stored.items() if key.endswith(("classifier.weight", "classifier.out_proj.weight"))]
+    heads = [t for key, t in stored.items() if key.endswith(_HEADS)]
     return heads[0].shape[0] if heads and heads[0].shape else int(configuration.values.num_labels)
 
 

@@ -15,7 +15,7 @@ _ANYWHERE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Put into names by torch.compile, FSDP and activation checkpointing."""
 
 _OLD = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-_BUFFERS = ("position_ids", "token_type_ids")
+_BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
 _PRETRAINING = (
     "cls.", "lm_head.", "qa_outputs.", "vocab_", "discriminator_predictions.", "generator_", "mlm.", "loss_fct.",
 )  # fmt: skip

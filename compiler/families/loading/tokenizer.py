@@ -99,9 +99,11 @@ def _check_vocabulary(tokenizer: Any, config: Any, folder: Path) -> None:
 def _heal_padding(tokenizer: Any, config: Any, folder: Path) -> Iterator[str]:
     """Settle the token that fills batches. InputError where none can, or positions would be counted from another one.
 
-    Without one it is that of `pad_token_id` in the configuration, else the end-of-text token, else the unknown one.
+    Without one it is that of `pad_token_id` in the configuration, else the end-of-text token, else the unknown one. A causal
+    model's configuration is given the same one: its head reads the last token that is no padding.
     """
-    name, counted = label_of(folder), family_of(config.model_type).positions_after_padding
+    name, family = label_of(folder), family_of(config.model_type)
+    counted = family.positions_after_padding
     if tokenizer.pad_token_id is None:
         declared = None if config.pad_token_id is None else tokenizer.convert_ids_to_tokens(config.pad_token_id)
         choices = [declared] if counted else [declared, tokenizer.eos_token, tokenizer.sep_token, tokenizer.unk_token]
@@ -119,7 +121,14 @@ def _heal_padding(tokenizer: Any, config: Any, folder: Path) -> Iterator[str]:
             f"{name}: the tokenizer pads with {tokenizer.pad_token_id}, config.json says pad_token_id {config.pad_token_id}, "
             f"from which {config.model_type} counts positions\nuse the tokenizer it was trained with"
         )
-    if config.pad_token_id is not None:
+    if family.causal:
+        if config.pad_token_id is not None:
+            yield (
+                f"the tokenizer pads with id {tokenizer.pad_token_id}, config.json says {config.pad_token_id}: it is the "
+                "tokenizer's here, by which a head finds the last token of a text"
+            )
+        config.pad_token_id = tokenizer.pad_token_id
+    elif config.pad_token_id is not None:
         yield (
             f"the tokenizer pads with id {tokenizer.pad_token_id}, config.json says {config.pad_token_id}: the mask hides either"
         )

@@ -34,9 +34,10 @@ def try_run(
     *,
     max_tokens: int,
     must_differ: bool = True,
-) -> None:
-    """InputError where token ids, masks, lengths or token types are outside what the model takes, or outputs are not finite.
+) -> tuple[str, ...]:
+    """Notes on what was seen.
 
+    InputError where token ids, masks, lengths or token types are outside what the model takes, or outputs are not finite.
     `must_differ` also refuses a model that answers every text with the same values. Neither tokenizer, model nor torch's
     generator are changed.
     """
@@ -54,6 +55,19 @@ def try_run(
         raise InputError(
             f"{name}: the model answers texts of different tokens with the same values\n"
             "its weights are zero, constant or damaged"
+        )
+    return tuple(_last_token_notes(model, tokenizer, encodings))
+
+
+def _last_token_notes(
+    model: TaskModel, tokenizer: Any, encodings: Sequence[Mapping[str, Sequence[int]]]
+) -> Iterator[str]:
+    """A note, or none, where a head that looks for the last token of a text takes that for padding."""
+    pad = tokenizer.pad_token_id
+    if model.recipe is None and model.causal and any(encoding["input_ids"][-1:] == [pad] for encoding in encodings):
+        yield (
+            f"texts end with {tokenizer.pad_token}, which also fills batches: the head reads the token before it, as in "
+            "transformers"
         )
 
 

@@ -165,17 +165,26 @@ def _pooler_notes(missing: list[str], fit: Fit, name: str, *, head_trained: bool
 def _check_tensors(
     fit: Fit, wanted: Mapping[str, Shape], tensors: Mapping[str, StoredTensor], config: Any, name: str
 ) -> None:
-    """InputError where a stored weight has another shape than the configuration gives it, or is no floating-point number."""
-    for key, (_, parameters) in fit.taken.items():
-        dtype = tensors[key].dtype
-        if dtype not in _FLOATS:
+    """InputError where a stored weight has another shape than the configuration gives it, or is no floating-point number.
+
+    Of several with other shapes, the first is named that the size of heads explains.
+    """
+    for key in fit.taken:
+        if (dtype := tensors[key].dtype) not in _FLOATS:
             raise InputError(f"{name}: weight {key} is of type {dtype}\ngive the model before quantisation")
-        if odd := next((each for each in parameters if parameters[each] != wanted[each]), None):
-            part = "has" if len(parameters) == 1 else f"gives {odd}"
-            raise InputError(
-                f"{name}: the weights cannot be loaded: {key} {part} the shape {list(parameters[odd])}, config.json makes it "
-                f"{list(wanted[odd])}{other_head_size(odd, parameters[odd], config)}"
+    sources, odd = fit.sources, dict[str, str]()
+    for parameter in (each for each in wanted if each in sources):
+        parameters = fit.taken[sources[parameter]].parameters
+        shape = parameters[parameter]
+        if shape != wanted[parameter]:
+            part = "has" if len(parameters) == 1 else f"gives {parameter}"
+            found = (
+                f"{sources[parameter]} {part} the shape {list(shape)}, config.json makes it {list(wanted[parameter])}"
             )
+            odd.setdefault(other_head_size(parameter, shape, config), found)
+    if odd:
+        explained = next((each for each in odd if each), "")
+        raise InputError(f"{name}: the weights cannot be loaded: {odd[explained]}{explained}")
 
 
 def _filled(folder: Path, kind: Any, config: Any, fit: Fit, stored: StoredWeights) -> nn.Module:
