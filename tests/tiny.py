@@ -15,6 +15,11 @@ MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distil
 """Those whose layers are BERT's, of which networks with fewer residual dimensions are made as well."""
 
 NEWER = {
+    "mpnet": {"pad_token_id": 1},
+    "deberta-v2": {
+        "relative_attention": True, "position_buckets": 16, "norm_rel_ebd": "layer_norm", "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0, "position_biased_input": False, "max_relative_positions": -1,
+    },
     "nomic_bert": {},
     "gte": {},
     "jina_embeddings_v3": {"pad_token_id": 1},
@@ -137,7 +142,7 @@ def tiny_config(model_type: str, **extra: Any) -> Any:
 def tiny_tokenizer(model_type: str) -> Any:
     from transformers import PreTrainedTokenizerFast
 
-    roberta = "roberta" in model_type or model_type == "camembert"
+    roberta = "roberta" in model_type or model_type in {"camembert", "mpnet"}
     special = ["<s>", "<pad>", "</s>", "<unk>"] if roberta else ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     cls, sep = ("<s>", "</s>") if roberta else ("[CLS]", "[SEP]")
     pad, unk = ("<pad>", "<unk>") if roberta else ("[PAD]", "[UNK]")

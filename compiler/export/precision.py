@@ -6,6 +6,7 @@ range a table (uint8).
 """
 
 import tempfile
+from collections.abc import Container
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -50,8 +51,8 @@ def _by_table(array: Array) -> Quantised:
     return Quantised(quantized, stored, zero_point)
 
 
-def halve_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A self-contained graph in half precision that takes and gives what the float one does."""
+def halve_graph(proto: onnx.ModelProto, _: Container[str] = ()) -> onnx.ModelProto:
+    """A self-contained graph in half precision that takes and gives what the float one does; every initialiser is halved."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     halved: onnx.ModelProto = convert_float_to_float16(
@@ -91,8 +92,8 @@ def _keep_angles(halved: onnx.GraphProto, exact: onnx.GraphProto) -> None:
     halved.node.extend(nodes)
 
 
-def quantise_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A self-contained graph with 8-bit weights, by ONNX Runtime's dynamic quantiser."""
+def quantise_graph(proto: onnx.ModelProto, left_out: Container[str] = ()) -> onnx.ModelProto:
+    """A self-contained graph with 8-bit weights, by ONNX Runtime's dynamic quantiser; initialisers that are left out stay as they are."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with tempfile.TemporaryDirectory() as folder:
@@ -102,6 +103,7 @@ def quantise_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
             source,
             target,
             op_types_to_quantize=list(OPERATORS),
+            nodes_to_exclude=[node.name for node in proto.graph.node if any(name in left_out for name in node.input)],
             per_channel=True,
             weight_type=QuantType.QInt8,
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},

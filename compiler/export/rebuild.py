@@ -17,6 +17,7 @@ from compiler.families import (
     ScoreScale,
     TaskModel,
     auto_class,
+    family_of,
     load_checkpoint,
 )
 from compiler.families.architecture import architecture_of
@@ -117,9 +118,11 @@ def _backbone(config: Any, origin: Origin, folder: Path) -> nn.Module:
     planned = skeleton_of(class_of(config, classifier=origin.task != "embedding"), config, folder)
     check_memory(sum(parameter.numel() for parameter in planned.parameters()), label_of(folder))
     auto: Any = getattr(transformers, auto_class(origin.task))
+    family = family_of(config.model_type)
     with quiet_transformers(), torch.random.fork_rng(devices=[]), refusing(folder, "the model cannot be built"):
         torch.manual_seed(0)
-        backbone: nn.Module = auto.from_config(config, attn_implementation="sdpa").float()
+        built = auto.from_config(config, attn_implementation=family.implementation).float()
+        backbone: nn.Module = family.adapted(built)
     if origin.task == "embedding":
         drop_unused_pooler(backbone)
     return backbone

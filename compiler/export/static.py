@@ -7,7 +7,7 @@ Embedding tables are int8 too, one range a column as well. TensorRT's parser gat
 dequantised table.
 """
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 
 from compiler.evaluation import Batches
 from compiler.export.precision import Quantised
+from compiler.export.surgery import constant_values
 from profilers import Graph
 from profilers.runtimes.onnx_session import open_session
 from targets import usable_cpus
@@ -56,19 +57,26 @@ class Paired(NamedTuple):
     tables: list[str]
 
 
-def insert_pairs(proto: onnx.ModelProto, weights: Container[str]) -> Paired:
+def insert_pairs(proto: onnx.ModelProto, weights: Container[str], given: Iterable[str]) -> Paired:
     """The graph with smoothing and Q/DQ pairs before every product with a weight, and 8-bit tables where one is gathered from.
 
     For an activation x the graph reads initialisers x_smoothing and x_scale, for a weight w w_quantized, w_scale and
-    w_zero_point; they are not there yet.
+    w_zero_point; they are not there yet, and neither are those `given`. A constant that is multiplied with a weight of an
+    activation is divided as that is, and stays in float: a runtime computes the product once.
     """
     light = onnx.ModelProto()
     light.CopyFrom(proto)
     del light.graph.node[:]
     paired = Paired(light, {}, [])
+    constants = constant_values(proto.graph, given)
+    products = [node for node in proto.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+    activations = {node.input[1]: node.input[0] for node in products if node.input[0] not in constants}
     for node in proto.graph.node:
-        if node.op_type == "MatMul" and node.input[1] in weights:
+        if node.op_type == "MatMul" and node.input[1] in activations:
             activation, matrix = node.input
+            if activation in constants:
+                light.graph.node.extend(_constant_product(node, activations[matrix]))
+                continue
             if activation not in paired.matrices:
                 light.graph.node.extend(_smoothed(activation))
             paired.matrices.setdefault(activation, []).append(matrix)
@@ -89,14 +97,22 @@ def _smoothed(name: str) -> Iterator[onnx.NodeProto]:
     yield helper.make_node("DequantizeLinear", [f"{name}_quantized", *step], [f"{name}_dequantized"])
 
 
-def _dequantised(weight: str) -> onnx.NodeProto:
+def _dequantised(weight: str, name: str = "") -> onnx.NodeProto:
     parts = [f"{weight}_{part}" for part in Quantised._fields]
-    return helper.make_node("DequantizeLinear", parts, [f"{weight}_dequantized"], axis=1)
+    return helper.make_node("DequantizeLinear", parts, [f"{name or weight}_dequantized"], axis=1)
 
 
 def _product(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     yield _dequantised(node.input[1])
     yield _reading(node, [f"{name}_dequantized" for name in node.input])
+
+
+def _constant_product(node: onnx.NodeProto, activation: str) -> Iterator[onnx.NodeProto]:
+    """The product of a constant with a weight of an activation, under names of its own: the weight is read twice."""
+    (constant, matrix), own = node.input, node.output[0]
+    yield helper.make_node("Div", [constant, f"{activation}_smoothing"], [f"{own}_smoothed"])
+    yield _dequantised(matrix, own)
+    yield _reading(node, [f"{own}_smoothed", f"{own}_dequantized"])
 
 
 def _rows(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
@@ -119,7 +135,9 @@ def observe(graph: Graph, readers: Mapping[str, str], texts: Batches) -> dict[st
     `readers` names a matrix of the float graph for each activation; those that are not in the graph are left out.
     """
     proto = onnx.load_model_from_string(graph.proto)
-    read_by = {node.input[1]: node.input[0] for node in proto.graph.node if node.op_type == "MatMul"}
+    constants = constant_values(proto.graph)
+    products = [node for node in proto.graph.node if node.op_type == "MatMul" and node.input[0] not in constants]
+    read_by = {node.input[1]: node.input[0] for node in products}
     tensors = {name: read_by[matrix] for name, matrix in readers.items() if matrix in read_by}
     wanted = list(dict.fromkeys(tensors.values()))
     given = {value.name for value in proto.graph.output}

@@ -1,6 +1,17 @@
 """Small operations on an ONNX graph."""
 
+from collections.abc import Iterable
+
 import onnx
+
+
+def constant_values(graph: onnx.GraphProto, given: Iterable[str] = ()) -> set[str]:
+    """Names of values that are the same for every input: initialisers, `given` ones, and what is computed from such alone."""
+    constants = {tensor.name for tensor in graph.initializer} | set(given)
+    for node in graph.node:
+        if constants.issuperset(node.input):
+            constants.update(node.output)
+    return constants
 
 
 def read_instead(graph: onnx.GraphProto, old: str, new: str) -> None:

@@ -16,7 +16,7 @@ from compiler.export.attention import set_heads
 from compiler.export.files import inline, opset_of
 from compiler.export.precision import Quantised, Scheme, halve_graph, quantise, quantise_graph
 from compiler.export.static import Smoothing, insert_pairs, smooth
-from compiler.export.surgery import remove_dead
+from compiler.export.surgery import constant_values, remove_dead
 from compiler.families import Architecture, Branch
 from compiler.spaces import Shape
 from profilers import Graph
@@ -215,13 +215,10 @@ def _block(graph: onnx.GraphProto, of: Mapping[str, str], branch: Branch) -> Blo
     What the output projection writes is followed forward to the first sum with something that comes neither from the branch nor
     from constants: that is the stream. VerificationError where there is none.
     """
-    constants = {tensor.name for tensor in graph.initializer}
+    constants = constant_values(graph)
     inside = set(_consumer(graph, of[f"{branch.output.module}.weight"]).output)
     for node in graph.node:
-        if not node.input or constants.issuperset(node.input):
-            constants.update(node.output)
-            continue
-        if inside.isdisjoint(node.input):
+        if inside.isdisjoint(node.input) or constants.issuperset(node.input):
             continue
         stream = [name for name in node.input if name not in inside and name not in constants]
         if node.op_type == "Add" and stream:
@@ -287,10 +284,10 @@ def _in_half(bindings: Mapping[str, Binding], graph: onnx.GraphProto) -> dict[st
     return {name: binding._replace(half=name in half) for name, binding in bindings.items()}
 
 
-def _in_pairs(template: GraphTemplate) -> GraphTemplate:
+def _in_pairs(template: GraphTemplate, tables_of_groups: Iterable[str]) -> GraphTemplate:
     """The template with a Q/DQ pair before every product with a matrix of the encoder, and with 8-bit embedding tables."""
     weights = {name for name, binding in template.bindings.items() if binding.parameter.endswith(".weight")}
-    proto, matrices, tables = insert_pairs(template.proto, weights)
+    proto, matrices, tables = insert_pairs(template.proto, weights.difference(tables_of_groups), template.bindings)
     activations = dict.fromkeys(tables, "") | {m: activation for activation, names in matrices.items() for m in names}
     bindings = dict(template.bindings)
     for name, activation in activations.items():
@@ -310,10 +307,11 @@ def narrow_template(
     template: GraphTemplate, precision: str, parameters: Mapping[str, Array], architecture: Architecture
 ) -> GraphTemplate:
     """The template at fp16, int8 or int8-static, from the float one and any parameters of the dense model."""
+    tables_of_groups = template.readers(architecture.tables)
     if precision == STATIC:
-        return _in_pairs(template)
+        return _in_pairs(template, tables_of_groups)
     convert, rebind = _NARROWER[precision]
-    proto = convert(inline(template.fill(parameters, dimensions_of(architecture).dense, narrow=True)))
+    proto = convert(inline(template.fill(parameters, dimensions_of(architecture).dense, narrow=True)), tables_of_groups)
     bindings = rebind(template.bindings, proto.graph)
     inside = _before_casts(proto.graph)
     attention, ffn, restoring = (

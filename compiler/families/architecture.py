@@ -82,6 +82,12 @@ class Architecture:
         """Those that the branches of every layer are built from."""
         return Sizes(self.heads, self.head_size, self.ffn_units, self.queries)
 
+    @property
+    def tables(self) -> frozenset[str]:
+        """Parameters that hold values of groups which no stream is multiplied with."""
+        branches = (branch for layer in range(self.layers) for branch in self.branches(layer))
+        return frozenset(f"{table.module}.weight" for branch in branches for table in branch.tables)
+
     def branch(self, layer: int, piece: str) -> Branch:
         """The one of a layer that is of this piece."""
         return next(branch for branch in self.branches(layer) if branch.piece == piece)

@@ -28,9 +28,16 @@ Branches = Callable[[Sizes, int], tuple[Branch, ...]]
 
 
 def bert_layer(
-    *projections: str, output: str = "attention.output.dense", entry: str | None = None, after: str | None = None
+    *projections: str,
+    output: str = "attention.output.dense",
+    entry: str | None = None,
+    after: str | None = None,
+    tables: tuple[str, ...] = (),
 ) -> Branches:
-    """BERT's layer; `projections` are its query, key and value, `entry` what first reads the stream, `after` attention's norm."""
+    """BERT's layer; `projections` are its query, key and value, `entry` what first reads the stream, `after` attention's norm.
+
+    `tables` have one row a head.
+    """
     attention_norm, ffn_norm = after or output.replace("dense", "LayerNorm"), "output.LayerNorm"
 
     def branches(sizes: Sizes, _: int) -> tuple[Branch, ...]:
@@ -43,6 +50,7 @@ def bert_layer(
                 output=Matrix(output, sizes.head_size),
                 after=attention_norm,
                 norms=(attention_norm,),
+                tables=tuple(Matrix(table, 1) for table in tables),
                 without={"attention": "first"},
             ),
             Branch(

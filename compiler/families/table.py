@@ -14,6 +14,8 @@ from compiler.families.layers import (
     post_norm_layer,
     pre_norm_layer,
 )
+from compiler.families.relative_attention import adapt_deberta, adapt_mpnet
+from compiler.families.relative_settings import refused_deberta, refused_mpnet
 from compiler.families.remote_settings import refused_nomic_bert
 from targets.errors import InputError
 
@@ -37,13 +39,12 @@ class Family:
 
     `embedding_tables` count from the encoder model; the first is that of words. `stem` is there where residual dimensions can be
     cut. `rotary` says that attention turns queries and keys by their positions, `causal` that tokens see only those before them.
-    `whole_layer` is what stands in for a layer without branches; None where its module is read for more. `refuses` says why a
-    configuration of the type is not supported, and what to do; None where it is. `remote_types` gives, for a type that only
-    code in model folders has, the type of transformers with the same layers.
-    `adapt` changes a model, before it is cut, so that no module holds a number of heads; the source of its module ships, which
-    therefore imports nothing of ours.
+    `whole_layer` is what stands in for a layer without branches; None where its module is read for more. `adapt` changes a model of
+    transformers, as soon as it is there, so that no module holds a number of heads; the source of its module ships, which therefore
+    imports nothing of ours. `refuses` says why a configuration of the type is not supported, and what to do; None where it is.
+    `remote_types` gives, for a type that only code in model folders has, the type of transformers with the same layers.
     `stock` are the settings with which transformers' own class builds layers of other, equal sizes; none where it cannot, or
-    residual dimensions are cut.
+    residual dimensions are cut. `left_out` are parameters that checkpoints hold even where their settings do not use them.
     """
 
     name: str
@@ -61,6 +62,18 @@ class Family:
     refuses: Callable[[Any], str | None] | None = None
     remote_types: Mapping[str, str] = field(default_factory=dict, hash=False)
     stock: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def implementation(self) -> str:
+        """The attention that transformers is asked for: its own where that is replaced, as it has no other."""
+        return "sdpa" if self.adapt is None else "eager"
+
+    def adapted(self, backbone: Any) -> Any:
+        """The model as it is described here, after `adapt`."""
+        if self.adapt is not None:
+            self.adapt(backbone)
+        return backbone
 
     def head_dim(self, config: Any) -> int | None:
         """The size of a head where a configuration sets one, and the family's class reads it; else heads divide the hidden size."""
@@ -124,15 +137,43 @@ FAMILIES: tuple[Family, ...] = (
         ffn_units_attribute="hidden_dim",
     ),
     Family(
+        name="mpnet",
+        model_types=("mpnet",),
+        layers="encoder.layer",
+        branches=bert_layer(
+            *(f"attention.attn.{name}" for name in "qkv"),
+            output="attention.attn.o",
+            after="attention.LayerNorm",
+            tables=("attention.attn.relative_attention_bias",),
+        ),
+        embedding_tables=("embeddings.word_embeddings", "embeddings.position_embeddings"),
+        positions_after_padding=True,
+        whole_layer="first",
+        adapt=adapt_mpnet,
+        refuses=refused_mpnet,
+    ),
+    Family(
+        name="deberta-v2",
+        model_types=("deberta-v2",),
+        layers="encoder.layer",
+        branches=bert_layer(*(f"attention.self.{name}_proj" for name in ("query", "key", "value")), entry="attention"),
+        embedding_tables=_BERT_TABLES,
+        stock=_UNITS,
+        whole_layer="first",
+        adapt=adapt_deberta,
+        left_out=("embeddings.position_embeddings.weight",),
+        refuses=refused_deberta,
+    ),
+    Family(
         name="nomic_bert",
         model_types=("nomic_bert", "gte"),
         layers="layers",
         branches=post_norm_layer("gate_proj", "up_proj", output="down_proj"),
         embedding_tables=("embeddings.word_embeddings", "embeddings.token_type_embeddings"),
         rotary=True,
+        stock=_HEADS,
         refuses=refused_nomic_bert,
         remote_types={"new": "gte"},
-        stock=_HEADS,
     ),
     Family(
         name="jina_embeddings_v3",

@@ -59,7 +59,8 @@ def decoder_tokenizer(folder, *, ends="", pad=None, side="left"):
 def test_a_stored_model_answers_as_in_transformers(tmp_path, model_type, task, labels):
     folder = save_tiny(tmp_path, model_type, labels=labels)
     found = load(folder, task, [f"LABEL_{i}" for i in range(3)] if labels == 3 else None)
-    assert torch.equal(answers(found), transformers_answers(folder, task))
+    rounding = 1e-5 if found.architecture.family.adapt else 0  # attention of its own rounds otherwise
+    torch.testing.assert_close(answers(found), transformers_answers(folder, task), rtol=rounding, atol=rounding)
     assert found.head_trained
 
 

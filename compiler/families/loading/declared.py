@@ -43,7 +43,7 @@ class Declared(TypedDict, total=False):
     embedding_size: _Width
     vocab_size: Annotated[int, Field(ge=2, le=2**24)]
     max_position_embeddings: _Rows
-    type_vocab_size: Annotated[int, Field(ge=1, le=1024)]
+    type_vocab_size: Annotated[int, Field(ge=0, le=1024)]
     pad_token_id: _Token
     bos_token_id: _Token | list[int]
     eos_token_id: _Token | list[int]

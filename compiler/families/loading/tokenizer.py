@@ -155,7 +155,8 @@ def _heal_inputs(tokenizer: Any, config: Any) -> Iterator[str]:
     if set(names) != set(given):
         yield f"the tokenizer gives {', '.join(given) or 'nothing'}: it gives {', '.join(names)} here"
     tables = family_of(config.model_type).embedding_tables
-    if "token_type_ids" in names and not any("token_type" in table for table in tables):
+    has_types = any("token_type" in table for table in tables) and getattr(config, "type_vocab_size", 1) > 0
+    if "token_type_ids" in names and not has_types:
         names.remove("token_type_ids")
         yield f"the tokenizer's token types are left out: {config.model_type} has none"
     if set(names) != set(given):

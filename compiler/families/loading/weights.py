@@ -1,6 +1,6 @@
 """Weights of a checkpoint into a transformers model: every one that outputs depend on is stored, or will be trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from compiler.families.loading.conversions import Conversions
 from compiler.families.loading.files import StoredWeights, stored_weights
 from compiler.families.loading.headers import StoredTensor, check_memory
 from compiler.families.loading.library import label_of, quiet_transformers, refusing
-from compiler.families.loading.names import Fit, Shape, Taken, fit_names, layers_of, refuse_foreign_names
+from compiler.families.loading.names import Fit, Shape, Taken, fit_names, layers_of, plain, refuse_foreign_names
 from compiler.families.loading.sizes import check_layers, other_head_size
 from compiler.families.table import family_of
 from targets.errors import InputError
@@ -44,7 +44,8 @@ def load_backbone(folder: Path, configuration: Configuration, *, classifier: boo
     skeleton = skeleton_of(kind, config, folder)
     wanted = {key: tuple(parameter.shape) for key, parameter in skeleton.named_parameters()}
     base, conversions = f"{kind.base_model_prefix}.", Conversions(skeleton)
-    keys = [key for key in stored.tensors if not _is_surplus(key, config)]
+    unread = _left_out(config, base, wanted)
+    keys = [key for key in stored.tensors if not _is_surplus(key, config) and plain(key)[0] not in unread]
     fit = fit_names(
         keys, wanted, base, name, parts=lambda text, key: conversions.parts(text, stored.tensors[key].shape),
         tied=_tied_names(config),
@@ -52,7 +53,7 @@ def load_backbone(folder: Path, configuration: Configuration, *, classifier: boo
     head_trained, notes = _check_fit(fit, configuration, base, name, classifier=classifier)
     _check_tensors(fit, wanted, stored.tensors, config, name)
     check_memory(sum(parameter.numel() for parameter in skeleton.parameters()), name)
-    backbone = _filled(folder, kind, config, fit, stored)
+    backbone = family_of(config.model_type).adapted(_filled(folder, kind, config, fit, stored))
     notes = (*notes, *_spelling_notes(fit, stored.tensors, surplus))
     return Loaded(backbone.eval(), head_trained, notes)
 
@@ -92,6 +93,12 @@ def _check_layers(tensors: Mapping[str, StoredTensor], config: Any, name: str) -
             f"{name}: weights are missing from the checkpoint: it has {found} layers, config.json says {declared}"
         )
     return f"config.json says {declared} layers: the first of {found} in the file" if found > declared else None
+
+
+def _left_out(config: Any, base: str, wanted: Container[str]) -> frozenset[str]:
+    """Names of weights that a checkpoint may hold and its settings do not use."""
+    known = {way for name in family_of(config.model_type).left_out for way in (name, base + name)}
+    return frozenset() if any(name in wanted for name in known) else frozenset(known)
 
 
 def _is_surplus(key: str, config: Any) -> bool:
@@ -193,7 +200,7 @@ def _filled(folder: Path, kind: Any, config: Any, fit: Fit, stored: StoredWeight
             config=config,
             state_dict=state,
             dtype=torch.float32,
-            attn_implementation="sdpa",
+            attn_implementation=family_of(config.model_type).implementation,
             output_loading_info=True,
         )
     drawn = set(info["missing_keys"]) - set(fit.missing)
