@@ -20,7 +20,7 @@ def refused(folder, match, task="embedding"):
         ("llama", {"num_key_value_heads": 3}, "4 attention heads are no multiple of num_key_value_heads 3"),
         ("llama", {"head_dim": 16}, "head_dim 16 in config.json, q_proj makes it 8"),
         ("qwen3", {"head_dim": 8}, "head_dim 8 in config.json, q_proj makes it 16"),
-        ("modernbert", {"head_dim": 16}, "head_dim 16 in config.json, Wqkv makes it 8"),
+        ("modernbert", {"head_dim": 16}, "head_dim 16 in config.json, modernbert makes it 8"),
         ("gte", {"num_key_value_heads": 2}, "k_proj of gte holds 32 values of its heads or FFN units, by the settings"),
         ("modernbert", {"hidden_size": 34}, "34 is no multiple of 4 attention heads"),
         ("llama", {"num_key_value_heads": 0}, "num_key_value_heads"),

@@ -41,6 +41,11 @@ def check_sizes(config: Any, settings: Mapping[str, Any], name: str) -> None:
     derived = getattr(config, "head_dim", None) in (None, config.hidden_size // heads)
     if own is None and derived and config.hidden_size % heads:
         raise InputError(f"{name}: hidden_size {config.hidden_size} is no multiple of {heads} attention heads")
+    family = family_of(config.model_type)
+    if own is not None and family.rotary and not family.head_dim(config) and own * heads != config.hidden_size:
+        raise InputError(
+            f"{name}: head_dim {own} in config.json, {config.model_type} makes it {config.hidden_size // heads}"
+        )
     groups = getattr(config, "num_key_value_heads", None) or heads
     if heads % groups:
         raise InputError(f"{name}: {heads} attention heads are no multiple of num_key_value_heads {groups}")
