@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test fuzz lint wheel clean
+.PHONY: install demo test contract fuzz lint wheel clean
 
 install: $(STAMP)
 
@@ -20,6 +20,10 @@ demo: install
 
 test: install
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS)
+
+# every row of the families table at every opset, for both tasks
+contract: install
+	PARETOC_CONTRACT=all $(BIN)/pytest --numprocesses auto --dist loadgroup tests/contract/test_families.py $(ARGS)
 
 # bad inputs by the thousand: make fuzz COUNT=50000 SEED=1 KEEP=folder
 COUNT ?= 50000

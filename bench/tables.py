@@ -42,6 +42,42 @@ RANDOM = {
             "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
         },
     ),
+    "mpnet-base": ("mpnet", {}),
+    "modernbert-base": ("modernbert", {}),
+    "deberta-v3-base": (
+        "deberta-v2",
+        {
+            "vocab_size": 128100, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+            "intermediate_size": 3072, "type_vocab_size": 0, "relative_attention": True, "max_relative_positions": -1,
+            "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True, "pos_att_type": ["p2c", "c2p"],
+            "position_biased_input": False,
+        },
+    ),
+    "qwen3-embedding-0.6b": (
+        "qwen3",
+        {
+            "vocab_size": 151669, "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16,
+            "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 3072, "tie_word_embeddings": True,
+            "pad_token_id": 0, "bos_token_id": 101, "eos_token_id": 102,
+        },
+    ),
+    "embeddinggemma-300m": (
+        "gemma3_text",
+        {
+            "vocab_size": 262144, "hidden_size": 768, "num_hidden_layers": 24, "num_attention_heads": 3,
+            "num_key_value_heads": 1, "head_dim": 256, "intermediate_size": 1152, "query_pre_attn_scalar": 256,
+            "sliding_window": 512, "max_position_embeddings": 2048, "use_bidirectional_attention": True,
+            "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 4,
+        },
+    ),
+    "smollm2-135m": (
+        "llama",
+        {
+            "vocab_size": 49152, "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9,
+            "num_key_value_heads": 3, "head_dim": 64, "intermediate_size": 1536, "max_position_embeddings": 8192,
+            "tie_word_embeddings": True, "pad_token_id": 0, "bos_token_id": 101, "eos_token_id": 102,
+        },
+    ),
 }  # fmt: skip
 """Shapes of published models by transformers' own defaults; their weights are random."""
 

@@ -49,7 +49,7 @@ GRAPHS = (
 )
 
 
-@pytest.fixture(scope="module", params=ALL_TYPES)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ALL_TYPES])
 def model_type(request) -> str:
     return request.param
 
