@@ -1,9 +1,10 @@
-"""Fine-tuned classifiers without training: MiniLM fine-tuned on each task, then compiled at `--effort fast` or `balanced`.
+"""Fine-tuned classifiers: a model (MiniLM's) fine-tuned on each task, then compiled at `--effort fast` or `balanced`.
 
     python bench/finetuned.py mrpc banking77 --epochs 5 --learning-rate 2e-4 --seeds 0 1 2
     python bench/finetuned.py trec cola rte --epochs 3 --seeds 0 1 2
     python bench/finetuned.py sst2 --epochs 0.5 --seeds 0 1 2
     python bench/finetuned.py mrpc rte cola sst2 trec banking77 --effort balanced --precision fp32,int8
+    python bench/finetuned.py trec --model SmolLM2-135M-Instruct --epochs 2 --speedups 1.3 1.5 2 --json bench/results/smollm2.json
 
 The dense model is fine-tuned once a task in the ordinary way and saved; every seed compiles that checkpoint. For each
 minimum speed-up over dense fp32 the network with the least validation error among those measured at least as fast is picked.
@@ -39,12 +40,14 @@ SPEEDUPS = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0)
 
 
 def fine_tuned_model(task: str, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> Path:
-    """The folder of MiniLM fine-tuned on a task; made where it is not there."""
-    folder: Path = arguments.models / task
+    """The folder of the model fine-tuned on a task; made where it is not there."""
+    folder: Path = arguments.models / (
+        task if arguments.model == str(embedded_model()) else f"{_name(arguments)}-{task}"
+    )
     if (folder / "model.safetensors").is_file():
         return folder
     options = Options(
-        model=str(embedded_model()), data=data_folder(task), effort="thorough", epochs=arguments.epochs,
+        model=arguments.model, data=data_folder(task), effort="thorough", epochs=arguments.epochs,
         learning_rate=arguments.learning_rate, metric=METRICS.get(task),
     )  # fmt: skip
     subject = load_subject(options)
@@ -57,10 +60,14 @@ def fine_tuned_model(task: str, arguments: argparse.Namespace, monitor: ConsoleM
     return folder
 
 
+def _name(arguments: argparse.Namespace) -> str:
+    return Path(arguments.model).name
+
+
 def run(task: str, seed: int, arguments: argparse.Namespace, monitor: ConsoleMonitor) -> dict[str, Any]:
     """One compilation of one fine-tuned model."""
     folder = fine_tuned_model(task, arguments, monitor)
-    out: Path = arguments.out / f"{task}-{arguments.effort}-{arguments.precision}-{seed}"
+    out: Path = arguments.out / f"{folder.name}-{arguments.effort}-{arguments.precision}-{seed}"
     options = Options(
         model=str(folder), data=data_folder(task), effort=arguments.effort, metric=METRICS.get(task), seed=seed, out=out,
         winners=arguments.winners, cache=arguments.cache, accept_noisy_table=True,
@@ -76,11 +83,11 @@ def run(task: str, seed: int, arguments: argparse.Namespace, monitor: ConsoleMon
         return test.outputs(graph_run(out / net["artifact"]["path"], usable_cpus()))
 
     dense, nets = outputs(front["dense"]), {net["id"]: net for net in front["candidates"]}
-    chosen = picks(front, SPEEDUPS)
+    chosen = picks(front, arguments.speedups)
     for pick in filter(None, chosen.values()):
         pick.update(loss(test, dense, outputs(nets[pick["id"]])))
     return {
-        "task": task, "effort": arguments.effort, "precision": arguments.precision, "seed": seed,
+        "model": _name(arguments), "task": task, "effort": arguments.effort, "precision": arguments.precision, "seed": seed,
         "winners": arguments.winners, "metric": front["metric"]["name"],
         "dense": front["dense"]["metric"], "picks": chosen, "seconds": round(seconds, 1),
         "timings_s": front["timings_s"], "fingerprint": front["target"]["fingerprint"],
@@ -91,6 +98,8 @@ def main() -> None:
     """Every task and seed that is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tasks", nargs="+")
+    parser.add_argument("--model", default=str(embedded_model()), help="a model folder")
+    parser.add_argument("--speedups", type=float, nargs="+", default=SPEEDUPS, help="the least of each pick")
     parser.add_argument("--effort", default="fast", choices=["fast", "balanced"])
     parser.add_argument("--precision", default="fp32", help="searched together: fp32,int8")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

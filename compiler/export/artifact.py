@@ -11,11 +11,13 @@ from torch import Tensor
 from compiler.evaluation import Batches
 from compiler.export.checkpoint import save_checkpoint
 from compiler.export.dense import export_module
-from compiler.export.files import inline, parts_of, write_graph
+from compiler.export.files import outline, parts_of, write_graph
 from compiler.export.parity import TOLERANCES, check_attention, odd_inputs, parity_error, run_session
 from compiler.export.workbench import ModelWorkbench
 from compiler.slicing import build_skeleton
 from compiler.spaces import Form, Subnet
+from profilers.runtimes.onnx_runtime import open_session
+from targets import usable_cpus
 from targets.errors import VerificationError
 
 _EXACT = Form("fp32")
@@ -89,16 +91,12 @@ def compare_with_fresh_export(bench: ModelWorkbench, subnet: Subnet, parameters:
 
     About 8 s; done for one network a run. Raises VerificationError above 1e-4.
     """
-    import onnxruntime
-
     checkpoint = bench.checkpoint
     model = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape, subnet.width)
     model.backbone.load_state_dict(dict(parameters), strict=False, assign=True)
-    fresh = export_module(model.eval(), checkpoint, bench.opset)
-    cut = inline(bench.graph(subnet, parameters, "fp32"))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    sessions = [onnxruntime.InferenceSession(m.SerializeToString(), options) for m in (fresh, cut)]
+    fresh = outline(export_module(model.eval(), checkpoint, bench.opset))
+    cut = bench.graph(subnet, parameters, "fp32")
+    sessions = [open_session(graph, usable_cpus()) for graph in (fresh, cut)]
     inputs = odd_inputs(checkpoint.input_names, checkpoint.architecture, checkpoint.tokenizer.pad_token_id)[1]
     taken = [{i.name for i in session.get_inputs()} for session in sessions]
     with torch.inference_mode():

@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from profilers import Graph
@@ -12,6 +14,7 @@ from profilers.workload import DEFAULT_OPSET
 from targets.errors import VerificationError, reason
 
 INLINE_LIMIT_BYTES = 2_000_000_000
+_MATRIX = 2
 
 
 def inline(graph: Graph, metadata: Mapping[str, str] | None = None) -> onnx.ModelProto:
@@ -23,6 +26,33 @@ def inline(graph: Graph, metadata: Mapping[str, str] | None = None) -> onnx.Mode
     for key, value in (metadata or {}).items():
         proto.metadata_props.add(key=key, value=value)
     return proto
+
+
+def outline(proto: onnx.ModelProto) -> Graph:
+    """The graph with its float matrices outside the proto, of which a runtime is handed the arrays: it may pass 2 GB."""
+    light = onnx.ModelProto()
+    light.CopyFrom(proto)
+    weights = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in light.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == _MATRIX
+    }
+    kept = [tensor for tensor in light.graph.initializer if tensor.name not in weights]
+    del light.graph.initializer[:]
+    light.graph.initializer.extend(kept)
+    declare(light.graph, weights)
+    return Graph(proto=light.SerializeToString(), weights=weights)
+
+
+def declare(graph: onnx.GraphProto, weights: Mapping[str, NDArray[Any]]) -> None:
+    """Declare weights as external data: a runtime is handed the arrays, a file gets them inlined on writing."""
+    for name, array in weights.items():
+        tensor = graph.initializer.add(
+            name=name, dims=array.shape, data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        )
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", "weights"), ("offset", "0"), ("length", str(array.nbytes))):
+            tensor.external_data.add(key=key, value=value)
 
 
 def write_graph(graph: Graph, path: Path, metadata: Mapping[str, str] | None = None) -> str:

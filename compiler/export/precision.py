@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from compiler.export.files import INLINE_LIMIT_BYTES
+
 Array = NDArray[Any]
 Scheme = Literal["column", "table", "activation"]
 _OF_ANGLES = ("Cos", "Sin")
@@ -98,13 +100,15 @@ def quantise_graph(proto: onnx.ModelProto, left_out: Container[str] = ()) -> onn
 
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "float.onnx", Path(folder) / "quantised.onnx"
-        onnx.save_model(proto, source)
+        large = sum(len(tensor.raw_data) for tensor in proto.graph.initializer) > INLINE_LIMIT_BYTES
+        onnx.save_model(proto, source, save_as_external_data=large, location="float.data")
         quantize_dynamic(
             source,
             target,
             op_types_to_quantize=list(OPERATORS),
             nodes_to_exclude=[node.name for node in proto.graph.node if any(name in left_out for name in node.input)],
             per_channel=True,
+            use_external_data_format=large,
             weight_type=QuantType.QInt8,
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )

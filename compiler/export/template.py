@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from compiler.costing import dimensions_of
 from compiler.export.attention import set_heads
-from compiler.export.files import inline, opset_of
+from compiler.export.files import declare, inline, opset_of
 from compiler.export.precision import Quantised, Scheme, halve_graph, quantise, quantise_graph
 from compiler.export.static import Smoothing, insert_pairs, smooth
 from compiler.export.surgery import constant_values, remove_dead
@@ -95,7 +95,7 @@ class GraphTemplate:
         used = self._used(proto.graph)
         made = self.initialisers(parameters, [name for name in used if name not in ready], ranges)
         weights = {name: ready[name] if name in ready else made[name] for name in used}
-        _declare(proto.graph, weights)
+        declare(proto.graph, weights)
         return Graph(proto=proto.SerializeToString(), weights=weights)
 
     def initialisers(
@@ -149,17 +149,6 @@ def _array(parameters: Mapping[str, Array], binding: Binding) -> Array:
         array = array + np.float32(binding.added)
     array = np.ascontiguousarray(array.T if binding.transposed else array)
     return array.astype(np.float16) if binding.half else array
-
-
-def _declare(graph: onnx.GraphProto, weights: Mapping[str, Array]) -> None:
-    """Declare the weights as external data: a runtime is handed the arrays, a file gets them inlined on writing."""
-    for name, array in weights.items():
-        tensor = graph.initializer.add(
-            name=name, dims=array.shape, data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        )
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (("location", "weights"), ("offset", "0"), ("length", str(array.nbytes))):
-            tensor.external_data.add(key=key, value=value)
 
 
 def _bypass(graph: onnx.GraphProto, blocks: list[Block]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -360,6 +361,14 @@ def test_narrower_files_answer_nearly_the_same(exported, precision):
         fine = open_session(exported.file(subnet), 1).run(None, feed)[-1]
         assert 0 < np.linalg.norm(coarse - fine) < (0.02 if precision == "fp16" else 0.4) * np.linalg.norm(fine), name
         check_attention(path, subnet.shape)
+
+
+def test_half_precision_keeps_the_angles_of_positions(exported):
+    path = exported.file(cases(exported.checkpoint.architecture)["dense"], "fp16")
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    angles = {kinds[node.input[0]] for node in graph.node if node.op_type in {"Cos", "Sin"}}
+    assert angles == ({onnx.TensorProto.FLOAT} if exported.checkpoint.architecture.family.rotary else set())
 
 
 @pytest.mark.parametrize("precision", ["int8", STATIC])
