@@ -26,7 +26,7 @@ from output import write_json
 from compiler.export import ModelWorkbench
 from compiler.export.dense import example_inputs
 from compiler.export.files import write_graph
-from compiler.export.parity import TOLERANCES, compare, odd_inputs
+from compiler.export.parity import TOLERANCES, compare, in_float64, odd_inputs
 from compiler.families import Checkpoint, load_checkpoint
 from compiler.families.embedded import embedded_model
 from compiler.pipeline.graphs import find_templates
@@ -92,7 +92,8 @@ def check(path: Path, checkpoint: Checkpoint) -> float:
     """Largest difference from PyTorch; VerificationError where it is too large. Optimum's file has no token types."""
     names = [value.name for value in onnx.load(path, load_external_data=False).graph.input]
     inputs = odd_inputs(names, checkpoint.architecture, checkpoint.tokenizer.pad_token_id)
-    return compare(path, lambda given: checkpoint.model(**given), inputs, TOLERANCES["fp32"])
+    model = checkpoint.model
+    return compare(path, lambda given: model(**given), in_float64(model), inputs, TOLERANCES["fp32"])
 
 
 def ratio(series: Series, ours: Series, seed: int = 0) -> tuple[float, tuple[float, float]]:

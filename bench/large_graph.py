@@ -9,6 +9,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,8 @@ def measure(root: Path, shape: str) -> dict[str, Any]:
     half = Subnet.of([range(a.heads // 2)] * a.layers, [range(a.ffn_units // 2)] * a.layers)
     for name, subnet in (("dense", Subnet.first(a.shape, bench.ordering)), ("half", half)):
         weights = runner.parameters(subnet)
-        artifact = _timed(
-            record, f"{name}_write", lambda n=name, s=subnet, w=weights: write_artifact(root / n, bench, s, w, real, {})
-        )
+        writing = partial(write_artifact, root / name, bench, subnet, weights, real, {})
+        artifact = _timed(record, f"{name}_write", writing)
         check_graph(artifact.path)
         (inputs,) = real.batches
         with torch.inference_mode():

@@ -32,7 +32,7 @@ from compiler.store import Store, default_root, key_of
 from profilers import CostTable, Plan, Program, Runtime, Session, Workload
 from profilers.runtimes import OutOfMemoryError
 
-RANDOM = {
+RANDOM: dict[str, tuple[str, dict[str, Any]]] = {
     "bert-base": ("bert", {}),
     "roberta-base": ("roberta", {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}),
     "roberta-large": (

@@ -1,5 +1,6 @@
 """An exported file against PyTorch: real texts, odd shapes, and the attention it should hold."""
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from compiler.evaluation import Batches
 from compiler.export.files import attention_nodes
-from compiler.families import Architecture, Checkpoint
+from compiler.families import Architecture, Checkpoint, TaskModel
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Shape, Subnet
 from profilers.runtimes.onnx_runtime import open_session
@@ -24,6 +25,11 @@ Expected = Callable[[Mapping[str, Tensor]], Sequence[Tensor]]
 
 TOLERANCES = {"fp32": 1e-4, "bf16": 1e-4, "fp16": 2e-2, "int8": math.inf, STATIC: math.inf}
 """Of the file of a network; what runs in bf16 is a float file that its runtime converts."""
+
+_ROUNDING = 4.0
+"""A file may be this many times as far from float64 as PyTorch's float32: a small network of MPNet was 1.3e-4 from that, and both
+were 4e-5 to 6e-5 from float64."""
+_TOKENS = 3
 
 
 LONGEST = 1024
@@ -57,26 +63,45 @@ def _difference(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
     return float(np.abs(ours - theirs).max() / max(1.0, float(np.abs(theirs).max())))
 
 
-def compare(path: Path, expected: Expected, inputs: Iterable[Mapping[str, Tensor]], tolerance: float) -> float:
+def compare(
+    path: Path, expected: Expected, exact: Expected, inputs: Iterable[Mapping[str, Tensor]], tolerance: float
+) -> float:
     """Largest difference between a file under ONNX Runtime and what PyTorch gives for the same inputs.
 
     Relative to the largest output where that is above 1. Padded positions of token outputs are left out. Raises
-    VerificationError above the tolerance (infinite: where an output is not finite).
+    VerificationError above the tolerance (infinite: where an output is not finite). A network may amplify rounding beyond it:
+    then the file is held against `exact`, the same in float64, and must be as near to that as a few times PyTorch's float32 is.
     """
     session = open_session(path, threads=0)
     worst = 0.0
     for given in inputs:
-        with torch.inference_mode():
-            wanted = expected(given)
-        mask = given["attention_mask"].bool()
-        for ours, theirs in zip(run_session(session, given), wanted, strict=True):
-            tokens = theirs.ndim == 3
-            worst = max(
-                worst, _difference(ours[mask.numpy()] if tokens else ours, (theirs[mask] if tokens else theirs).numpy())
-            )
-    if not worst < tolerance:
-        raise VerificationError(f"{path.name} differs from PyTorch by {worst:.2e}, allowed {tolerance:.0e}")
+        ours = [torch.from_numpy(array) for array in run_session(session, given)]
+        theirs = _answers(expected, given)
+        found = _largest(ours, theirs, given)
+        if not found < tolerance:
+            precise = _answers(exact, given)
+            if not _largest(ours, precise, given) <= _ROUNDING * _largest(theirs, precise, given):
+                raise VerificationError(f"{path.name} differs from PyTorch by {found:.2e}, allowed {tolerance:.0e}")
+        worst = max(worst, found)
     return worst
+
+
+def in_float64(model: TaskModel) -> Expected:
+    """A model's answers in float64, from a copy that is made where one is asked for."""
+    return lambda given: copy.deepcopy(model).double()(**given)
+
+
+def _answers(network: Expected, given: Mapping[str, Tensor]) -> Sequence[Tensor]:
+    with torch.inference_mode():
+        return network(given)
+
+
+def _largest(ours: Sequence[Tensor], theirs: Sequence[Tensor], given: Mapping[str, Tensor]) -> float:
+    """The largest difference of any output, on real tokens; NaN where one is not finite."""
+    mask = given["attention_mask"].bool()
+    pairs = [(a[mask], b[mask]) if b.ndim == _TOKENS else (a, b) for a, b in zip(ours, theirs, strict=True)]
+    found = [_difference(a.numpy(), b.numpy()) for a, b in pairs]
+    return float(np.max(found))
 
 
 def check_attention(path: Path, shape: Shape) -> int:
@@ -98,5 +123,11 @@ def parity_error(
 ) -> float:
     """`compare` with the sliced network, on real texts and odd inputs."""
     runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
+
+    def exact(inputs: Mapping[str, Tensor]) -> Sequence[Tensor]:
+        precise = SubnetRunner(copy.deepcopy(checkpoint.model).double(), checkpoint.architecture)
+        return precise(subnet, inputs, {name: tensor.double() for name, tensor in parameters.items()})
+
     odd = odd_inputs(checkpoint.input_names, checkpoint.architecture, checkpoint.tokenizer.pad_token_id)
-    return compare(path, lambda inputs: runner(subnet, inputs, parameters), (*real.batches[:2], *odd), tolerance)
+    inputs = (*real.batches[:2], *odd)
+    return compare(path, lambda given: runner(subnet, given, parameters), exact, inputs, tolerance)

@@ -11,7 +11,7 @@ import numpy as np
 
 from compiler.export import check_attention, check_graph, compare, load_sliced, odd_inputs, read_origin, sha256_of
 from compiler.export.foreign import NOT_COMPARED, held_against_libraries
-from compiler.export.parity import TOLERANCES
+from compiler.export.parity import TOLERANCES, in_float64
 from compiler.export.tensorrt import require_coverage
 from compiler.families import Checkpoint
 from compiler.pipeline.bench import RUNTIMES
@@ -168,7 +168,8 @@ def _parity(path: Path, net: CandidateInfo, saved: Checkpoint) -> str:
     ):
         raise VerificationError(f"{net['id']}/subnet.json describes another network than front.json")
     inputs = odd_inputs(saved.input_names, saved.architecture, saved.tokenizer.pad_token_id)
-    worst = compare(path, lambda given: saved.model(**given), inputs, TOLERANCES[net["precision"]])
+    own = saved.model
+    worst = compare(path, lambda given: own(**given), in_float64(own), inputs, TOLERANCES[net["precision"]])
     return f"largest difference from its checkpoint {worst:.1e}"
 
 

@@ -12,6 +12,7 @@ import torch
 from compiler.export.attention import join_heads
 from compiler.export.dense import export_dense, export_module
 from compiler.export.files import attention_nodes, check_graph, inline, parts_of, sha256_of, write_graph
+from compiler.export.parity import parity_error
 from compiler.export.template import GraphTemplate, make_template
 from compiler.families import Checkpoint
 from compiler.slicing import SubnetRunner, build_skeleton
@@ -287,3 +288,17 @@ def test_a_damaged_file_does_not_pass_the_checker(exported, tmp_path):
     onnx.save_model(proto, path)
     with pytest.raises(VerificationError, match=r"model\.onnx: onnx\.checker"):
         check_graph(path)
+
+
+def test_beyond_the_tolerance_a_file_may_be_as_far_from_float64_as_pytorch_is(exported):
+    subnet = SUBNETS["uneven"]
+    path, parameters = exported.folder / "rounding.onnx", exported.runner.parameters(subnet)
+    write_graph(fill(exported, subnet), path)
+    assert 0 < parity_error(exported.checkpoint, subnet, parameters, path, NoTexts, tolerance=1e-9) < 1e-4
+    moved = {name: 1.0001 * tensor for name, tensor in parameters.items()}
+    with pytest.raises(VerificationError, match="differs from PyTorch"):
+        parity_error(exported.checkpoint, subnet, moved, path, NoTexts, tolerance=1e-9)
+
+
+class NoTexts:
+    batches = ()
