@@ -57,10 +57,12 @@ def halve_graph(proto: onnx.ModelProto, _: Container[str] = ()) -> onnx.ModelPro
     """A self-contained graph in half precision that takes and gives what the float one does; every initialiser is halved."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
+    exact = onnx.GraphProto()
+    exact.CopyFrom(proto.graph)  # the converter changes what it is given
     halved: onnx.ModelProto = convert_float_to_float16(
         proto, keep_io_types=True, disable_shape_infer=True, force_fp16_initializers=True
     )
-    _keep_angles(halved.graph, proto.graph)
+    _keep_angles(halved.graph, exact)
     del halved.graph.value_info[:]
     return halved
 
