@@ -196,7 +196,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         name="llama",
-        model_types=("llama",),
+        model_types=("llama", "mistral"),
         layers="layers",
         branches=pre_norm_layer(),
         embedding_tables=("embed_tokens",),
