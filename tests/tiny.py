@@ -26,6 +26,7 @@ NEWER = {
     "modernbert": {"global_attn_every_n_layers": 3, "local_attention": 8, "cls_token_id": 2, "sep_token_id": 3},
     "llama": {"num_key_value_heads": 2, "head_dim": 8},
     "mistral": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8},
+    "seed_oss": {"num_key_value_heads": 2, "head_dim": 8},
     "qwen3": {"num_key_value_heads": 2, "head_dim": 16},
     "eurobert": {"num_key_value_heads": 2, "head_dim": 8, "mask_token_id": 4},
     "gemma3_text": {

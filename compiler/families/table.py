@@ -196,7 +196,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         name="llama",
-        model_types=("llama", "mistral"),
+        model_types=("llama", "mistral", "seed_oss"),
         layers="layers",
         branches=pre_norm_layer(),
         embedding_tables=("embed_tokens",),
