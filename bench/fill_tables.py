@@ -242,7 +242,6 @@ MAKERS: dict[str, Callable[[Any], str]] = {
     "demo": demo,
     "labelled": labelled,
     "tables": tables,
-    "new_shapes": tables,
     "dense_export": dense_export,
     "oneshot": oneshot,
     "mpnet_fast": oneshot,
