@@ -6,6 +6,7 @@ behind the residual sums; and one with its norms before the branches, or before 
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from compiler.families.branch import Branch, Matrix
@@ -38,34 +39,36 @@ def bert_layer(
 
     `tables` have one row a head.
     """
-    attention_norm, ffn_norm = after or output.replace("dense", "LayerNorm"), "output.LayerNorm"
+    norm = after or output.replace("dense", "LayerNorm")
+    return partial(_bert_branches, projections, output, entry or projections[0], norm, tables)
 
-    def branches(sizes: Sizes, _: int) -> tuple[Branch, ...]:
-        return (
-            Branch(
-                piece="attention",
-                groups=sizes.heads,
-                entry=entry or projections[0],
-                reads=tuple(Matrix(projection, sizes.head_size) for projection in projections),
-                output=Matrix(output, sizes.head_size),
-                after=attention_norm,
-                norms=(attention_norm,),
-                tables=tuple(Matrix(table, 1) for table in tables),
-                without={"attention": "first"},
-            ),
-            Branch(
-                piece="ffn",
-                groups=sizes.ffn_units,
-                entry="intermediate.dense",
-                reads=(Matrix("intermediate.dense", 1),),
-                output=Matrix("output.dense", 1),
-                after=ffn_norm,
-                norms=(ffn_norm,),
-                without={"intermediate": "identity", "output": "second"},
-            ),
-        )
 
-    return branches
+def _bert_branches(
+    projections: tuple[str, ...], output: str, entry: str, norm: str, tables: tuple[str, ...], sizes: Sizes, _: int
+) -> tuple[Branch, ...]:
+    return (
+        Branch(
+            piece="attention",
+            groups=sizes.heads,
+            entry=entry,
+            reads=tuple(Matrix(projection, sizes.head_size) for projection in projections),
+            output=Matrix(output, sizes.head_size),
+            after=norm,
+            norms=(norm,),
+            tables=tuple(Matrix(table, 1) for table in tables),
+            without={"attention": "first"},
+        ),
+        Branch(
+            piece="ffn",
+            groups=sizes.ffn_units,
+            entry="intermediate.dense",
+            reads=(Matrix("intermediate.dense", 1),),
+            output=Matrix("output.dense", 1),
+            after="output.LayerNorm",
+            norms=("output.LayerNorm",),
+            without={"intermediate": "identity", "output": "second"},
+        ),
+    )
 
 
 def distilbert_layer(sizes: Sizes, _: int) -> tuple[Branch, ...]:
@@ -96,32 +99,32 @@ def distilbert_layer(sizes: Sizes, _: int) -> tuple[Branch, ...]:
 
 def post_norm_layer(*reads: str, output: str) -> Branches:
     """`self_attn` and `mlp`, each with a norm over its residual sum; `reads` and `output` are the matrices of the FFN."""
+    return partial(_post_norm_branches, reads, output)
 
-    def branches(sizes: Sizes, _: int) -> tuple[Branch, ...]:
-        return (
-            Branch(
-                piece="attention",
-                groups=sizes.heads,
-                entry="self_attn.q_proj",
-                reads=_projections("self_attn", sizes),
-                output=Matrix("self_attn.o_proj", sizes.head_size),
-                after="post_attention_layernorm",
-                norms=("post_attention_layernorm",),
-                without={"self_attn": "no_attention", "post_attention_layernorm": "identity"},
-            ),
-            Branch(
-                piece="ffn",
-                groups=sizes.ffn_units,
-                entry="mlp",
-                reads=tuple(Matrix(f"mlp.{name}", 1) for name in reads),
-                output=Matrix(f"mlp.{output}", 1),
-                after="post_mlp_layernorm",
-                norms=("post_mlp_layernorm",),
-                without={"mlp": "zero", "post_mlp_layernorm": "identity"},
-            ),
-        )
 
-    return branches
+def _post_norm_branches(reads: tuple[str, ...], output: str, sizes: Sizes, _: int) -> tuple[Branch, ...]:
+    return (
+        Branch(
+            piece="attention",
+            groups=sizes.heads,
+            entry="self_attn.q_proj",
+            reads=_projections("self_attn", sizes),
+            output=Matrix("self_attn.o_proj", sizes.head_size),
+            after="post_attention_layernorm",
+            norms=("post_attention_layernorm",),
+            without={"self_attn": "no_attention", "post_attention_layernorm": "identity"},
+        ),
+        Branch(
+            piece="ffn",
+            groups=sizes.ffn_units,
+            entry="mlp",
+            reads=tuple(Matrix(f"mlp.{name}", 1) for name in reads),
+            output=Matrix(f"mlp.{output}", 1),
+            after="post_mlp_layernorm",
+            norms=("post_mlp_layernorm",),
+            without={"mlp": "zero", "post_mlp_layernorm": "identity"},
+        ),
+    )
 
 
 def _projections(module: str, sizes: Sizes) -> tuple[Matrix, ...]:
@@ -135,34 +138,34 @@ def pre_norm_layer(*, head_norms: bool = False, norms_behind: bool = False) -> B
 
     `head_norms` says that queries and keys have norms of their own, `norms_behind` that what a branch adds has one.
     """
+    return partial(_pre_norm_branches, head_norms, norms_behind)
+
+
+def _pre_norm_branches(head_norms: bool, norms_behind: bool, sizes: Sizes, _: int) -> tuple[Branch, ...]:
     before_ffn = "pre_feedforward_layernorm" if norms_behind else "post_attention_layernorm"
-
-    def branches(sizes: Sizes, _: int) -> tuple[Branch, ...]:
-        attention = Branch(
-            piece="attention",
-            groups=sizes.heads,
-            queries=sizes.queries,
-            entry="input_layernorm",
-            reads=_projections("self_attn", sizes),
-            output=Matrix("self_attn.o_proj", sizes.queries * sizes.head_size),
-            norms=("input_layernorm",),
-            others=("self_attn.q_norm", "self_attn.k_norm") if head_norms else (),
-            without={"self_attn": "no_attention", "input_layernorm": "identity"},
-        )
-        ffn = Branch(
-            piece="ffn",
-            groups=sizes.ffn_units,
-            entry=before_ffn,
-            reads=(Matrix("mlp.gate_proj", 1), Matrix("mlp.up_proj", 1)),
-            output=Matrix("mlp.down_proj", 1),
-            norms=(before_ffn,),
-            without={"mlp": "zero", before_ffn: "identity"},
-        )
-        if not norms_behind:
-            return attention, ffn
-        return _with_norm(attention, "post_attention_layernorm"), _with_norm(ffn, "post_feedforward_layernorm")
-
-    return branches
+    attention = Branch(
+        piece="attention",
+        groups=sizes.heads,
+        queries=sizes.queries,
+        entry="input_layernorm",
+        reads=_projections("self_attn", sizes),
+        output=Matrix("self_attn.o_proj", sizes.queries * sizes.head_size),
+        norms=("input_layernorm",),
+        others=("self_attn.q_norm", "self_attn.k_norm") if head_norms else (),
+        without={"self_attn": "no_attention", "input_layernorm": "identity"},
+    )
+    ffn = Branch(
+        piece="ffn",
+        groups=sizes.ffn_units,
+        entry=before_ffn,
+        reads=(Matrix("mlp.gate_proj", 1), Matrix("mlp.up_proj", 1)),
+        output=Matrix("mlp.down_proj", 1),
+        norms=(before_ffn,),
+        without={"mlp": "zero", before_ffn: "identity"},
+    )
+    if not norms_behind:
+        return attention, ffn
+    return _with_norm(attention, "post_attention_layernorm"), _with_norm(ffn, "post_feedforward_layernorm")
 
 
 def _with_norm(branch: Branch, behind: str) -> Branch:

@@ -355,11 +355,10 @@ def test_narrower_files_answer_nearly_the_same(exported, precision):
     for name in ("dense", "uneven", "no middle layer"):
         subnet = cases(exported.checkpoint.architecture)[name]
         path = exported.file(subnet, precision)
-        inputs = odd_batches(exported.checkpoint)["seven texts"]
-        feed = {key: tensor.numpy() for key, tensor in inputs.items()}
+        feed = {key: tensor.numpy() for key, tensor in list(some_batches(exported.checkpoint))[-1].items()}
         coarse = open_session(path, 1).run(None, feed)[-1]
         fine = open_session(exported.file(subnet), 1).run(None, feed)[-1]
-        assert 0 < np.linalg.norm(coarse - fine) < (0.02 if precision == "fp16" else 0.4) * np.linalg.norm(fine), name
+        assert 0 < np.linalg.norm(coarse - fine) < (0.02 if precision == "fp16" else 0.3) * np.linalg.norm(fine), name
         check_attention(path, subnet.shape)
 
 
