@@ -113,7 +113,7 @@ def test_backward_it_is_the_line_between_neighbouring_sizes(embedder):
     at = np.ones(len(network.gates))
     row = 3  # the FFN of the first layer, between its fifth and sixth size, nearer to the sixth
     at[row] = 4.6 / (len(network.gates[row].knots) - 1)
-    low, high = (network.projection(row, value)[0] for value in (4, 5))
+    low, high = (network.projection(row, value)["weight"] for value in (4, 5))
     name = f"backbone.{embedder.architecture.branch(0, 'ffn').output.module}.weight"
     weight = high.clone().requires_grad_()
     outputs = torch.func.functional_call(embedder.model, {**network.base, name: weight}, kwargs=dict(batch))
