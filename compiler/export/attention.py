@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from compiler.export.surgery import read_instead, remove_dead
+from compiler.export.surgery import drop_attribute, read_instead, remove_dead
 from compiler.spaces import Shape
 
 _HEADS = ("q_num_heads", "kv_num_heads")
@@ -51,9 +51,7 @@ def free_heads(graph: onnx.GraphProto) -> None:
     producers = {name: node for node in graph.node for name in node.output}
     for node in list(graph.node):
         if node.op_type == "RotaryEmbedding":
-            kept = [attribute for attribute in node.attribute if attribute.name != "num_heads"]
-            del node.attribute[:]
-            node.attribute.extend(kept)
+            drop_attribute(node, "num_heads")
         repeated = _repeated(producers, node)
         if repeated is None:
             continue

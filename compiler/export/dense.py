@@ -12,6 +12,7 @@ import onnx
 import torch
 
 from compiler.export.attention import free_heads, join_heads
+from compiler.export.surgery import drop_attribute
 from compiler.families import Architecture, Checkpoint, TaskModel
 from compiler.slicing import with_restoring
 from profilers.workload import DEFAULT_OPSET
@@ -118,9 +119,8 @@ def _fix_splits(proto: onnx.ModelProto, opset: int) -> None:
     if opset >= _SPLIT_COUNTS_PARTS:
         return
     for node in proto.graph.node:
-        kept = [attribute for attribute in node.attribute if attribute.name != "num_outputs" or node.op_type != "Split"]
-        del node.attribute[:]
-        node.attribute.extend(kept)
+        if node.op_type == "Split":
+            drop_attribute(node, "num_outputs")
 
 
 def export_dense(

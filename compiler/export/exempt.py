@@ -14,9 +14,10 @@ def exempt(template: GraphTemplate, exact: GraphTemplate, exceptions: Iterable[S
     """`template` with these sub-blocks as in `exact`, the template it was made from: their ends have the same names in both."""
     proto = onnx.ModelProto()
     proto.CopyFrom(template.proto)
+    weights = {*template.bindings, *exact.bindings}
     for layer, piece in exceptions:
         blocks = template.attention if piece == "attention" else template.ffn
-        _put_back(proto.graph, exact.proto.graph, blocks[layer], {*template.bindings, *exact.bindings})
+        _put_back(proto.graph, exact.proto.graph, blocks[layer], weights)
     known = {tensor.name for tensor in proto.graph.initializer}
     proto.graph.initializer.extend(t for t in exact.proto.graph.initializer if t.name not in known)
     return replace(template, proto=proto, bindings={**exact.bindings, **template.bindings})

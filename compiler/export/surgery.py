@@ -20,6 +20,13 @@ def read_instead(graph: onnx.GraphProto, old: str, new: str) -> None:
         node.input[:] = [new if name == old else name for name in node.input]
 
 
+def drop_attribute(node: onnx.NodeProto, name: str) -> None:
+    """Remove an attribute of a node, where it has it."""
+    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+
+
 def remove_dead(graph: onnx.GraphProto) -> None:
     """Remove nodes and constants from which no output is reached."""
     needed = {value.name for value in graph.output}

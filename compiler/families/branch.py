@@ -49,7 +49,7 @@ class Matrix:
 class Branch:
     """One branch of a layer; module names count from the root of the model that `Architecture.branches` is of.
 
-    `groups` are what genomes count: key-value heads, each with its `queries` query heads, or FFN units. They lie on axis 0 of
+    `groups` are what genomes count: key-value heads, each with its query heads, or FFN units. They lie on axis 0 of
     `reads` and `tables` and on axis 1 of `output`; a table has values of each group that no stream is multiplied with.
     `entry` is the module whose input is the stream. `after` is the norm over the residual sum: a dropped branch returns its
     input, so that norm goes too; None where the stream itself has no norm. `behind` is a norm over what the branch adds, before
@@ -69,7 +69,6 @@ class Branch:
     others: tuple[str, ...] = ()
     tables: tuple[Matrix, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
-    queries: int = 1
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:

@@ -146,7 +146,6 @@ def _pre_norm_branches(head_norms: bool, norms_behind: bool, sizes: Sizes, _: in
     attention = Branch(
         piece="attention",
         groups=sizes.heads,
-        queries=sizes.queries,
         entry="input_layernorm",
         reads=_projections("self_attn", sizes),
         output=Matrix("self_attn.o_proj", sizes.queries * sizes.head_size),

@@ -118,6 +118,19 @@ def _bert_like(
     )
 
 
+def _llama_like(name: str, model_types: tuple[str, ...], branches: Branches, *, causal: bool = True) -> Family:
+    return Family(
+        name=name,
+        model_types=model_types,
+        layers="layers",
+        branches=branches,
+        embedding_tables=("embed_tokens",),
+        rotary=True,
+        causal=causal,
+        stock=_GROUPS,
+    )
+
+
 FAMILIES: tuple[Family, ...] = (
     _bert_like("bert", ("bert",), head_input="bert.pooler.dense"),
     _bert_like(
@@ -194,45 +207,10 @@ FAMILIES: tuple[Family, ...] = (
         stock=_UNITS,
         whole_layer=None,
     ),
-    Family(
-        name="llama",
-        model_types=("llama", "mistral", "seed_oss"),
-        layers="layers",
-        branches=pre_norm_layer(),
-        embedding_tables=("embed_tokens",),
-        rotary=True,
-        stock=_GROUPS,
-        causal=True,
-    ),
-    Family(
-        name="qwen3",
-        model_types=("qwen3",),
-        layers="layers",
-        branches=pre_norm_layer(head_norms=True),
-        embedding_tables=("embed_tokens",),
-        rotary=True,
-        stock=_GROUPS,
-        causal=True,
-    ),
-    Family(
-        name="eurobert",
-        model_types=("eurobert",),
-        layers="layers",
-        branches=pre_norm_layer(),
-        embedding_tables=("embed_tokens",),
-        rotary=True,
-        stock=_GROUPS,
-    ),
-    Family(
-        name="gemma3_text",
-        model_types=("gemma3_text",),
-        layers="layers",
-        branches=pre_norm_layer(head_norms=True, norms_behind=True),
-        embedding_tables=("embed_tokens",),
-        rotary=True,
-        stock=_GROUPS,
-        causal=True,
-    ),
+    _llama_like("llama", ("llama", "mistral", "seed_oss"), pre_norm_layer()),
+    _llama_like("qwen3", ("qwen3",), pre_norm_layer(head_norms=True)),
+    _llama_like("eurobert", ("eurobert",), pre_norm_layer(), causal=False),
+    _llama_like("gemma3_text", ("gemma3_text",), pre_norm_layer(head_norms=True, norms_behind=True)),
 )
 
 

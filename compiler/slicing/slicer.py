@@ -27,8 +27,8 @@ def slice_parameters(parameters: Mapping[str, Tensor], architecture: Architectur
     """Smaller parameters under the same names; those of dropped sub-blocks are absent.
 
     A kept group of a branch (a head, an FFN unit) keeps its rows of every matrix that reads the stream and its columns of the
-    output projection. A kept residual dimension keeps its place in all that reads or writes the stream: embeddings, projections, norms, the head's input; a norm is then one over fewer
-    dimensions. Without a head the output has all dimensions again, 0 where one is gone. Gradients flow from the result
+    output projection. A kept residual dimension keeps its place in all that reads or writes the stream: embeddings,
+    projections, norms, the head's input; a norm is then one over fewer dimensions. Without a head the output has all dimensions again, 0 where one is gone. Gradients flow from the result
     into `parameters`.
     """
     sliced = dict(parameters)
