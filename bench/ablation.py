@@ -23,7 +23,6 @@ from output import write_json
 from scipy.stats import spearmanr
 from stsb_embeddings import SpearmanOfCosine
 
-from compiler.data import read_data
 from compiler.families.embedded import embedded_model
 from compiler.oneshot import exact_front
 from compiler.pipeline import Options
@@ -37,6 +36,7 @@ from compiler.slicing import slice_parameters
 from compiler.spaces import Counts, Subnet, sample_stratified
 from compiler.spaces.space import Medium
 from compiler.store import Store, default_root
+from compiler.tasks import read_data
 from profilers import LayerSizes
 
 SPEEDUPS = (1.5, 2.0, 3.0, 4.0)

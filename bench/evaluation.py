@@ -20,13 +20,14 @@ from benchmark_data import data_folder
 from output import write_json
 
 from compiler.costing import parameter_counts
-from compiler.data import Split, read_data
-from compiler.evaluation import default_metric, encode, make_yardstick
+from compiler.data import Split
+from compiler.evaluation import make_yardstick
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
 from compiler.oneshot import Reconstructor, calibrate
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet, make_space, sample_stratified
+from compiler.tasks import encode, read_data, task_named
 from targets import Target, measure_fingerprint, usable_cpus
 
 SENTENCES, CALIBRATION, NETS = 1000, 500, 12
@@ -48,7 +49,7 @@ def main() -> None:
     texts = read_data(data_folder("sst2"), task="embedding").train.texts
     judged, calibrated = texts[:SENTENCES], texts[SENTENCES : SENTENCES + CALIBRATION]
     yardstick = make_yardstick(
-        checkpoint, Split(texts=judged, labels=None), default_metric("embedding"), max_tokens=128,
+        checkpoint, Split(texts=judged, labels=None), task_named("embedding").metric(), max_tokens=128,
         dense=lambda batches: batches.outputs(lambda inputs: checkpoint.model(**inputs)[-1]),
     )  # fmt: skip
     reconstructor = Reconstructor(checkpoint, calibrate(checkpoint, encode(checkpoint, calibrated, max_tokens=128)))

@@ -17,7 +17,6 @@ import torch
 from output import write_json
 from tables import model_folder
 
-from compiler.evaluation import encode
 from compiler.export import (
     ModelWorkbench,
     check_graph,
@@ -31,6 +30,7 @@ from compiler.export.files import parts_of
 from compiler.families import load_checkpoint
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet
+from compiler.tasks import encode
 
 TEXTS = [("A small train climbs to the market.",), ("Stone, glass and early light.",)]
 

@@ -24,13 +24,13 @@ from rich.console import Console
 from scipy.stats import spearmanr
 
 from compiler.cli.console import ConsoleMonitor
-from compiler.data import Split, read_data
-from compiler.evaluation import Batches, encode
+from compiler.data import Split
 from compiler.export import graph_run
 from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
 from compiler.pipeline import Options, compile_model
 from compiler.pipeline.options import Budgets
+from compiler.tasks import Batches, encode, read_data
 from targets import usable_cpus
 
 SPEEDUPS = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0)

@@ -20,7 +20,7 @@ from compiler.pipeline.choice import choose
 from compiler.pipeline.hunt import Found, Hunt, dense_subnet
 from compiler.pipeline.learned import Learned
 from compiler.pipeline.ranking import rank
-from compiler.pipeline.subject import detached, load_subject, some_of
+from compiler.pipeline.subject import detached, load_subject
 from compiler.pipeline.training import Parameters, Trainer, fine_tuned, supernet_weights
 from compiler.pipeline.weights import Resolved, Shared, Weights
 from compiler.spaces import Counts, Form, Space, make_space
@@ -57,7 +57,7 @@ class Bench:
         monitor.stage("rank heads and units")
         self.ranking = rank(self._trainer(options, store))
         self.validation = self.subject.yardstick(self.subject.search_split())
-        self.test = self.subject.yardstick(some_of(self.subject.data.test, TEST_EXAMPLES))
+        self.test = self.subject.yardstick(self.subject.data.test.some(TEST_EXAMPLES))
         self.dense_outputs = self.subject.dense_outputs(self.test.batches)
         on_validation = self.subject.dense_outputs(self.validation.batches)
         self.dense_quality = self.validation.score(on_validation), self.test.score(self.dense_outputs)

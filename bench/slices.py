@@ -25,7 +25,7 @@ from output import write_json
 from torch import Tensor, nn
 
 from compiler.costing import parameter_counts
-from compiler.data import demo_data
+from compiler.data import Split, demo_data
 from compiler.families import Checkpoint, load_checkpoint
 from compiler.families.embedded import embedded_model
 from compiler.spaces import Subnet, make_space
@@ -64,8 +64,8 @@ class Steps:
         self.checkpoint = load_checkpoint(str(embedded_model()), task="classification", label_names=("no", "yes"))
         self.network = SuperNetwork(self.checkpoint.model.train(), self.checkpoint.architecture)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=1e-5, fused=True)
-        texts = [(" ".join(columns[0].split()),) for columns in demo_data(0).train.texts]
-        examples = Examples(self.checkpoint, texts, np.arange(len(texts)) % 2, max_tokens=TOKENS)
+        texts = tuple((" ".join(columns[0].split()),) for columns in demo_data(0).train.texts)
+        examples = Examples(self.checkpoint, Split(texts=texts, labels=np.arange(len(texts)) % 2), max_tokens=TOKENS)
         self.inputs = examples.batch(np.argsort(-examples.lengths, kind="stable")[:BATCH])
         self.labels, self.bf16 = self.inputs.pop("labels"), bf16
 

@@ -20,14 +20,14 @@ from output import write_json
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from compiler.data import Split, read_data
-from compiler.evaluation import encode
+from compiler.data import Split
 from compiler.families import Checkpoint, load_checkpoint
 from compiler.families.embedded import embedded_model
 from compiler.oneshot import Reconstructor, calibrate, rank_sub_blocks, reconstruct, sensitivities
 from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Ordering, Subnet
+from compiler.tasks import encode, read_data
 from profilers import LayerSizes
 
 SHAPES = ((12, 1536), (12, 768), (6, 768), (4, 384), (3, 384))

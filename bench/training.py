@@ -28,12 +28,12 @@ from output import write_json
 
 from compiler.cli.main import ENVIRONMENT
 from compiler.costing import parameter_counts
-from compiler.data import read_data
 from compiler.families import Checkpoint, load_checkpoint
 from compiler.families.embedded import embedded_model
 from compiler.slicing import skeleton, slice_parameters
 from compiler.spaces import make_space, sample_uniform
 from compiler.supernet import TrainingOptions, examples, polish, train_supernet, training
+from compiler.tasks import read_data
 from targets import Target, measure_fingerprint, usable_cpus
 
 POLISHED = 10
@@ -81,22 +81,22 @@ def supernet_run(steps: int) -> tuple[Checkpoint, Run]:
     options = TrainingOptions(epochs=32 * steps / len(train))
     cost = partial(parameter_counts, checkpoint.architecture)
     return checkpoint, lambda folder, progress: train_supernet(
-        checkpoint, train.texts, train.labels, space=space, cost=cost, options=options, max_tokens=128,
+        checkpoint, train, space=space, cost=cost, options=options, max_tokens=128,
         work_dir=folder, progress=progress,
     )  # fmt: skip
 
 
 def polish_run(steps: int) -> tuple[Checkpoint, Run]:
     """Distillation of random sub-networks on single sentences."""
-    texts = read_data(data_folder("stsb"), task="embedding").train.texts
+    train = read_data(data_folder("stsb"), task="embedding").train
     checkpoint = load_checkpoint(str(embedded_model()), task="embedding")
     space = make_space("medium", checkpoint.architecture)
     subnets = [space.subnet(genome) for genome in sample_uniform(space, np.random.default_rng(0), POLISHED)]
     dense = {name: parameter.detach() for name, parameter in checkpoint.model.backbone.named_parameters()}
     starts = [slice_parameters(dense, checkpoint.architecture, subnet) for subnet in subnets]
-    options = TrainingOptions(epochs=32 * steps / sum(map(len, texts)), dropout=0.0)
+    options = TrainingOptions(epochs=32 * steps / sum(map(len, train.texts)), dropout=0.0)
     return checkpoint, lambda folder, progress: polish(
-        checkpoint, dense, subnets, starts, texts=texts, labels=None, options=options, max_tokens=128,
+        checkpoint, dense, subnets, starts, split=train, options=options, max_tokens=128,
         work_dir=folder, progress=progress,
     )  # fmt: skip
 

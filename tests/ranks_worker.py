@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from transformers.training_args import OptimizerNames
 
+from compiler.data import Split
 from compiler.families import Checkpoint
 from compiler.spaces import make_space
 from compiler.supernet import strategies, training
@@ -40,7 +41,7 @@ def train(checkpoint: Checkpoint, folder: Path, rank: int, *, same_plans: bool) 
     if not same_plans:
         training.plan_step = lambda *of, seed, **named: strategies.plan_step(*of, seed=seed + rank, **named)
     return training.train_supernet(
-        checkpoint, texts(), labels, space=make_space("medium", checkpoint.architecture), cost=cost,
+        checkpoint, Split(texts=tuple(texts()), labels=labels), space=make_space("medium", checkpoint.architecture), cost=cost,
         options=training.TrainingOptions(
             strategy="full", epochs=1, batch_size=BATCH, learning_rate=1e-4, bf16=False, dropout=0.0
         ),

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import normalizers
 
-from compiler.evaluation import encode
 from compiler.families import load_checkpoint
+from compiler.tasks import encode
 from tests.tiny import WORDS, randomise, tiny_tokenizer
 
 HIDDEN = 16

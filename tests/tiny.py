@@ -8,8 +8,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 
-from compiler.evaluation import Batches, encode
 from compiler.families import Checkpoint, load_checkpoint
+from compiler.tasks import Batches, encode
 
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 """Those whose layers are BERT's, of which networks with fewer residual dimensions are made as well."""

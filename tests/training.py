@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from compiler.data import Split
 from compiler.spaces import Subnet, make_space
 from compiler.supernet import TrainingOptions, plan_step, stratified_sampler, train_supernet
 from tests.tiny import WORDS
@@ -23,12 +24,16 @@ TEXTS = sentences(30)
 LABELS = np.random.default_rng(1).integers(0, 3, 30)
 
 
+def split(texts, labels=None) -> Split:
+    return Split(texts=tuple(texts), labels=None if labels is None else np.asarray(labels))
+
+
 def run_supernet(
     checkpoint, folder, *, texts=TEXTS, labels=LABELS, space="medium", progress=lambda *_: None, **options
 ):
     options = {"batch_size": 4, "epochs": 1, "bf16": False, **options}
     return train_supernet(
-        checkpoint, texts, labels, space=make_space(space, checkpoint.architecture), cost=cost,
+        checkpoint, split(texts, labels), space=make_space(space, checkpoint.architecture), cost=cost,
         options=TrainingOptions(**options), max_tokens=MAX_TOKENS, work_dir=folder, progress=progress,
     )  # fmt: skip
 

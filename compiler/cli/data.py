@@ -19,7 +19,8 @@ def data_command(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """Print what is inferred about a data set: format, columns, task, classes, splits, odd rows."""
-    from compiler.data import describe, description_lines, read_data
+    from compiler.data import describe, description_lines
+    from compiler.tasks import read_data
 
     columns = None if text_columns is None else [name.strip() for name in text_columns.split(",") if name.strip()]
     data = read_data(

@@ -1,8 +1,7 @@
 """Data sets: read, inferred, checked and split; and the sample that ships with the package."""
 
 from compiler.data.description import describe, description_lines
-from compiler.data.read import read_data
 from compiler.data.sample import demo_data, sample_texts
-from compiler.data.text_data import TASKS, Split, TextData
+from compiler.data.text_data import Split, TextData
 
-__all__ = ["TASKS", "Split", "TextData", "demo_data", "describe", "description_lines", "read_data", "sample_texts"]
+__all__ = ["Split", "TextData", "demo_data", "describe", "description_lines", "sample_texts"]

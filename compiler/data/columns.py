@@ -44,25 +44,27 @@ class Columns:
 def choose_columns(
     table: Table,
     *,
-    task: str = "auto",
+    labelled: bool | None = None,
+    task: str = "",
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
 ) -> Columns:
     """Choose the text columns and the label column of `table`.
 
+    `labelled` says whether the task reads labels, where it is known; `task` is what messages call it.
     Raises InputError, with the columns and an example of each, for names that are not there, for texts that are
     numbers, and where several choices are as good as each other.
     """
     given = tuple(text_columns or ())
-    _refuse_other_tasks(table, given, label_column, task)
+    _refuse_other_tasks(table, given, label_column, labelled=labelled)
     _refuse_unknown(table, [*given, *([label_column] if label_column is not None else [])])
     _refuse_misuse(given, label_column)
     _refuse_untextual(table, given)
     label = label_column or _label_by_name(table, given)
     texts = given or _infer_texts(table, label)
-    if label is None and task != "embedding":
+    if label is None and labelled is not False:
         label = _label_by_content(table, texts)
-    if label is None and task in {"classification", "regression"}:
+    if label is None and labelled:
         raise InputError(
             f"{table.source} has no label column, which {task} needs: {table.describe()}.\n"
             "Name it with --label-column, or pass --task embedding.",
@@ -153,9 +155,9 @@ def _is_known_pair(names: list[str], *, named: bool) -> bool:
     return (plain(first), plain(second)) in PAIR_NAMES or (named and are_twins(first, second))
 
 
-def _refuse_other_tasks(table: Table, given: tuple[str, ...], label: str | None, task: str) -> None:
+def _refuse_other_tasks(table: Table, given: tuple[str, ...], label: str | None, *, labelled: bool | None) -> None:
     """InputError, by name, for data of tasks that are not supported, unless the user says what to take of them."""
-    if given or label is not None or task == "embedding":
+    if given or label is not None or labelled is False:
         return
     for name, values in table.columns.items():
         first = next((value for value in values if value is not None), None)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler.data.text_data import Split
+from targets.errors import InputError
 
 Rows = npt.NDArray[np.int64]
 
@@ -35,7 +36,21 @@ def hold_out(labels: Rows | None, count: int, *, fraction: float, seed: int) -> 
 
 
 def split_off(split: Split, *, fraction: float, seed: int) -> tuple[Split, Split]:
-    """`split` in two, the second of `fraction`; stratified where it has class ids."""
-    labels = split.labels if split.labels is not None and split.labels.dtype == np.int64 else None
-    kept, held = hold_out(labels, len(split), fraction=fraction, seed=seed)
+    """`split` in two, the second of `fraction`; stratified where it has class ids, and groups never apart."""
+    if split.groups is not None:
+        return _whole_groups(split, split.groups, fraction=fraction, seed=seed)
+    classes = split.labels is not None and split.labels.dtype == np.int64 and split.labels.ndim == 1
+    kept, held = hold_out(split.labels if classes else None, len(split), fraction=fraction, seed=seed)
     return split.take(kept), split.take(held)
+
+
+def _whole_groups(split: Split, groups: Rows, *, fraction: float, seed: int) -> tuple[Split, Split]:
+    """InputError where all examples are of one group."""
+    numbers = np.unique(groups)
+    if len(numbers) < 2:
+        raise InputError(
+            "All examples belong to one group (a query, an article), which cannot be split.\nGive data of several."
+        )
+    _, held = hold_out(None, len(numbers), fraction=fraction, seed=seed)
+    apart = np.isin(groups, numbers[held])
+    return split.take(np.flatnonzero(~apart)), split.take(np.flatnonzero(apart))

@@ -12,8 +12,6 @@ import numpy.typing as npt
 
 from compiler.data.table import Form
 
-TASKS = ("classification", "regression", "embedding")
-
 Labels = npt.NDArray[Any]
 
 
@@ -21,12 +19,14 @@ Labels = npt.NDArray[Any]
 class Split:
     """Examples of one split.
 
-    `texts` holds one tuple of one or two strings per example. `labels` is int64 class ids, float64 scores, or None
-    where there are none; its length is that of `texts`. Compare data by `TextData.sha256`: `==` is identity.
+    `texts` holds one tuple of one or two strings per example. `labels` is what the task reads [examples, ...] (int64 class ids,
+    float64 scores, objects that JSON can hold), or None where there are none. `groups` [examples] are int64 numbers of what examples
+    belong to, such as a query or an article: those of one are never split apart. Compare data by `TextData.sha256`: `==` is identity.
     """
 
     texts: tuple[tuple[str, ...], ...]
     labels: Labels | None
+    groups: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -36,7 +36,19 @@ class Split:
         return Split(
             texts=tuple(self.texts[row] for row in rows),
             labels=None if self.labels is None else self.labels[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
+
+    def some(self, count: int) -> Split:
+        """About so many examples at most, always the same ones: whole groups, one at least."""
+        if len(self) <= count:
+            return self
+        if self.groups is None:
+            return self.take(np.sort(np.random.default_rng(0).permutation(len(self))[:count]))
+        numbers, sizes = np.unique(self.groups, return_counts=True)
+        order = np.random.default_rng(0).permutation(len(numbers))
+        kept = order[: max(1, int((np.cumsum(sizes[order]) <= count).sum()))]
+        return self.take(np.flatnonzero(np.isin(self.groups, numbers[kept])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +67,10 @@ class TextData:
 
     Attributes:
         source: what was read, as its base name or hub name; never an absolute path.
-        task: classification, regression or embedding.
+        task: a name of `compiler.tasks.TASKS`.
         text_columns: one column, or two for pairs.
         label_column: None where nothing is labelled.
-        label_names: class names by class id; None unless the task is classification.
+        label_names: class names by class id; None where the task has no classes.
         train: what may be learnt from.
         validation: what sub-networks are chosen on.
         test: what is only reported.
@@ -93,6 +105,10 @@ def content_sha256(splits: dict[str, Split], label_names: tuple[str, ...] | None
         digest.update(json.dumps([role, len(split)]).encode())
         for texts in split.texts:
             digest.update(json.dumps(texts).encode())
-        if split.labels is not None:
+        if split.labels is not None and split.labels.dtype == object:
+            digest.update(json.dumps(split.labels.tolist()).encode())
+        elif split.labels is not None:
             digest.update(split.labels.dtype.str.encode() + split.labels.tobytes())
+        if split.groups is not None:
+            digest.update(b"groups" + split.groups.tobytes())
     return digest.hexdigest()

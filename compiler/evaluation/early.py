@@ -6,8 +6,8 @@ other, example by example, says more than either figure.
 
 from dataclasses import replace
 
-from compiler.evaluation.noise import standard_error
 from compiler.evaluation.quality import Quality, Yardstick
+from compiler.tasks.noise import standard_error
 
 FEWEST = 64
 """Examples of a first look, at least: after fewer than this, nothing is beyond doubt."""
@@ -19,12 +19,12 @@ BEYOND_DOUBT = 3.0
 def outdone(yardstick: Yardstick, first: Quality, rival: Quality) -> Quality | None:
     """What a network's quality comes to where a first look at it shows a rival, judged on all examples, to be better.
 
-    None where chance may explain the difference. The metric is an estimate, below the rival's: the rival's on all examples
-    less what the network is behind on those that were seen. It is not below 0 unless what was seen is: but for correlations
-    no metric can be. The other metrics, and the values, are those of what was seen.
+    None where chance may explain the difference. The metric is an estimate: the rival's error on all examples and what the network
+    is behind on those that were seen. It is not below 0 unless what was seen is: but for correlations no metric can be. The other
+    metrics, and the values, are those of what was seen.
     """
     behind = rival.values[yardstick.first_rows] - first.values
     difference = float(behind.mean())
     if len(behind) < FEWEST or difference <= BEYOND_DOUBT * (standard_error(behind) or 0.0):
         return None
-    return replace(first, metric=max(rival.metric - difference, min(first.metric, 0.0)))
+    return replace(first, metric=rival.scale.behind(rival.metric, difference, first.metric))

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from compiler.data import Split
-from compiler.evaluation.batches import Batches, Run, encode, joined
-from compiler.evaluation.metrics import METRICS, Metric, against_dense
-from compiler.evaluation.noise import ONE_SIDED, SURE, standard_error
 from compiler.families import Checkpoint
+from compiler.tasks import SCALES, SHARE, Batches, Metric, Run, Scale, Task
+from compiler.tasks.noise import ONE_SIDED, SURE, standard_error
 
 Array = NDArray[Any]
 
@@ -23,74 +23,86 @@ EVERY = 4
 class Quality:
     """One network on one split: the metric, and the task's other metrics by name.
 
-    `values` [N] are the examples' parts in the metric (`compiler.evaluation.metrics.Metric`): of none where nothing was judged,
-    of some where those were enough (`compiler.evaluation.early`).
+    `values` [units] are the units' parts in the metric (`compiler.tasks.Metric`): of none where nothing was judged, of some where
+    those were enough (`compiler.evaluation.early`).
     """
 
     metric: float
     others: Mapping[str, float]
     values: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
+    scale: Scale = SHARE
 
     @property
     def error(self) -> float:
-        """What the search minimises: 1 - metric."""
-        return 1.0 - self.metric
+        """What the search minimises."""
+        return self.scale.error(self.metric)
 
     @property
     def standard_error(self) -> float | None:
-        """Of the metric, over examples; None where it is not known."""
+        """Of the error, over units; None where it is not known."""
         return standard_error(self.values)
 
     def differs(self, other: "Quality") -> bool:
-        """Whether the metrics of two networks on the same examples are further apart than the examples' chance explains."""
+        """Whether two networks on the same examples are further apart than the examples' chance explains."""
         noise = standard_error(self.values - other.values)
-        return abs(self.metric - other.metric) > SURE * (noise or 0.0)
+        return abs(self.scale.margin(self.metric, 1.0, other.metric)) > SURE * (noise or 0.0)
+
+    def keeps(self, other: "Quality", share: float) -> bool:
+        """Whether the metric is at least this share of another network's."""
+        return self.scale.keeps(self.metric, share, other.metric)
 
     def margin(self, other: "Quality", share: float = 1.0) -> float:
-        """What the metric is above this share of another network's, less what the examples' chance explains.
+        """What is to spare until the metric is no longer this share of another network's, less what the examples' chance explains.
 
         The examples are the same, and the bound is a lower one that holds in 95 % of cases: where it is not below 0 the network keeps
         the share for sure. Without values of examples it is the plain difference.
         """
         noise = None
         if len(self.values) == len(other.values):
-            noise = standard_error(self.values - share * other.values)
-        return self.metric - share * other.metric - ONE_SIDED * (noise or 0.0)
+            weight = share if self.scale.higher_is_better else 1.0
+            noise = standard_error(self.values - weight * other.values)
+        return self.scale.margin(self.metric, share, other.metric) - ONE_SIDED * (noise or 0.0)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` turns back into the very same."""
-        return {"metric": self.metric, "others": dict(self.others), "values": self.values.tolist()}
+        scale = {} if self.scale is SHARE else {"scale": self.scale.name}
+        return {"metric": self.metric, "others": dict(self.others), "values": self.values.tolist(), **scale}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Quality":
         """The inverse of `to_json`."""
-        return cls(metric=data["metric"], others=data["others"], values=np.array(data["values"], dtype=np.float64))
+        values, scale = np.array(data["values"], dtype=np.float64), SCALES[data.get("scale", SHARE.name)]
+        return cls(metric=data["metric"], others=data["others"], values=values, scale=scale)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Yardstick:
     """Scores networks on one split against labels, or against the dense model where there are none."""
 
+    task: Task
     metric: Metric
     others: tuple[Metric, ...]
     batches: Batches
     reference: Array
 
     def outputs(self, run: Run) -> NDArray[np.float32]:
-        """A network's outputs on the split."""
-        return self.batches.outputs(run)
+        """A network's answers on the split."""
+        return answers(self.task, self.batches, run)
 
     def score(self, outputs: Array) -> Quality:
-        """The metrics of outputs [examples, values]; outputs that are not finite score as the worst possible."""
+        """The metrics of answers [examples, values]; answers that are not finite score as the worst possible."""
         return self._score(outputs, self.reference)
 
     def _score(self, outputs: Array, reference: Array) -> Quality:
+        scale = self.metric.scale
         if not np.isfinite(outputs).all():
-            return Quality(metric=0.0, others={m.name: 0.0 for m in self.others}, values=np.zeros(len(outputs)))
+            others = {m.name: m.scale.worst for m in self.others}
+            return Quality(metric=scale.worst, others=others, values=np.zeros(len(outputs)), scale=scale)
         return Quality(
             metric=self.metric.score(outputs, reference),
             others={m.name: m.score(outputs, reference) for m in self.others},
             values=np.asarray(self.metric.values(outputs, reference), dtype=np.float64),
+            scale=scale,
         )
 
     def quality(self, run: Run) -> Quality:
@@ -98,36 +110,53 @@ class Yardstick:
         return self.score(self.outputs(run))
 
     def looks(self, run: Run) -> Iterator[Quality]:
-        """The metrics of a network at a first look, at the examples `first_rows`, then on all; each when it is asked for."""
+        """The metrics of a network at a first look, at the units `first_rows`, then on all; each when it is asked for.
+
+        Where lines of one unit may be in any batch, the first look is at all.
+        """
+        if self.task.grouped:
+            whole = self.quality(run)
+            yield from (whole, whole)
+            return
         first, rest = self.batches.dealt(EVERY)
-        parts = first.parts(run)
+        parts = _parts(self.task, first, run)
         yield self._score(np.concatenate(parts), self.reference[self.first_rows])
-        yield self.score(joined([*first.rows, *rest.rows], [*parts, *rest.parts(run)]))
+        yield self.score(self.task.joined([*first.rows, *rest.rows], [*parts, *_parts(self.task, rest, run)]))
 
     @property
-    def first_rows(self) -> NDArray[np.int64]:
-        """Which examples a first look is at."""
-        return np.concatenate(self.batches.dealt(EVERY)[0].rows)
+    def first_rows(self) -> Any:
+        """Which units a first look is at: int64 [units], or all."""
+        return slice(None) if self.task.grouped else np.concatenate(self.batches.dealt(EVERY)[0].rows)
+
+
+def answers(task: Task, batches: Batches, run: Run) -> NDArray[np.float32]:
+    """What a task keeps of a network's outputs [examples, values]."""
+    return task.joined(batches.rows, _parts(task, batches, run))
+
+
+def _parts(task: Task, batches: Batches, run: Run) -> list[NDArray[np.float32]]:
+    with torch.inference_mode():
+        return [task.answers(run(inputs), inputs, extras) for inputs, extras in batches.each()]
+
+
+def guided(checkpoint: Checkpoint, batches: Batches) -> Batches:
+    """Batches with what the task needs of the dense model's outputs beside their extras (`Task.guide`)."""
+    task, model = checkpoint.task, checkpoint.model
+    if not task.guides:
+        return batches
+    with torch.inference_mode():
+        return batches.with_extras(
+            [task.guide(task.judged(model(**inputs)), inputs, extras) for inputs, extras in batches.each()]
+        )
 
 
 def make_yardstick(
     checkpoint: Checkpoint, split: Split, metric: Metric, *, max_tokens: int, dense: Callable[[Batches], Array]
 ) -> Yardstick:
-    """A yardstick on a split; without labels the dense model's own outputs, which `dense` gives, are the reference.
-
-    Unlabelled classification scores agreement with the dense model's classes, regression correlation with its scores.
-    """
-    batches = encode(checkpoint, split.texts, max_tokens=max_tokens)
-    labelled = split.labels is not None and checkpoint.task != "embedding"
-    if labelled:
-        assert split.labels is not None  # noqa: S101  said above
-        reference: Array = split.labels
-    else:
-        reference = dense(batches)
-        if checkpoint.task == "classification":
-            reference = reference.argmax(axis=1)
-        elif checkpoint.task == "regression":
-            reference = reference[:, 0]
-    every = [METRICS[name] for name in METRICS if METRICS[name].task == metric.task]
-    others = tuple(m for m in (every if labelled else map(against_dense, every)) if m.name != metric.name)
-    return Yardstick(metric=metric, others=others, batches=batches, reference=reference)
+    """A yardstick on a split; without labels the dense model's own answers, which `dense` gives, are the reference."""
+    task = checkpoint.task
+    batches = guided(checkpoint, task.encode(checkpoint, split, max_tokens=max_tokens))
+    labelled = split.labels is not None and task.learns_from_labels
+    reference = task.reference(split) if labelled else task.dense_reference(dense(batches), split)
+    others = tuple(m for m in task.metrics_of(labelled=labelled) if m.name != metric.name)
+    return Yardstick(task=task, metric=metric, others=others, batches=batches, reference=reference)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compiler.evaluation import Batches
 from compiler.export.checkpoint import save_checkpoint
 from compiler.export.dense import export_module
 from compiler.export.files import outline, parts_of, write_graph
@@ -16,6 +15,7 @@ from compiler.export.parity import TOLERANCES, check_attention, odd_inputs, pari
 from compiler.export.workbench import ModelWorkbench
 from compiler.slicing import build_skeleton
 from compiler.spaces import Form, Subnet
+from compiler.tasks import Batches
 from profilers.runtimes.onnx_runtime import open_session
 from targets import usable_cpus
 from targets.errors import VerificationError

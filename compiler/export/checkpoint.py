@@ -38,7 +38,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parame
     if is_compiled(checkpoint.folder):
         origin = read_origin(checkpoint.folder)
         base, kept = origin.base, subnet.within(origin.subnet)
-    about = {"schema": SCHEMA, "task": checkpoint.task, "base": base, **kept.to_json()}
+    about = {"schema": SCHEMA, "task": checkpoint.task.name, "base": base, **kept.to_json()}
     if changed := stock_settings(checkpoint, subnet.shape):
         about["dense"] = dense_sizes(checkpoint, changed)
     (folder / FILE).write_text(json.dumps(about) + "\n", encoding="utf-8")

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compiler.evaluation import encode
 from compiler.export.reload import MODULE, modelling_file, needs_code
-from compiler.families import Checkpoint, auto_class
+from compiler.families import Checkpoint
 from compiler.families.loading.library import quiet_transformers
+from compiler.tasks import encode
 from targets.errors import ParetocError, VerificationError
 from targets.json_file import read_bytes, read_json
 
@@ -60,7 +60,7 @@ def check_code(folder: Path, saved: Checkpoint) -> None:
     """
     own = None
     if needs_code(saved, saved.architecture.shape):
-        own = {auto_class(saved.task): f"{MODULE}.Subnet"}
+        own = {saved.task.auto_class: f"{MODULE}.Subnet"}
         code = read_bytes(folder / f"{MODULE}.py", name=f"{MODULE}.py").decode("utf-8", errors="replace")
         if code != modelling_file(saved):
             raise VerificationError(f"{MODULE}.py is not the file that was written: nothing was loaded with it")
@@ -77,13 +77,13 @@ def _pairs(texts: Sequence[str]) -> list[tuple[str, ...]]:
 def _ours(saved: Checkpoint) -> NDArray[np.float32]:
     """[texts, values] of our own code."""
     batches = encode(saved, _pairs(TEXTS), max_tokens=saved.max_tokens)
-    return batches.outputs(lambda inputs: saved.model(**inputs)[-1])
+    return batches.outputs(lambda inputs: saved.task.judged(saved.model(**inputs)))
 
 
 def _theirs(folder: Path, saved: Checkpoint) -> tuple[str, NDArray[np.float32]]:
     """Who computed, and [texts, values]."""
     with quiet_transformers(), _modules_elsewhere():
-        return _by_sentence_transformers(folder) if saved.task == "embedding" else _by_transformers(folder, saved)
+        return _by_sentence_transformers(folder) if saved.model.recipe is not None else _by_transformers(folder, saved)
 
 
 @contextlib.contextmanager
@@ -115,7 +115,7 @@ def _by_transformers(folder: Path, saved: Checkpoint) -> tuple[str, NDArray[np.f
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    auto: Any = getattr(transformers, auto_class(saved.task))
+    auto: Any = getattr(transformers, saved.task.auto_class)
     model = auto.from_pretrained(folder, trust_remote_code=True, local_files_only=True, dtype=torch.float32).eval()
     given = tokenizer(list(TEXTS), padding=True, truncation=True, return_tensors="pt")
     with torch.inference_mode():

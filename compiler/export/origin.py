@@ -10,6 +10,7 @@ from compiler.families.loading.files import check_folder
 from compiler.families.loading.library import label_of, refusing
 from compiler.families.recipe_files import transformer_folder
 from compiler.spaces import Subnet
+from compiler.tasks import Task, task_named
 from targets.errors import InputError
 from targets.json_file import read_json
 
@@ -46,19 +47,21 @@ def read_origin(folder: Path) -> Origin:
     return Origin(form["task"], form["base"], Subnet.from_json(data), form.get("dense", {}))
 
 
-def declared_task(folder: Path, asked: str = "auto") -> str | None:
-    """The task that a checkpoint's head was trained for: "classification", "regression", or None where it has none.
+def declared_tasks(folder: Path, asked: str = "auto") -> tuple[Task, ...]:
+    """The tasks that a checkpoint's head may have been trained for; none where it has none.
 
     InputError where the head is of a task that is not supported, and no other was asked for.
     """
     if is_compiled(folder):
-        task = read_origin(folder).task
-        return None if task == "embedding" else task
+        task = task_named(read_origin(folder).task)
+        return (task,) if task.head else ()
     folder = transformer_folder(folder)
     with refusing(folder, "the model folder cannot be read"):
         check_folder(folder)
-    head, declared = declared_head(folder, asked=asked)
-    if head.kind == "other" and asked == "auto":
+    if asked != "auto" and not task_named(asked).head:
+        return ()
+    head, declared = declared_head(folder)
+    if head.kind and not head.pretrained and not declared and asked == "auto":
         raise InputError(
             f"{label_of(folder)}: {head.name} has a head for {head.words}, a task that is not supported\n"
             "compile its encoder alone with --task embedding"

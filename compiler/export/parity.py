@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compiler.evaluation import Batches
 from compiler.export.files import attention_nodes
 from compiler.families import Architecture, Checkpoint, TaskModel
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Shape, Subnet
+from compiler.tasks import Batches
 from profilers.runtimes.onnx_runtime import open_session
 from targets import STATIC
 from targets.errors import VerificationError

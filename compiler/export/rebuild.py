@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
@@ -14,9 +15,7 @@ from compiler.export.settings import dense_config
 from compiler.families import (
     Architecture,
     Checkpoint,
-    ScoreScale,
     TaskModel,
-    auto_class,
     family_of,
     load_checkpoint,
 )
@@ -33,6 +32,7 @@ from compiler.families.recipe_files import read_recipe
 from compiler.families.tokenising import fitted, longest_text
 from compiler.slicing import build_skeleton
 from compiler.spaces import Subnet
+from compiler.tasks import task_named
 from targets.errors import InputError
 
 
@@ -43,7 +43,7 @@ def load_model(
     label_names: Sequence[str] | None = None,
     pooling: str | None = None,
     prompt: str | None = None,
-    scale: ScoreScale | None = None,
+    labels: NDArray[Any] | None = None,
     seed: int = 0,
     trust_remote_code: bool = False,
 ) -> Checkpoint:
@@ -53,14 +53,14 @@ def load_model(
     """
     if not is_compiled(folder):
         return load_checkpoint(
-            str(folder), task=task, label_names=label_names, pooling=pooling, prompt=prompt, scale=scale,
+            str(folder), task=task, label_names=label_names, pooling=pooling, prompt=prompt, labels=labels,
             seed=seed, trust_remote_code=trust_remote_code,
         )  # fmt: skip
     checkpoint = load_sliced(folder, pooling=pooling, prompt=prompt)
-    if checkpoint.task != task:
+    if checkpoint.task is not task_named(task):
         raise InputError(
-            f"{folder.name} was compiled for {checkpoint.task}, asked is {task}\n"
-            f"give data for {checkpoint.task}, or compile the dense model it came from"
+            f"{folder.name} was compiled for {checkpoint.task.words}, asked is {task_named(task).words}\n"
+            f"give data for {checkpoint.task.words}, or compile the dense model it came from"
         )
     width = read_origin(folder).subnet.width
     if width is not None:
@@ -70,8 +70,8 @@ def load_model(
         )
     if not any(any(sizes) for sizes in checkpoint.architecture.shape):
         raise InputError(f"{folder.name} has no head and no FFN unit left to cut")
-    if task != "embedding":
-        check_labels(checkpoint.config, task, label_names, folder)
+    if checkpoint.task.head and not checkpoint.task.pretrained_head:
+        check_labels(checkpoint.config, checkpoint.task, label_names, folder)
     return checkpoint
 
 
@@ -81,14 +81,15 @@ def load_sliced(folder: Path, *, pooling: str | None = None, prompt: str | None 
     InputError where a file is missing or damaged, or weights and configuration are not of the network in `subnet.json`.
     """
     origin = read_origin(folder)
-    configuration = read_configuration(folder, task=origin.task)
+    task = task_named(origin.task)
+    configuration = read_configuration(folder, task=task)
     config = dense_config(configuration.values, origin.dense, f"{label_of(folder)}: {FILE}")
     tokenizer, notes = load_tokenizer(folder, config)
-    recipe = read_recipe(folder).overridden(pooling=pooling, prompt=prompt) if origin.task == "embedding" else None
+    recipe = read_recipe(folder).overridden(pooling=pooling, prompt=prompt) if not task.head else None
     backbone = _backbone(config, origin, folder)
     architecture = architecture_of(backbone)
     recipe, tokenizer = fitted(recipe, tokenizer, architecture.max_tokens)
-    whole = TaskModel(backbone, recipe).eval()
+    whole = TaskModel(backbone, recipe, task.output_names).eval()
     _check_indices(origin.subnet, architecture, folder)
     model = build_skeleton(whole, architecture, origin.subnet.shape, origin.subnet.width)
     _fill(model, folder)
@@ -101,7 +102,7 @@ def load_sliced(folder: Path, *, pooling: str | None = None, prompt: str | None 
         model=model,
         whole=whole,
         tokenizer=tokenizer,
-        task=origin.task,
+        task=task,
         max_tokens=max_tokens,
         head_trained=True,
         digest=digest_of(dict(model.backbone.named_parameters()), config_text(config)),
@@ -113,17 +114,18 @@ def _backbone(config: Any, origin: Origin, folder: Path) -> nn.Module:
     """The model that the network was cut from, with random weights. InputError where it is another, or too large for this machine."""
     import transformers
 
+    task = task_named(origin.task)
     if len(origin.subnet.shape) != config.num_hidden_layers:
         raise InputError(f"{label_of(folder)}: {FILE} is of another model than config.json")
-    planned = skeleton_of(class_of(config, classifier=origin.task != "embedding"), config, folder)
+    planned = skeleton_of(class_of(config, task), config, folder)
     check_memory(sum(parameter.numel() for parameter in planned.parameters()), label_of(folder))
-    auto: Any = getattr(transformers, auto_class(origin.task))
+    auto: Any = getattr(transformers, task.auto_class)
     family = family_of(config.model_type)
     with quiet_transformers(), torch.random.fork_rng(devices=[]), refusing(folder, "the model cannot be built"):
         torch.manual_seed(0)
         built = auto.from_config(config, attn_implementation=family.implementation).float()
         backbone: nn.Module = family.adapted(built)
-    if origin.task == "embedding":
+    if not task.head:
         drop_unused_pooler(backbone)
     return backbone
 

@@ -15,7 +15,7 @@ from compiler.export.settings import (
     settings_of_groups,
     stock_settings,
 )
-from compiler.families import Branch, Checkpoint, Family, auto_class
+from compiler.families import Branch, Checkpoint, Family
 from compiler.spaces import Shape
 
 MODULE = "modeling_subnet"
@@ -34,7 +34,7 @@ def modelling_file(checkpoint: Checkpoint) -> str:
     template = Template(files("compiler.export").joinpath(f"{MODULE}.py.txt").read_text(encoding="utf-8"))
     return template.substitute(
         model_type=checkpoint.config.model_type,
-        auto_class=auto_class(checkpoint.task),
+        auto_class=checkpoint.task.auto_class,
         base_class=type(backbone).__name__,
         extra=repr({"add_pooling_layer": False} if lacks_pooler(checkpoint) else {}),
         layers=family.layers,
@@ -96,6 +96,6 @@ def write_config(folder: Path, checkpoint: Checkpoint, shape: Shape, width: int 
     config.subnet = {"head_size": checkpoint.architecture.head_size, "layers": layers}
     if width is not None:
         config.subnet["hidden_size"] = width
-    config.auto_map = {auto_class(checkpoint.task): f"{MODULE}.Subnet"}
+    config.auto_map = {checkpoint.task.auto_class: f"{MODULE}.Subnet"}
     config.save_pretrained(folder)
     (folder / f"{MODULE}.py").write_text(modelling_file(checkpoint), encoding="utf-8")

@@ -89,7 +89,7 @@ def write_bundles(
     about = _template("serving.md").substitute(
         opset=opset, onnxruntime=_ONNX_RUNTIME[opset], triton=triton, tei=_about_tei(opset, page),
         texts=_about_texts(checkpoint),
-        route="embed" if checkpoint.task == "embedding" else "predict",
+        route="predict" if checkpoint.task.head else "embed",
     )  # fmt: skip
     (folder / "README.md").write_text(about, encoding="utf-8")
 
@@ -145,10 +145,10 @@ def server_script(path: Path, checkpoint: Checkpoint, runs_on: Accelerator, thre
 
     It depends on nothing else, so a script that differs from it is not ours.
     """
-    embeds = checkpoint.task == "embedding"
+    embeds = not checkpoint.task.head
     return _template("server.py").substitute(
         file=path.name,
-        task=checkpoint.task,
+        task=checkpoint.task.name,
         providers=[*_PROVIDERS[runs_on], "CPUExecutionProvider"],
         threads=threads,
         max_tokens=checkpoint.max_tokens,

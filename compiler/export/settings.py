@@ -44,7 +44,7 @@ def describe_layers(shape: Shape, settings: Mapping[Piece, Mapping[str, int]]) -
 def lacks_pooler(checkpoint: Checkpoint) -> bool:
     """Whether transformers' class makes a pooler, unless told otherwise, that the network does without: embeddings pool over tokens."""
     asked = inspect.signature(type(checkpoint.model.backbone)).parameters.get("add_pooling_layer")
-    return checkpoint.task == "embedding" and asked is not None and bool(asked.default)
+    return not checkpoint.task.head and asked is not None and bool(asked.default)
 
 
 def stock_settings(checkpoint: Checkpoint, shape: Shape) -> dict[str, int] | None:

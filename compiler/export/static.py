@@ -16,9 +16,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from compiler.evaluation import Batches
 from compiler.export.precision import Quantised
 from compiler.export.surgery import constant_values
+from compiler.tasks import Batches
 from profilers import Graph
 from profilers.runtimes.onnx_session import open_session
 from targets import usable_cpus

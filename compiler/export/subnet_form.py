@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Annotated, Any, Literal, NotRequired, cast
+from typing import Annotated, Any, NotRequired, cast
 
 from annotated_types import Ge, Le, Len
 from typing_extensions import TypedDict
 
+from compiler.tasks import TaskName
 from targets import forms
 from targets.errors import InputError
 from targets.json_file import conforming
@@ -26,7 +27,7 @@ class SubnetForm(TypedDict):
     """
 
     schema: int
-    task: Literal["embedding", "classification", "regression"]
+    task: TaskName
     base: forms.Name
     heads: Annotated[list[Kept], Len(1, forms.MOST_LAYERS)]
     ffn_units: Annotated[list[Kept], Len(1, forms.MOST_LAYERS)]

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.costing import dimensions_of
-from compiler.evaluation import Batches
 from compiler.export.exempt import exempt
 from compiler.export.static import observe
 from compiler.export.template import GraphTemplate
 from compiler.families import Checkpoint
 from compiler.slicing import build_skeleton, slice_parameters
 from compiler.spaces import Ordering, SubBlock, Subnet
+from compiler.tasks import Batches
 from profilers import Graph, GraphSource, Program, Stack
 
 

@@ -4,9 +4,8 @@ from compiler.families.architecture import Architecture
 from compiler.families.branch import PIECES, Branch, Matrix
 from compiler.families.checkpoint import Checkpoint, load_checkpoint
 from compiler.families.embedding import EmbeddingRecipe
-from compiler.families.scores import ScoreScale
 from compiler.families.table import FAMILIES, Family, family_of, supported_model_types
-from compiler.families.task_model import TaskModel, auto_class
+from compiler.families.task_model import TaskModel
 
 __all__ = [
     "FAMILIES",
@@ -17,9 +16,7 @@ __all__ = [
     "EmbeddingRecipe",
     "Family",
     "Matrix",
-    "ScoreScale",
     "TaskModel",
-    "auto_class",
     "family_of",
     "load_checkpoint",
     "supported_model_types",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compiler.families.architecture import Architecture, architecture_of
@@ -20,9 +21,9 @@ from compiler.families.loading.tokenizer import load_tokenizer
 from compiler.families.loading.trial import try_run
 from compiler.families.loading.weights import drop_unused_pooler, load_backbone, refuse_nan
 from compiler.families.recipe_files import read_recipe, transformer_folder
-from compiler.families.scores import ScoreScale
 from compiler.families.task_model import TaskModel
 from compiler.families.tokenising import fitted, longest_text
+from compiler.tasks import Task, task_named
 from targets.errors import InputError, printable
 
 
@@ -42,7 +43,7 @@ class Checkpoint:
     model: TaskModel
     whole: TaskModel
     tokenizer: Any
-    task: str
+    task: Task
     max_tokens: int
     head_trained: bool
     digest: str
@@ -52,6 +53,11 @@ class Checkpoint:
     def input_names(self) -> tuple[str, ...]:
         """The tensors the graph takes, in the order transformers and Optimum use."""
         return input_names(self.tokenizer)
+
+    @property
+    def prompt(self) -> str:
+        """What stands before every text: the recipe's prompt, mostly nothing."""
+        return self.model.recipe.prompt if self.model.recipe is not None else ""
 
     @property
     def config(self) -> Any:
@@ -116,14 +122,14 @@ def digest_of(parameters: Mapping[str, Tensor], about: str = "") -> str:
     return digest.hexdigest()
 
 
-def check_labels(config: Any, task: str, label_names: Sequence[str] | None, folder: Path) -> None:
+def check_labels(config: Any, task: Task, label_names: Sequence[str] | None, folder: Path) -> None:
     """InputError where a trained head has not as many outputs as the data need, or does not name each of them."""
     if set(config.id2label) != set(range(config.num_labels)):
         raise InputError(
             f"{folder.name}: config.json numbers its labels {', '.join(map(str, config.id2label))}\n"
             f"its head has the outputs 0 to {config.num_labels - 1}: give each a name in id2label and label2id"
         )
-    wanted = 1 if task == "regression" else len(label_names or config.id2label)
+    wanted = task.outputs_needed(label_names, len(config.id2label))
     if config.num_labels != wanted:
         raise InputError(
             f"{folder.name} has a trained head with {config.num_labels} outputs, the data need {wanted}\n"
@@ -131,17 +137,16 @@ def check_labels(config: Any, task: str, label_names: Sequence[str] | None, fold
         )
 
 
-def _set_labels(configuration: Configuration, task: str, label_names: Sequence[str] | None, folder: Path) -> None:
+def _set_labels(configuration: Configuration, task: Task, label_names: Sequence[str] | None, folder: Path) -> None:
     """Hold a declared head against the data, or declare a new one. InputError as in `check_labels`."""
     config = configuration.values
-    if configuration.head.kind == "sequence":
+    if task.pretrained_head:
+        return
+    if configuration.head.of(task):
         check_labels(config, task, label_names, folder)
         return
-    names = ["score"] if task == "regression" else list(label_names or [])
-    config.num_labels = 1 if task == "regression" else len(label_names or config.id2label)
-    config.id2label = dict(enumerate(names))
-    config.label2id = {name: i for i, name in enumerate(names)}
-    config.problem_type = "regression" if task == "regression" else "single_label_classification"
+    for name, value in task.label_settings(label_names).items():
+        setattr(config, name, value)
 
 
 def load_checkpoint(
@@ -151,38 +156,38 @@ def load_checkpoint(
     label_names: Sequence[str] | None = None,
     pooling: str | None = None,
     prompt: str | None = None,
-    scale: ScoreScale | None = None,
+    labels: NDArray[Any] | None = None,
     seed: int = 0,
     trust_remote_code: bool = False,
 ) -> Checkpoint:
-    """Load a dense model for a task: "embedding", "classification" or "regression".
+    """Load a dense model for the task of a name.
 
-    A head the checkpoint does not have is initialised from `seed`, that of a regression on the `scale` of the labels.
+    A head the checkpoint does not have is initialised from `seed`, and put on the scale of training `labels` [N] (`Task.scale`).
     Raises InputError for every way a folder can be unusable: files that are missing, pickled, damaged or elsewhere, settings
     that are not supported, weights that are missing or not finite, a tokenizer that does not fit, texts that do not run.
     """
     root = resolve(source)
     folder = transformer_folder(root)
-    classifier = task != "embedding"
+    aim = task_named(task)
     with refusing(folder, "the model folder cannot be read"):
         check_folder(folder)
-    configuration = read_configuration(folder, task=task, trust_remote_code=trust_remote_code)
-    if classifier:
-        _set_labels(configuration, task, label_names, folder)
+    configuration = read_configuration(folder, task=aim, trust_remote_code=trust_remote_code)
+    if aim.head:
+        _set_labels(configuration, aim, label_names, folder)
     tokenizer, tokenizer_notes = load_tokenizer(folder, configuration.values)
-    tokenizer = limited(root, tokenizer) if classifier else tokenizer
-    recipe = None if classifier else read_recipe(root).overridden(pooling=pooling, prompt=prompt)
+    tokenizer = limited(root, tokenizer) if aim.head else tokenizer
+    recipe = None if aim.head else read_recipe(root).overridden(pooling=pooling, prompt=prompt)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        loaded = load_backbone(folder, configuration, classifier=classifier)
-    backbone = _usable(loaded.backbone, task, folder)
+        loaded = load_backbone(folder, configuration, aim)
+    backbone = _usable(loaded.backbone, aim, folder)
     architecture = architecture_of(backbone)
     recipe, tokenizer = fitted(recipe, tokenizer, architecture.max_tokens)
-    model = TaskModel(backbone, recipe).eval()
+    model = TaskModel(backbone, recipe, aim.output_names).eval()
     max_tokens = longest_text(recipe, tokenizer, architecture.max_tokens)
     trial_notes = try_run(folder, model, tokenizer, architecture, max_tokens=max_tokens)
-    if scale is not None and not loaded.head_trained:
-        scale.of_head(backbone).give(backbone)
+    if not loaded.head_trained and labels is not None and (scale := aim.scale(backbone, labels)) is not None:
+        scale.give(backbone)
     return Checkpoint(
         name=label_of(root) if Path(source).is_dir() else source,
         folder=root,
@@ -190,7 +195,7 @@ def load_checkpoint(
         model=model,
         whole=model,
         tokenizer=tokenizer,
-        task=task,
+        task=aim,
         max_tokens=max_tokens,
         head_trained=loaded.head_trained,
         digest=digest_of(dict(backbone.named_parameters()), config_text(configuration.values)),
@@ -198,9 +203,9 @@ def load_checkpoint(
     )
 
 
-def _usable(backbone: nn.Module, task: str, folder: Path) -> nn.Module:
+def _usable(backbone: nn.Module, task: Task, folder: Path) -> nn.Module:
     """A loaded model without what its task does not read. InputError where a weight is not finite."""
-    if task == "embedding":
+    if not task.head:
         drop_unused_pooler(backbone)
     refuse_nan(backbone, folder)
     return backbone

@@ -9,11 +9,6 @@ from compiler.families.embedding import Dense, EmbeddingRecipe, LayerNorm, Step
 from compiler.families.table import family_of
 
 
-def auto_class(task: str) -> str:
-    """The name of transformers' class that loads a model for a task."""
-    return "AutoModel" if task == "embedding" else "AutoModelForSequenceClassification"
-
-
 def pool(token_embeddings: Tensor, attention_mask: Tensor, pooling: str, left_out: int = 0) -> Tensor:
     """[batch, tokens, hidden] and [batch, tokens] to [batch, hidden]; padding never counts.
 
@@ -86,7 +81,7 @@ def _module(step: Step) -> nn.Module:
 
 
 class TaskModel(nn.Module):
-    """`backbone` is the transformers model; `recipe` is given for the embedding task only.
+    """`backbone` is the transformers model, `outputs` the names of what is read off it; a `recipe` makes sentence embeddings of that.
 
     Parameter names everywhere in paretoc are the backbone's own, as they stand in its checkpoint. `explicit_positions` gives the
     backbone the places of tokens [batch, tokens]: left to itself, transformers makes them [1, tokens], and ONNX's rotary
@@ -95,25 +90,23 @@ class TaskModel(nn.Module):
 
     explicit_positions = False
 
-    def __init__(self, backbone: nn.Module, recipe: EmbeddingRecipe | None = None) -> None:
+    def __init__(
+        self, backbone: nn.Module, recipe: EmbeddingRecipe | None = None, outputs: tuple[str, ...] = ("logits",)
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.causal = family_of(backbone.config.model_type).causal  # type: ignore[union-attr, arg-type]
         self.recipe = recipe
+        self.output_names = outputs
         if recipe is not None:
             list(recipe.sizes(backbone.config.hidden_size))  # type: ignore[union-attr, arg-type]
         self.steps = nn.Sequential(*(_module(step) for step in (recipe.steps if recipe else ())))
 
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """Names of what `forward` returns, in order: those under which Optimum's and sentence-transformers' loaders look."""
-        return ("logits",) if self.recipe is None else ("last_hidden_state", "sentence_embedding")
-
     def read(self, outputs: Any, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        """The task's outputs from the backbone's: ([batch, labels],) or ([batch, tokens, hidden], [batch, dimensions])."""
+        """The task's outputs from the backbone's: those of its head, or ([batch, tokens, hidden], [batch, dimensions])."""
         recipe = self.recipe
         if recipe is None:
-            return (outputs.logits,)
+            return tuple(getattr(outputs, name) for name in self.output_names)
         tokens = outputs.last_hidden_state
         left_out = 0 if recipe.include_prompt else recipe.prompt_tokens
         pooled = [pool(tokens, attention_mask, pooling, left_out) for pooling in recipe.poolings]

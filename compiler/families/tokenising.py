@@ -1,16 +1,14 @@
-"""How texts become tokens for a model: limits and casing of its recipe, and a tokenizer that is left as it was."""
+"""A recipe and a tokenizer that agree: limits, casing and the tokens of a prompt."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from tokenizers import Encoding
 from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 
 from compiler.families.embedding import EmbeddingRecipe
+from compiler.tasks.tokenising import tokenised
 from targets.errors import InputError
 
 
@@ -64,37 +62,3 @@ def _prompt_tokens(prompt: str, tokenizer: Any, longest: int) -> int:
         raise InputError(f"the prompt takes all of the {longest} tokens that the model reads: no text would be left")
     ends = bool(encoding.ids) and encoding.ids[-1] in tokenizer.all_special_ids
     return len(encoding.ids) - int(ends)
-
-
-def tokenised(tokenizer: Any, texts: Sequence[tuple[str, ...]], *, max_tokens: int) -> list[Encoding]:
-    """Token ids, mask and types of single texts or pairs, cut at `max_tokens` on the tokenizer's own side, not padded."""
-    with _truncating(tokenizer, max_tokens) as backend:
-        found: list[Encoding] = backend.encode_batch([text if len(text) == 2 else text[0] for text in texts])
-        return found
-
-
-@contextmanager
-def _truncating(tokenizer: Any, max_tokens: int) -> Iterator[Any]:
-    """The tokenizer's backend, truncating and not padding; afterwards it is as it was, so that it is saved as it was loaded."""
-    with unchanged(tokenizer) as backend:
-        backend.enable_truncation(max_tokens, direction=tokenizer.truncation_side)
-        backend.no_padding()
-        yield backend
-
-
-@contextmanager
-def unchanged(tokenizer: Any) -> Iterator[Any]:
-    """The backend of a fast tokenizer, which gets its truncation and padding back: every call sets them anew."""
-    backend = tokenizer.backend_tokenizer
-    truncation, padding = backend.truncation, backend.padding
-    try:
-        yield backend
-    finally:
-        if truncation is None:
-            backend.no_truncation()
-        else:
-            backend.enable_truncation(**truncation)
-        if padding is None:
-            backend.no_padding()
-        else:
-            backend.enable_padding(**padding)

@@ -9,8 +9,8 @@ import torch
 from scipy.linalg.blas import ssyrk
 from torch import Tensor, nn
 
-from compiler.evaluation import Batches
 from compiler.families import PIECES, Architecture, Branch, Checkpoint
+from compiler.tasks import Batches
 from targets.errors import InputError
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compiler.evaluation import Batches
 from compiler.families import Branch, Checkpoint, TaskModel
 from compiler.oneshot.calibration import (
     Calibration,
@@ -30,6 +29,7 @@ from compiler.oneshot.importance import columns_of, damping
 from compiler.oneshot.narrowing import EMBEDDED, Narrowing, first_read
 from compiler.slicing import bf16_where_it_is, build_skeleton, sharing_weights, slice_parameters
 from compiler.spaces import Subnet
+from compiler.tasks import Batches
 
 RIDGE = 1e-2
 RESOLVED_TOKENS = 16_000

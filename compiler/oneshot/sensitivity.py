@@ -7,30 +7,22 @@ needed.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from compiler.evaluation import Batches
 from compiler.families import Checkpoint
 from compiler.oneshot.calibration import output_projections, sub_blocks
+from compiler.tasks import Batches
 
 SENSITIVITY_TOKENS = 4_000
 
 
-def _direction(outputs: Tensor, task: str, generator: torch.Generator) -> Tensor:
-    """A random covector [batch, values] whose second moment is the metric of the outputs."""
-    if task != "classification":
-        return torch.randn(outputs.shape, generator=generator)
-    chances = outputs.softmax(dim=-1)
-    drawn = torch.multinomial(chances, 1, generator=generator).squeeze(1)
-    return chances - nn.functional.one_hot(drawn, outputs.shape[1])
-
-
-def _spread(batches: Batches, tokens: int) -> list[Mapping[str, Tensor]]:
+def _spread(batches: Batches, tokens: int) -> list[tuple[Mapping[str, Tensor], Mapping[str, Any]]]:
     """Batches of every length, so many tokens in all, as far as they go."""
     step = max(1, batches.tokens // tokens)
-    return list(batches)[step // 2 :: step]
+    return list(batches.each())[step // 2 :: step]
 
 
 def sensitivities(
@@ -47,12 +39,9 @@ def sensitivities(
 
     count = 0
     with output_projections(checkpoint) as given, torch.enable_grad():
-        for batch in _spread(batches, tokens):
-            outputs = checkpoint.model(**batch)[-1]
-            if checkpoint.task == "embedding":
-                outputs = nn.functional.normalize(outputs, dim=-1)
-            direction = _direction(outputs.detach(), checkpoint.task, generator)
-            gradients = torch.autograd.grad((outputs * direction).sum(), [given[key] for key in keys])
+        for batch, extras in _spread(batches, tokens):
+            probe = checkpoint.task.probe(checkpoint.model(**batch), batch, extras, generator)
+            gradients = torch.autograd.grad(probe, [given[key] for key in keys])
             mask = batch["attention_mask"].bool()
             for key, gradient in zip(keys, gradients, strict=True):
                 real = gradient[mask]

@@ -7,8 +7,8 @@ import numpy as np
 
 from compiler.data import Split, TextData
 from compiler.data.text_data import content_sha256
-from compiler.evaluation import encode
 from compiler.families import Checkpoint
+from compiler.tasks import encode
 
 CALIBRATION_TEXTS = 1000
 CALIBRATION_TOKENS = 16_000

@@ -26,8 +26,8 @@ def choose(front: Sequence[Found], limits: Mapping[str, float], count: int, alon
     """
     within = _within(front, limits, MARGIN)
     best = sorted(within or front[:1], key=lambda f: f.quality.error)
-    least = WORTH * max(f.quality.metric for f in front)
-    pool = best[: max(count, sum(f.quality.metric >= least for f in best))]
+    leader = min(front, key=lambda f: f.quality.error).quality
+    pool = best[: max(count, sum(f.quality.keeps(leader, WORTH) for f in best))]
     if not limits:
         chosen = [pool[i] for i in spread_out(np.log([f.costs[along] for f in pool]), count)]
         return sorted(chosen, key=lambda f: f.latency_s)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from compiler.evaluation import encode
 from compiler.pipeline.options import Options
 from compiler.pipeline.subject import Subject
+from compiler.tasks import encode
 from profilers.traffic import Traffic
 from targets.errors import InputError
 

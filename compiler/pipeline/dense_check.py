@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from compiler.evaluation import Batches, constant, doubt, encode
 from compiler.pipeline.training import Trainer
+from compiler.tasks import Batches
 
 
 def dense_outputs(trainer: Trainer, name: str, batches: Batches) -> NDArray[Any]:
@@ -18,17 +18,10 @@ def dense_outputs(trainer: Trainer, name: str, batches: Batches) -> NDArray[Any]
 
 
 def dense_doubt(trainer: Trainer) -> str | None:
-    """Why the dense model is not to be trusted, in words; None where it is. Embeddings are not looked at.
-
-    Without labels its own answers are the reference: they are never wrong, and of no use where all are the same.
-    """
+    """Why the dense model is not to be trusted, in words; None where it is (`compiler.tasks.Task.doubt`)."""
     subject, split = trainer.subject, trainer.subject.search_split()
-    task = subject.checkpoint.task
-    if task == "embedding":
+    if not subject.task.learns_from_labels:
         return None
-    batches = encode(subject.checkpoint, split.texts, max_tokens=subject.max_tokens)
-    outputs = dense_outputs(trainer, "search", batches)
-    names = subject.checkpoint.label_names if task == "classification" else ()
-    return (
-        constant(task, outputs, names) if split.labels is None else doubt(subject.metric, outputs, split.labels, names)
-    )
+    batches = subject.task.encode(subject.checkpoint, split, max_tokens=subject.max_tokens)
+    names = subject.data.label_names or subject.checkpoint.label_names
+    return subject.task.doubt(subject.metric, dense_outputs(trainer, "search", batches), split, names)

@@ -55,7 +55,9 @@ def find_exceptions(
     if stored is None:
         full = Subnet.first(architecture.shape, Ordering.by_index(architecture.shape))
         parameters = learned.weights.dense
-        exact = texts.outputs(graph_run(bench.graph(full, parameters, "fp32"), usable_cpus()))
+        exact = texts.outputs(
+            graph_run(bench.graph(full, parameters, "fp32"), usable_cpus(), bench.checkpoint.task.judged)
+        )
         graphs, blocks = bench.graphs(full, parameters, precision), _blocks(architecture)
         done = 0
 
@@ -63,7 +65,9 @@ def find_exceptions(
             nonlocal done
             done += 1
             progress(min(done / (1 + len(blocks)), 1.0))
-            return unexplained(exact, texts.outputs(graph_run(graphs(exceptions), usable_cpus())))
+            return unexplained(
+                exact, texts.outputs(graph_run(graphs(exceptions), usable_cpus(), bench.checkpoint.task.judged))
+            )
 
         stored = [list(block) for block in choose_exceptions(loss, blocks)]
         store.put("exceptions", key, stored)

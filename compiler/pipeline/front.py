@@ -209,8 +209,12 @@ def front_json(outcome: Outcome) -> dict[str, Any]:
         "schema": SCHEMA_VERSION,
         "tool": this_tool(),
         "model": _model(subject, outcome.dense),
-        "task": subject.checkpoint.task,
-        "metric": {"name": subject.metric.name, "higher_is_better": True, "description": subject.metric.description},
+        "task": subject.task.name,
+        "metric": {
+            "name": subject.metric.name,
+            "higher_is_better": subject.metric.scale.higher_is_better,
+            "description": subject.metric.description,
+        },
         "data": _data(subject),
         "workload": {**_workload(device), "percentile": o.percentile},
         "target": {

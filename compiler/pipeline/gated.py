@@ -10,13 +10,12 @@ from compiler.oneshot import learn_sizes
 from compiler.oneshot.gates import EVEN, KNOTS, RATE, Lesson
 from compiler.pipeline.seeds import Groups, Seeds, encoder_budgets_s
 from compiler.pipeline.side_by_side import Progress
-from compiler.pipeline.subject import some_of
 from compiler.pipeline.weights import Weights
 from compiler.slicing import bf16_where_it_is
 from compiler.spaces.space import Medium
 from compiler.store import key_of
 from compiler.supernet.examples import Examples, plan_batches
-from compiler.supernet.losses import Outputs, task_loss
+from compiler.tasks import Outputs
 
 LESSONS = 120
 TOKENS = 1_000
@@ -55,8 +54,8 @@ def learned_seeds(
 def _lessons(weights: Weights) -> list[Lesson]:
     """Batches of training texts, each with the loss against the dense model's outputs, and labels where there are any."""
     subject, seed = weights.subject, weights.trainer.options.seed
-    train = some_of(subject.data.train, LESSONS * _EXAMPLES[1])
-    examples = Examples(subject.checkpoint, train.texts, train.labels, max_tokens=subject.max_tokens)
+    train = subject.data.train.some(LESSONS * _EXAMPLES[1])
+    examples = Examples(subject.checkpoint, train, max_tokens=subject.max_tokens)
     size = min(max(int(TOKENS / examples.lengths.mean()), _EXAMPLES[0]), _EXAMPLES[1])
     epochs = LESSONS * size / len(examples)
     batches = plan_batches(examples.lengths, batch_size=size, epochs=epochs, seed=seed)
@@ -64,12 +63,12 @@ def _lessons(weights: Weights) -> list[Lesson]:
 
 
 def _lesson(weights: Weights, batch: Mapping[str, Tensor]) -> Lesson:
-    subject, loss = weights.subject, task_loss(weights.subject.checkpoint.task, _TEMPERATURE)
+    subject = weights.subject
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
 
     def against(outputs: Outputs) -> Tensor:
         with torch.no_grad(), bf16_where_it_is():
             dense = tuple(tensor.float() for tensor in subject.checkpoint.model(**inputs))
-        return loss(outputs, inputs["attention_mask"], batch.get("labels"), dense)
+        return subject.task.loss(outputs, inputs["attention_mask"], batch.get("labels"), dense, _TEMPERATURE)
 
     return inputs, against

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from compiler.evaluation import Quality, Run, outdone
+from compiler.evaluation import Quality, outdone
 from compiler.export import ModelWorkbench, graph_run
 from compiler.pipeline.learned import Learned
 from compiler.slicing import SubnetRunner, bf16_where_it_is, cast_once, has_bf16
 from compiler.spaces import Form, Subnet
 from compiler.store import Store, key_of
+from compiler.tasks import Run
 from targets import STATIC
 
 AS_SERVED = ("int8", STATIC)
@@ -32,12 +33,13 @@ class Judge:
         """A candidate with given weights: as the dense model's slice, a quantised one as it will be served."""
         if form.precision in AS_SERVED:
             return self.served(subnet, parameters, form)
-        weights = cast_once(parameters, self.runner.architecture)
-        return lambda inputs: self.runner(subnet, inputs, weights)[-1]
+        judged, weights = self.learned.subject.task.judged, cast_once(parameters, self.runner.architecture)
+        return lambda inputs: judged(self.runner(subnet, inputs, weights))
 
     def served(self, subnet: Subnet, parameters: Mapping[str, Tensor], form: Form) -> Run:
         """A network as it will be served, under ONNX Runtime on as many threads as PyTorch has here."""
-        return graph_run(self.bench.graph(subnet, parameters, *judged_in(form)), torch.get_num_threads())
+        graph, judged = self.bench.graph(subnet, parameters, *judged_in(form)), self.learned.subject.task.judged
+        return graph_run(graph, torch.get_num_threads(), judged)
 
     def quality(self, subnet: Subnet, form: Form, share: float = 1.0, rival: Quality | None = None) -> Quality:
         """How good a sub-network is while searching, on all examples unless a rival outdoes it before.

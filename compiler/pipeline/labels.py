@@ -12,6 +12,7 @@ import numpy as np
 from compiler.data import Split, TextData
 from compiler.export import is_compiled, read_origin
 from compiler.families.loading.config import Configuration, read_configuration
+from compiler.tasks import Task, task_named
 from targets.errors import InputError, printable
 from targets.json_file import read_json
 
@@ -19,18 +20,18 @@ _NUMBERED = re.compile(r"(?:LABEL_)?(\d{1,6})")
 _SHOWN = 6
 
 
-def head_names(folder: Path, *, trust_remote_code: bool = False) -> tuple[str, ...] | None:
-    """Names of a classifier's outputs, in their order, by its configuration.
+def head_names(folder: Path, task: Task, *, trust_remote_code: bool = False) -> tuple[str, ...] | None:
+    """Names of a task's outputs, in their order, by its configuration.
 
-    None where it declares no classification head, or not one name for each output, which loading refuses. InputError
+    None where it declares no head of the task, or not one name for each output, which loading refuses. InputError
     where two outputs have one name.
     """
-    if not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file() or not task.head:
         return None
-    configuration = read_configuration(folder, task="classification", trust_remote_code=trust_remote_code)
+    configuration = read_configuration(folder, task=task, trust_remote_code=trust_remote_code)
     config = configuration.values
     names = config.id2label or {}
-    if not _declares_head(folder, configuration) or len(names) < 2 or set(names) != set(range(config.num_labels)):
+    if not _declares_head(folder, configuration, task) or len(names) < 2 or set(names) != set(range(config.num_labels)):
         return None
     ordered = tuple(str(names[i]) for i in range(config.num_labels))
     twice = next((name for name in ordered if ordered.count(name) > 1), None)
@@ -41,12 +42,12 @@ def head_names(folder: Path, *, trust_remote_code: bool = False) -> tuple[str, .
     return ordered
 
 
-def _declares_head(folder: Path, configuration: Configuration) -> bool:
-    """Whether the configuration is of a classifier, or names classes and says nothing about its architecture."""
+def _declares_head(folder: Path, configuration: Configuration, task: Task) -> bool:
+    """Whether the configuration is of a head of the task, or names classes and says nothing about its architecture."""
     if is_compiled(folder):
-        return read_origin(folder).task == "classification"
+        return read_origin(folder).task == task.name
     if configuration.values.architectures:
-        return configuration.head.kind == "sequence"
+        return configuration.head.of(task)
     written = read_json(folder / "config.json")
     return isinstance(written, dict) and "id2label" in written
 
@@ -185,7 +186,9 @@ def _renumbered(data: TextData, to_model: Mapping[str, str], names: tuple[str, .
     ids = np.array([names.index(to_model[name]) for name in data.label_names or ()], dtype=np.int64)
 
     def mapped(split: Split) -> Split:
-        return split if split.labels is None else replace(split, labels=ids[split.labels])
+        if split.labels is None:
+            return split
+        return replace(split, labels=task_named(data.task).renumbered(split.labels, ids, len(names)))
 
     return replace(
         data,

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compiler.evaluation import Batches, encode
 from compiler.oneshot import Calibration, SubBlock, calibrate, rank_sub_blocks, residual_order, sensitivities
 from compiler.oneshot.calibration import Gram
 from compiler.oneshot.reconstruction import one_batch, residual_sums
@@ -19,6 +18,7 @@ from compiler.pipeline.subject import Subject
 from compiler.pipeline.training import Trainer
 from compiler.spaces import Ordering
 from compiler.spaces.subnet import IntArray
+from compiler.tasks import Batches
 
 Floats = NDArray[np.float64]
 _RANKED = ("order", "losses", "local")
@@ -60,11 +60,12 @@ class Ranking:
 
 def calibration_batches(subject: Subject, seed: int) -> Batches:
     """A few texts of the train split, about sixteen thousand tokens at most."""
-    texts = subject.data.train.texts
-    rows = np.random.default_rng(seed).permutation(len(texts))[:CALIBRATION_TEXTS]
-    chosen = [texts[row] for row in rows]
-    count = calibration_count(subject.checkpoint, chosen, subject.max_tokens)
-    return encode(subject.checkpoint, chosen[:count], max_tokens=subject.max_tokens)
+    train = subject.data.train
+    chosen = train.take(np.random.default_rng(seed).permutation(len(train))[:CALIBRATION_TEXTS])
+    count = calibration_count(subject.checkpoint, chosen.texts, subject.max_tokens)
+    return subject.task.encode(
+        subject.checkpoint, chosen.take(np.arange(min(count, len(chosen)))), max_tokens=subject.max_tokens
+    )
 
 
 def ranking_about(trainer: Trainer) -> dict[str, Any]:

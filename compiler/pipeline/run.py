@@ -68,7 +68,7 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
         monitor.note("\n".join(description_lines(subject.data, notes=False)))
         texts = subject.range_texts(precisions)
     doubt = None
-    if subject.checkpoint.task != "embedding" and not subject.train_dense:
+    if subject.task.learns_from_labels and not subject.train_dense:
         with stages("score dense model"):
             doubt = dense_doubt(Trainer(subject=subject, store=store, options=each[0], monitor=monitor))
     notes.say(*filter(None, [doubt]))
@@ -212,7 +212,7 @@ class Compilation:
         dense, *winners = nets
         percentile = "p50" if device.demand else options.percentile  # of traffic, the length is the percentile
         judged = {w.id: verdicts.judge(w, dense, options.budgets, percentile) for w in nets}
-        keep = verdicts.kept_share(subject.checkpoint.task, options.budgets)
+        keep = verdicts.kept_share(subject.task, options.budgets)
         best = verdicts.best_of(winners, dense, judged, options.budgets, keep=keep)
         reserved = verdicts.reservation(best, dense, options.budgets, subject.metric.name.replace("_", " "), keep=keep)
         self.notes.say(*filter(None, [reserved]))

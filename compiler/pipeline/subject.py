@@ -11,15 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compiler.data import Split, TextData, demo_data, read_data
-from compiler.evaluation import Batches, Metric, Yardstick, default_metric, encode, make_yardstick
-from compiler.export import declared_task, is_compiled, load_model
-from compiler.families import Checkpoint, ScoreScale
+from compiler.data import Split, TextData, demo_data
+from compiler.evaluation import Yardstick, answers, make_yardstick
+from compiler.export import declared_tasks, is_compiled, load_model
+from compiler.families import Checkpoint
 from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
 from compiler.pipeline.calibration_texts import FEWEST_RANGE_TEXTS, LIKENESS_EXAMPLES, RANGE_TEXTS, deal
 from compiler.pipeline.labels import aligned, head_names
 from compiler.pipeline.options import Options
+from compiler.tasks import Batches, Metric, Task, encode, read_data, task_named
 from targets import STATIC
 from targets.errors import InputError
 
@@ -49,16 +50,21 @@ class Subject:
             "model": self.checkpoint.digest,
             "recipe": repr(self.checkpoint.model.recipe),
             "data": self.data.sha256,
-            "task": self.checkpoint.task,
+            "task": self.task.name,
             "metric": self.metric.name,
             "max_tokens": self.max_tokens,
             "libraries": libraries,
         }
         return about | more
 
+    @property
+    def task(self) -> Task:
+        """What the model is for."""
+        return self.checkpoint.task
+
     def dense_outputs(self, batches: Batches) -> NDArray[np.float32]:
-        """What is scored of the dense model [examples, values]."""
-        return batches.outputs(lambda inputs: self.checkpoint.model(**inputs)[-1])
+        """What is kept of the dense model's outputs [examples, values]."""
+        return answers(self.task, batches, lambda inputs: self.task.judged(self.checkpoint.model(**inputs)))
 
     def set_dense(self, parameters: Mapping[str, Tensor]) -> None:
         """Give the dense model trained weights."""
@@ -74,7 +80,7 @@ class Subject:
 
         `dense` gives the dense model's outputs, where they are known.
         """
-        judged = split if self.labelled else some_of(split, LIKENESS_EXAMPLES)
+        judged = split if self.labelled else split.some(LIKENESS_EXAMPLES)
         return make_yardstick(
             self.checkpoint, judged, self.metric, max_tokens=self.max_tokens, dense=dense or self.dense_outputs
         )
@@ -84,7 +90,7 @@ class Subject:
 
         InputError where there are too few for a precision among these.
         """
-        texts = some_of(self.data.train, RANGE_TEXTS).texts
+        texts = self.data.train.some(RANGE_TEXTS).texts
         if STATIC in precisions and len(texts) < FEWEST_RANGE_TEXTS:
             raise InputError(
                 f"{STATIC} takes the ranges of activations on the train split: {len(texts)} texts are too few, "
@@ -94,27 +100,19 @@ class Subject:
 
     def search_split(self) -> Split:
         """Validation, or some examples of it."""
-        return some_of(self.data.validation, SEARCH_EXAMPLES)
+        return self.data.validation.some(SEARCH_EXAMPLES)
 
     def final_split(self) -> Split:
         """The same for networks that are written: of more examples."""
-        return some_of(self.data.validation, FINAL_EXAMPLES if self.labelled else LIKENESS_EXAMPLES)
+        return self.data.validation.some(FINAL_EXAMPLES if self.labelled else LIKENESS_EXAMPLES)
 
 
-def some_of(split: Split, count: int) -> Split:
-    """At most so many examples of a split, always the same ones."""
-    if len(split) <= count:
-        return split
-    rows = np.random.default_rng(0).permutation(len(split))[:count]
-    return split.take(np.sort(rows))
-
-
-def _read(options: Options, folder: Path) -> tuple[TextData, str]:
-    """The data, and the task: without labels a trained head is still a task, scored by agreement."""
-    head = declared_task(folder, options.task)
-    embeds = options.task == "auto" and is_compiled(folder) and head is None
+def _read(options: Options, folder: Path) -> tuple[TextData, Task]:
+    """The data, and the task: without labels a trained head is still a task, scored by its likeness."""
+    heads = declared_tasks(folder, options.task)
+    embeds = options.task == "auto" and is_compiled(folder) and not heads
     if options.demo:
-        return demo_data(options.seed), "embedding"
+        return demo_data(options.seed), task_named("embedding")
     if options.data is None:
         raise InputError("no data: give --data FILE, FOLDER or hub name\nor try the built-in example: compile --demo")
     data = read_data(
@@ -124,24 +122,25 @@ def _read(options: Options, folder: Path) -> tuple[TextData, str]:
         label_column=options.label_column,
         encoding=options.encoding,
         header=options.header,
-        declared=head,
+        declared=[task.name for task in heads],
         seed=options.seed,
     )
     if data.label_names is not None or options.labels is not None:
-        names = head_names(folder, trust_remote_code=options.trust_remote_code)
+        names = head_names(folder, task_named(data.task), trust_remote_code=options.trust_remote_code)
         data = aligned(data, names, options.labels)
-    unlabelled_head = options.task == "auto" and head is not None and data.train.labels is None
-    return (_of_head(data, head), head) if unlabelled_head and head is not None else (data, data.task)
+    if options.task != "auto" or not heads or data.train.labels is not None:
+        return data, task_named(data.task)
+    return _of_head(data, heads[0]), heads[0]
 
 
-def _of_head(data: TextData, head: str) -> TextData:
+def _of_head(data: TextData, head: Task) -> TextData:
     """Data without labels for a trained head: it is the head that says the task."""
     notes = [note for note in data.notes if not note.startswith("task inferred")]
-    return replace(data, task=head, notes=(*notes, f"task: {head}, that of the model's own head"))
+    return replace(data, task=head.name, notes=(*notes, f"task: {head.words}, that of the model's own head"))
 
 
 def _flatten_pairs(data: TextData) -> TextData:
-    """An embedding model reads one text at a time: pairs become two texts."""
+    """Texts one by one, each once, for a task that reads no pairs."""
 
     def flat(split: Split) -> Split:
         texts = tuple(dict.fromkeys((text,) for texts in split.texts for text in texts))
@@ -150,9 +149,9 @@ def _flatten_pairs(data: TextData) -> TextData:
     return replace(data, train=flat(data.train), validation=flat(data.validation), test=flat(data.test))
 
 
-def _settle_effort(options: Options, *, labelled: bool, head_trained: bool, task: str) -> tuple[str, bool]:
+def _settle_effort(options: Options, *, labelled: bool, head_trained: bool, task: Task) -> tuple[str, bool]:
     """The effort, and whether the dense model is fine-tuned first."""
-    needs_training = task != "embedding" and not head_trained
+    needs_training = task.learns_from_labels and not head_trained
     if needs_training and not labelled:
         raise InputError(
             "the checkpoint's task head was never trained and the data have no labels\n"
@@ -167,7 +166,7 @@ def _settle_effort(options: Options, *, labelled: bool, head_trained: bool, task
             "the checkpoint's task head was never trained, and --effort fast does not train\n"
             "use --effort balanced or thorough, or a fine-tuned checkpoint"
         )
-    return effort, labelled and task != "embedding" and (needs_training or effort == "thorough")
+    return effort, labelled and task.learns_from_labels and (needs_training or effort == "thorough")
 
 
 def _check_training(options: Options, *, effort: str, trained: bool) -> None:
@@ -200,30 +199,30 @@ def load_subject(options: Options) -> Subject:
     labels = data.train.labels
     checkpoint = load_model(
         folder,
-        task=task,
+        task=task.name,
         label_names=data.label_names,
         pooling=options.pooling,
         prompt=options.prompt,
-        scale=ScoreScale.of(labels) if task == "regression" and labels is not None else None,
+        labels=labels,
         seed=options.seed,
         trust_remote_code=options.trust_remote_code,
     )
     if not is_compiled(folder):
         checkpoint = replace(checkpoint, name="all-MiniLM-L6-v2" if options.demo else _display_name(options.model))
-    if task == "embedding":
+    if not task.pairs:
         data = _flatten_pairs(data)
     if options.traffic is None:
         check_length(checkpoint, options.seq_len)
     labelled = labels is not None
     effort, train_dense = _settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
-    _check_training(options, effort=effort, trained=labelled and task != "embedding")
+    _check_training(options, effort=effort, trained=labelled and task.learns_from_labels)
     max_tokens, dealt = min(checkpoint.max_tokens, max(options.seq_len, 128)), list[str]()
     if data.train.labels is None and effort == "fast":
         data, dealt = deal(data, checkpoint, max_tokens=max_tokens, seed=options.seed)
     notes = [*data.notes, *checkpoint.notes, *dealt]
     if is_compiled(folder):
         notes.append("the model was compiled before: it is the baseline of every ratio here, called dense")
-    if task != "embedding" and not labelled:
+    if task.learns_from_labels and not labelled:
         notes.append("no labels: the metric is agreement with the dense model")
     if not labelled and max(len(data.validation), len(data.test)) > LIKENESS_EXAMPLES:
         notes.append(f"likeness to the dense model is taken on {LIKENESS_EXAMPLES:,} examples of a split")
@@ -232,7 +231,7 @@ def load_subject(options: Options) -> Subject:
     return Subject(
         checkpoint=checkpoint,
         data=data,
-        metric=default_metric(task, options.metric, labelled=data.train.labels is not None),
+        metric=task.metric(options.metric, labelled=data.train.labels is not None),
         effort=effort,
         train_dense=train_dense,
         max_tokens=max_tokens,

@@ -111,8 +111,7 @@ def fine_tuned(trainer: Trainer) -> dict[str, Tensor]:
         lambda folder: together(
             fine_tune,
             subject.checkpoint,
-            subject.data.train.texts,
-            subject.data.train.labels,
+            subject.data.train,
             options=options,
             max_tokens=subject.max_tokens,
             work_dir=folder,
@@ -147,8 +146,7 @@ def supernet_weights(trainer: Trainer, ordering: Ordering, start: Parameters) ->
             return together(
                 train_supernet,
                 subject.checkpoint,
-                subject.data.train.texts,
-                subject.data.train.labels,
+                subject.data.train,
                 space=space,
                 cost=partial(parameter_counts, architecture),
                 options=options,

@@ -5,14 +5,8 @@ from dataclasses import dataclass
 
 from compiler.pipeline.options import Budgets
 from compiler.pipeline.winners import Winner
+from compiler.tasks import Task
 from targets.errors import BudgetError
-
-KEPT_METRIC, KEPT_LIKENESS = 0.99, 0.90
-"""Share of the dense model's metric that `best` keeps where no budget says otherwise, and of embeddings their mean cosine to it.
-
-A head's own behaviour is kept to 99 %, with labels (the metric) and without (agreement). A mean cosine of 0.99 is no such share:
-embeddings turn by as much before any neighbour changes places.
-"""
 
 INDIFFERENT = 0.002
 """Share of the metric that a faster network may surely cost and still count as good as the best within a budget."""
@@ -39,7 +33,7 @@ def judge(winner: Winner, dense: Winner, budgets: Budgets, percentile: str) -> V
         (budgets.max_latency_s is None or latency <= budgets.max_latency_s)
         and (budgets.min_speedup is None or speedup >= budgets.min_speedup)
         and (budgets.max_memory_bytes is None or memory is None or memory <= budgets.max_memory_bytes)
-        and (budgets.max_drop is None or winner.validation.metric >= dense.validation.metric * (1 - budgets.max_drop))
+        and (budgets.max_drop is None or winner.validation.keeps(dense.validation, 1 - budgets.max_drop))
     )
     if not limits:
         return Verdict(status="none", limits=limits)
@@ -49,11 +43,9 @@ def judge(winner: Winner, dense: Winner, budgets: Budgets, percentile: str) -> V
     return Verdict(status="met" if certain else "predicted", limits=limits)
 
 
-def kept_share(task: str, budgets: Budgets) -> float:
+def kept_share(task: Task, budgets: Budgets) -> float:
     """Share of the dense model's metric that `best` is to keep where no budget is one of costs."""
-    if budgets.max_drop is not None:
-        return 1 - budgets.max_drop
-    return KEPT_LIKENESS if task == "embedding" else KEPT_METRIC
+    return task.keep if budgets.max_drop is None else 1 - budgets.max_drop
 
 
 def _of_costs(budgets: Budgets) -> bool:
@@ -79,7 +71,7 @@ def best_of(
     sure = [w for w in allowed if w.validation.margin(dense.validation, keep) >= 0]
     if sure:
         return min(sure, key=_cost)
-    keeping = [w for w in allowed if w.validation.metric >= keep * dense.validation.metric]
+    keeping = [w for w in allowed if w.validation.keeps(dense.validation, keep)]
     return _most_accurate(keeping or allowed)
 
 
@@ -89,7 +81,7 @@ def reservation(best: Winner, dense: Winner, budgets: Budgets, metric: str, *, k
         return None
     scores = f"{best.validation.metric:.4f} against {dense.validation.metric:.4f} of the dense model"
     examples = f"{len(best.validation.values):,} validation examples"
-    if best.validation.metric < keep * dense.validation.metric:
+    if not best.validation.keeps(dense.validation, keep):
         return f"no network keeps {keep:.0%} of the {metric}: {best.id} is the best there is ({scores}, {examples})"
     return f"{best.id} keeps {keep:.0%} of the {metric} or more, but no surer than chance on {examples} ({scores}): more data would tell"
 
@@ -97,7 +89,7 @@ def reservation(best: Winner, dense: Winner, budgets: Budgets, metric: str, *, k
 def _most_accurate(winners: Sequence[Winner]) -> Winner:
     """The network of least error, or a faster one that is surely as good but for `INDIFFERENT`."""
     least = min(winners, key=lambda w: w.validation.error)
-    allowance = INDIFFERENT * abs(least.validation.metric)
+    allowance = INDIFFERENT * abs(least.validation.metric if least.validation.scale.higher_is_better else 1.0)
     return min((w for w in winners if w is least or w.validation.margin(least.validation) >= -allowance), key=_cost)
 
 

@@ -27,15 +27,8 @@ BYTES_AT_ONCE = 3_200_000_000
 """Of what is polished in one job, at most: sixteen a parameter, with its gradient and the optimiser's two moments, and four in
 the table of words: few of them are read."""
 
-POLISH_SHARE = {"embedding": 0.25, "classification": 0.5, "regression": 0.5}
-"""Of the epochs of a run, by task."""
-
 POLISHED_EXAMPLES = 32_000
 """Seen by each network in a polish, at most, where the run was not told its epochs: minutes, however much data there are."""
-
-POLISH_RATE = {"embedding": 2e-4, "classification": 5e-5, "regression": 5e-5}
-"""Learning rate of a polish, by task. Embeddings to be like are a target in every dimension: four times the usual rate is
-steady, and one epoch at it brings all-MiniLM-L6-v2 nearer than one at the usual rate does."""
 
 NARROW_TOKENS = 4_000
 """Calibration tokens that a narrow candidate is corrected on while searching: it has to run for that."""
@@ -160,13 +153,12 @@ class Weights(ABC):
             yield group
 
     def _polish_options(self) -> TrainingOptions:
-        task, train = self.subject.checkpoint.task, self.subject.data.train
-        epochs = POLISH_SHARE[task] * self.trainer.training_options().epochs
+        task, train = self.subject.task, self.subject.data.train
+        epochs = task.polish_share * self.trainer.training_options().epochs
         if self.trainer.options.epochs is None:
-            examples = sum(map(len, train.texts)) if task == "embedding" else len(train)
-            epochs = min(epochs, POLISHED_EXAMPLES / examples)
+            epochs = min(epochs, POLISHED_EXAMPLES / len(task.examples(train)))
         return self.trainer.training_options(
-            epochs=epochs, learning_rate=POLISH_RATE[task], dropout=0.0, temperature=2.0
+            epochs=epochs, learning_rate=task.polish_rate, dropout=0.0, temperature=2.0
         )
 
     @cached_property
@@ -177,15 +169,14 @@ class Weights(ABC):
         self, starts: Mapping[Subnet, Parameters], folder: Path, progress: Progress
     ) -> list[dict[str, Tensor]]:
         """One job, from its last checkpoint where it was killed."""
-        subject, train = self.subject, self.subject.data.train
+        subject = self.subject
         return together(
             polish,
             subject.checkpoint,
             self.dense,
             list(starts),
             list(starts.values()),
-            texts=train.texts,
-            labels=train.labels,
+            split=subject.data.train,
             options=self._polish_options(),
             max_tokens=subject.max_tokens,
             work_dir=folder,
@@ -306,8 +297,7 @@ class Apart(Weights):
             subject.checkpoint,
             subnet,
             start,
-            texts=subject.data.train.texts,
-            labels=subject.data.train.labels,
+            split=subject.data.train,
             options=self.trainer.training_options(epochs=self._epochs * (share - below), seed=seed),
             max_tokens=subject.max_tokens,
             work_dir=folder,

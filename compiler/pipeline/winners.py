@@ -128,8 +128,8 @@ def _metadata(winner: Winner, hunt: Hunt, budgets: Budgets) -> dict[str, str]:
     return {
         "producer": "paretoc",
         "made_with": ", ".join(f"{name} {version(name)}" for name in made_with),
-        "task": checkpoint.task,
-        "labels": json.dumps([] if checkpoint.task == "embedding" else checkpoint.label_names),
+        "task": checkpoint.task.name,
+        "labels": json.dumps(checkpoint.label_names if checkpoint.task.head else []),
         "base_model": checkpoint.name,
         "heads": " ".join(str(sizes.heads) for sizes in shape),
         "ffn_units": " ".join(str(sizes.ffn_units) for sizes in shape),

@@ -8,12 +8,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from compiler.export.preprocessing import lines_of_server
 from compiler.export.reload import MODULE
-from compiler.families import auto_class
 from compiler.report import text
 from compiler.report.artifact_path import artifact_path
 from compiler.report.markdown import code, inline, yaml
 from compiler.report.schema import CandidateInfo, Front
 from compiler.store.store import write_atomically
+from compiler.tasks import task_named
 
 
 def read_base_card(folder: Path) -> Mapping[str, Any]:
@@ -40,22 +40,23 @@ def render_card(
     for name in ("score", "milliseconds", "ratio", "percent", "share_of_peak", "count", "size", "words", "form"):
         environment.filters[name] = getattr(text, name)
     environment.filters |= {"inline": inline, "code": code, "yaml": yaml}
-    embedding = front["task"] == "embedding"
+    task = task_named(front["task"])
     licence, languages = base.get("license"), base.get("language")
     return environment.get_template("card.md.txt").render(
         front=front,
         net=net,
         layers=list(zip(net["shape"]["heads"], net["shape"]["ffn_units"], strict=True)),
-        embedding=embedding,
+        embedding=not task.head,
         licence=licence,
         languages=languages,
         licence_line=f"Licence: {licence}, that of the base model."
         if licence
         else "The base model's card names no licence: ask its authors before you pass this on.",
-        library="sentence-transformers" if embedding else "transformers",
-        pipeline="sentence-similarity" if embedding else "text-classification",
-        auto=auto_class(front["task"]),
-        ort="ORTModelForFeatureExtraction" if embedding else "ORTModelForSequenceClassification",
+        library=task.card.library,
+        pipeline=task.card.pipeline,
+        auto=task.auto_class,
+        outputs=", ".join(task.output_names) + ("," if len(task.output_names) == 1 else ""),
+        ort=task.card.optimum,
         file=Path(net["artifact"]["path"]).name,
         preprocessing=lines.splitlines(),
         stock=stock,

@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 from compiler.report.artifact_path import artifact_path
 from compiler.report.sense import check_sense
 from compiler.store.store import write_atomically
+from compiler.tasks import TaskName
 from profilers.measurement import Measurement
 from targets import forms
 from targets.errors import InputError, printable
@@ -273,7 +274,7 @@ class Front(TypedDict):
     schema: int
     tool: Tool
     model: Model
-    task: Literal["embedding", "classification", "regression"]
+    task: TaskName
     metric: Metric
     data: Data
     workload: Workload

@@ -1,7 +1,7 @@
 """The one slicer: parameters of a dense model and a sub-network to smaller parameters, and a skeleton that runs them."""
 
 from compiler.slicing.arithmetic import bf16_where_it_is, has_bf16
-from compiler.slicing.few_shapes import cast_once, round_length, with_round_units
+from compiler.slicing.few_shapes import cast_once, with_round_units
 from compiler.slicing.skeleton import Restoring, SubnetRunner, build_skeleton, run_with, sharing_weights, with_restoring
 from compiler.slicing.slicer import slice_parameters
 
@@ -12,7 +12,6 @@ __all__ = [
     "build_skeleton",
     "cast_once",
     "has_bf16",
-    "round_length",
     "run_with",
     "sharing_weights",
     "slice_parameters",

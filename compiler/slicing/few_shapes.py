@@ -55,9 +55,3 @@ def cast_once(parameters: Mapping[str, Tensor], architecture: Architecture) -> d
         names = [f"{module}.{kind}" for module in modules for kind in ("weight", "bias")]
         cast |= {name: cast[name].to(torch.bfloat16) for name in names if name in cast}
     return cast
-
-
-def round_length(tokens: int, most: int) -> int:
-    """To so many tokens, `most` at most, a batch is padded: a multiple of 4, from 32 on of 8, from 64 on of 16, and so on."""
-    step = max(4, (1 << tokens.bit_length()) // 8)
-    return min(-(-tokens // step) * step, most)

@@ -1,6 +1,6 @@
 """The examples of a training run, and the order in which they are seen: a pure function of the seed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from compiler.evaluation import encode
+from compiler.data import Split
 from compiler.families import Checkpoint
-from compiler.slicing import round_length
+from compiler.tasks.batches import IGNORED, round_length
 from targets.errors import InputError
 
 IntArray = NDArray[np.int64]
@@ -21,27 +21,21 @@ _BATCHES_PER_POOL = 50
 
 
 class Examples:
-    """Tokenised texts and their labels; a batch of any rows is padded to the longest of them, in round numbers.
+    """The lines of a split (`compiler.tasks.Batches`) and their labels; a batch of any is padded to the longest, in round numbers."""
 
-    Embedding models embed each text by itself, so a pair gives them two examples.
-    """
-
-    def __init__(
-        self, checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]], labels: NDArray[Any] | None, *, max_tokens: int
-    ) -> None:
-        if not texts:
+    def __init__(self, checkpoint: Checkpoint, split: Split, *, max_tokens: int) -> None:
+        if not len(split):
             raise InputError("no examples to train on: the training split is empty")
-        if checkpoint.task == "embedding":
-            texts, labels = [(text,) for columns in texts for text in columns], None
-        encoded = encode(checkpoint, texts, max_tokens=max_tokens, batch_size=_CHUNK)
-        self._tokens: list[dict[str, Tensor]] = [{} for _ in texts]
-        for rows, batch in zip(encoded.rows, encoded.batches, strict=True):
-            lengths = batch["attention_mask"].sum(dim=1).tolist()
-            for line, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-                self._tokens[row] = {name: tensor[line, :length] for name, tensor in batch.items()}
-        tokenizer = checkpoint.tokenizer
-        self._padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-        self._labels = None if labels is None else _label_tensor(labels, checkpoint.task)
+        task, tokenizer = checkpoint.task, checkpoint.tokenizer
+        encoded = task.encode(checkpoint, task.examples(split), max_tokens=max_tokens, batch_size=_CHUNK)
+        lines = [each for rows, part in zip(encoded.rows, encoded.each(), strict=True) for each in _lines(rows, *part)]
+        lines.sort(key=lambda line: line[0])
+        self._tokens = [tokens for _, tokens, _ in lines]
+        labels = [label for _, _, label in lines if label is not None]
+        self._labels = torch.stack(labels) if labels else None
+        self._padding = {
+            "input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id, "labels": IGNORED
+        }  # fmt: skip
         self._max_tokens = max_tokens
 
     def __len__(self) -> int:
@@ -64,7 +58,7 @@ class Examples:
         return words
 
     def batch(self, rows: IntArray) -> dict[str, Tensor]:
-        """Int64 [rows, length] per input name, and "labels" [rows] where there are any."""
+        """Int64 [rows, length] per input name, and "labels" [rows, ...] or [rows, length] where there are any."""
         picked = [self._tokens[row] for row in rows]
         length = round_length(max(len(tokens["input_ids"]) for tokens in picked), self._max_tokens)
         batch = {
@@ -81,6 +75,17 @@ class Examples:
         return batch
 
 
+def _lines(
+    rows: IntArray, batch: Mapping[str, Tensor], extras: Mapping[str, Any]
+) -> Iterator[tuple[int, dict[str, Tensor], Tensor | None]]:
+    """The example, tokens and label of every line of a batch; labels of tokens are among these."""
+    of_lines, of_tokens = extras.get("labels"), extras.get("token_labels")
+    columns = dict(batch) if of_tokens is None else {**batch, "labels": of_tokens}
+    for line, (row, length) in enumerate(zip(rows, batch["attention_mask"].sum(dim=1).tolist(), strict=True)):
+        tokens = {name: tensor[line, :length] for name, tensor in columns.items()}
+        yield int(row), tokens, None if of_lines is None else of_lines[line]
+
+
 def own_rows(rows: IntArray, rank: int, ranks: int) -> tuple[IntArray, float]:
     """A rank's rows of a batch, and the weight of their mean loss: the weighted means of all ranks average to the batch's.
 
@@ -88,10 +93,6 @@ def own_rows(rows: IntArray, rank: int, ranks: int) -> tuple[IntArray, float]:
     """
     own = rows[rank::ranks]
     return (own, len(own) * ranks / len(rows)) if len(own) else (rows[:1], 0.0)
-
-
-def _label_tensor(labels: NDArray[Any], task: str) -> Tensor:
-    return torch.from_numpy(np.array(labels, dtype=np.int64 if task == "classification" else np.float32))
 
 
 def plan_batches(lengths: IntArray, *, batch_size: int, epochs: float, seed: int) -> list[IntArray]:

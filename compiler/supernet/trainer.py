@@ -26,9 +26,9 @@ from compiler.supernet.checkpoints import (
     seal,
 )
 from compiler.supernet.examples import Examples, IntArray, own_rows
-from compiler.supernet.losses import Loss, Outputs
 from compiler.supernet.strategies import Plan, Turn
 from compiler.supernet.training import Progress
+from compiler.tasks import Outputs
 from targets.errors import InputError
 
 CHECKPOINT_SECONDS = 120.0
@@ -36,6 +36,9 @@ CHECKPOINT_SECONDS = 120.0
 
 _STEPS_BETWEEN_CHECKPOINTS = 500  # with several ranks, whose clocks may disagree
 _LOG_ROWS = 100  # of a whole run, about
+
+Loss = Callable[[Outputs, Tensor, Tensor | None, Outputs | None], Tensor]
+"""Of outputs, attention mask [lines, tokens], labels and a teacher's outputs (`compiler.tasks.Task.loss`)."""
 
 Planner = Callable[[int], Plan]
 """The turns of a step (0-based)."""

@@ -4,23 +4,23 @@ import copy
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from compiler.families import Checkpoint, ScoreScale, TaskModel
+from compiler.data import Split
+from compiler.families import Checkpoint, TaskModel
 from compiler.slicing import build_skeleton, has_bf16
 from compiler.spaces import Space, Subnet
 from compiler.spaces.sampling import CostFunction
 from compiler.supernet.checkpoints import last_checkpoint, shapes_of
 from compiler.supernet.dropout import ByteDropout
 from compiler.supernet.examples import Examples, plan_batches
-from compiler.supernet.losses import task_loss
 from compiler.supernet.strategies import (
     WHOLE,
     Plan,
@@ -32,9 +32,6 @@ from compiler.supernet.strategies import (
 )
 from compiler.supernet.words import words_only
 from targets.errors import InputError
-
-Texts = Sequence[tuple[str, ...]]
-Labels = NDArray[Any] | None
 
 WRITTEN_OUT_TOKENS = 128
 """Of the longest text at most, for attention to be computed by plain products where a CPU trains in bfloat16: forward and
@@ -74,8 +71,7 @@ class TrainingOptions:
 
 def train_supernet(
     checkpoint: Checkpoint,
-    texts: Texts,
-    labels: Labels,
+    split: Split,
     *,
     space: Space,
     cost: CostFunction,
@@ -104,15 +100,14 @@ def train_supernet(
             random_subnets=options.random_subnets,
         )
 
-    teacher = copy.deepcopy(checkpoint.model) if labels is None or checkpoint.task == "embedding" else None
-    run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
+    teacher = None if _learns_alone(checkpoint, split) else copy.deepcopy(checkpoint.model)
+    run = _Run(checkpoint, split, options, max_tokens, work_dir, progress)
     return run.train_shared(copy.deepcopy(checkpoint.model), planner, teacher)
 
 
 def fine_tune(
     checkpoint: Checkpoint,
-    texts: Texts,
-    labels: Labels,
+    split: Split,
     *,
     options: TrainingOptions,
     max_tokens: int,
@@ -123,8 +118,8 @@ def fine_tune(
 
     Like `train_supernet` in what it returns, leaves and raises; InputError too where there are no labels.
     """
-    _need_labels(checkpoint, labels)
-    run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
+    _need_labels(checkpoint, split)
+    run = _Run(checkpoint, split, options, max_tokens, work_dir, progress)
     return run.train_shared(copy.deepcopy(checkpoint.model), lambda *_: WHOLE, None)
 
 
@@ -133,8 +128,7 @@ def train_alone(
     subnet: Subnet,
     parameters: Mapping[str, Tensor],
     *,
-    texts: Texts,
-    labels: Labels,
+    split: Split,
     options: TrainingOptions,
     max_tokens: int,
     work_dir: Path,
@@ -146,18 +140,23 @@ def train_alone(
     """
     from compiler.supernet.trainer import Students
 
-    _need_labels(checkpoint, labels)
+    _need_labels(checkpoint, split)
     network = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape, subnet.width)
     _assign(network, parameters)
     plan = (Turn(subnet=subnet, role="learn"),)
-    run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
+    run = _Run(checkpoint, split, options, max_tokens, work_dir, progress)
     run.train(Students([subnet], [network], checkpoint.architecture), lambda *_: plan, None)
     return _parameters(network)
 
 
-def _need_labels(checkpoint: Checkpoint, labels: Labels) -> None:
-    if labels is None or checkpoint.task == "embedding":
-        raise InputError("training without a teacher needs a classification or regression task with labels")
+def _learns_alone(checkpoint: Checkpoint, split: Split) -> bool:
+    """Whether there is something to learn without a teacher."""
+    return split.labels is not None and checkpoint.task.learns_from_labels
+
+
+def _need_labels(checkpoint: Checkpoint, split: Split) -> None:
+    if not _learns_alone(checkpoint, split):
+        raise InputError("training without a teacher needs a task that learns from labels, and data that have them")
 
 
 def polish(
@@ -166,8 +165,7 @@ def polish(
     subnets: Sequence[Subnet],
     parameters: Sequence[Mapping[str, Tensor]],
     *,
-    texts: Texts,
-    labels: Labels,
+    split: Split,
     options: TrainingOptions,
     max_tokens: int,
     work_dir: Path,
@@ -187,7 +185,7 @@ def polish(
     for network, own in zip(networks, parameters, strict=True):
         _assign(network, own)
     plan = tuple(Turn(subnet=subnet, role="learn") for subnet in subnets)
-    run = _Run(checkpoint, texts, labels, options, max_tokens, work_dir, progress)
+    run = _Run(checkpoint, split, options, max_tokens, work_dir, progress)
     run.train(Students(subnets, networks, checkpoint.architecture), lambda *_: plan, teacher)
     return [_parameters(network) for network in networks]
 
@@ -239,8 +237,7 @@ class _Run:
     """One training run: everything but the network, the plan and the teacher."""
 
     checkpoint: Checkpoint
-    texts: Texts
-    labels: Labels
+    split: Split
     options: TrainingOptions
     max_tokens: int
     work_dir: Path
@@ -260,13 +257,11 @@ class _Run:
         options, checkpoint = self.options, self.checkpoint
         if options.dropout is not None:
             _set_dropout(model, options.dropout)
-        labels, scale = self.labels, None
-        if checkpoint.task == "regression" and labels is not None:
-            scale = ScoreScale.of(labels).of_head(
-                checkpoint.model.backbone
-            )  # steps are the same whatever the labels' unit
-            labels = scale.standard(labels)
-        examples = Examples(checkpoint, self.texts, labels, max_tokens=self.max_tokens)
+        split, labels = self.split, self.split.labels
+        scale = None if labels is None else checkpoint.task.scale(checkpoint.model.backbone, labels)
+        if scale is not None and labels is not None:
+            split = replace(split, labels=scale.standard(labels))
+        examples = Examples(checkpoint, split, max_tokens=self.max_tokens)
         if self._in_bf16 and not torch.cuda.is_available() and examples.lengths.max() <= WRITTEN_OUT_TOKENS:
             _write_attention_out(model)
         batches = plan_batches(
@@ -283,7 +278,7 @@ class _Run:
                 examples=examples,
                 batches=batches,
                 planner=lambda step: planner(step, total_steps),
-                loss=task_loss(checkpoint.task, options.temperature),
+                loss=partial(checkpoint.task.loss, temperature=options.temperature),
                 teacher=teacher,
                 progress=self.progress,
             )

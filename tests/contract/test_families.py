@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from compiler.costing import CostModel, dimensions_of, parameter_counts
-from compiler.evaluation import Batches
 from compiler.export import ModelWorkbench, check_attention, make_template, narrow_template
 from compiler.export.dense import export_dense
 from compiler.export.exempt import exempt
@@ -34,6 +33,7 @@ from compiler.spaces import (
     sample_stratified,
     sample_uniform,
 )
+from compiler.tasks import Batches
 from profilers import Workload, roofline_table
 from profilers.runtimes.onnx_runtime import open_session
 from targets import STATIC, Target, measure_fingerprint

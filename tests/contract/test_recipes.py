@@ -13,7 +13,6 @@ import torch
 from fastapi.testclient import TestClient
 from torch import nn
 
-from compiler.evaluation import encode
 from compiler.export import ModelWorkbench, load_sliced, write_artifact
 from compiler.export.dense import export_module
 from compiler.export.files import inline
@@ -25,6 +24,7 @@ from compiler.families import TaskModel
 from compiler.pipeline.subject import as_arrays
 from compiler.report.card import render_card
 from compiler.spaces import Subnet
+from compiler.tasks import encode
 from tests import recipe_forms as forms
 from tests.recipes import TEXTS, edit, embeddings, load, sentence_embeddings
 from tests.report_sample import sample_front

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from compiler.evaluation import encode
 from compiler.export import (
     ModelWorkbench,
     compare_with_fresh_export,
@@ -22,6 +21,7 @@ from compiler.export.template import make_template
 from compiler.oneshot.reconstruction import one_batch, reconstruct, residual_sums, restore_output
 from compiler.slicing import SubnetRunner, with_restoring
 from compiler.spaces import Subnet
+from compiler.tasks import encode
 from profilers.runtimes.onnx_runtime import open_session
 from targets.errors import InputError
 from tests.cli import texts

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather, parquet
 
-from compiler.data import read_data
+from compiler.tasks import read_data
 from targets.errors import InputError
 
 TEXTS = [f"the film number {i} — seen, by {i + 3} people" for i in range(40)]

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from compiler.data import read_data
-from compiler.data.task import infer_task
+from compiler.tasks import read_data
+from compiler.tasks.guessing import infer_task
 from targets.errors import InputError
 
 SCORES = [f"{i % 41 / 8:.2f}" for i in range(600)]

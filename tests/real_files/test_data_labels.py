@@ -5,11 +5,10 @@ import json
 import pandas as pd
 import pytest
 
-from compiler.data import read_data
-from compiler.evaluation import encode
 from compiler.pipeline import Options
 from compiler.pipeline.labels import aligned, head_names
 from compiler.pipeline.subject import load_subject
+from compiler.tasks import encode, read_data
 from targets.errors import InputError
 from tests.cli import call, texts
 from tests.tiny import save_tiny

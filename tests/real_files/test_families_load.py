@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import processors
 
-from compiler.evaluation import encode
 from compiler.export import save_checkpoint
 from compiler.export.dense import export_dense
 from compiler.export.files import write_graph
@@ -18,6 +17,7 @@ from compiler.families import ScoreScale, load_checkpoint
 from compiler.families.loading.conversions import Conversions
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet
+from compiler.tasks import encode
 from profilers.runtimes.onnx_runtime import open_session
 from tests.model_folder import (
     answers,

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from compiler.evaluation import encode
 from compiler.families import load_checkpoint
+from compiler.tasks import encode
 from targets.errors import InputError
 from tests.recipes import edit
 from tests.tiny import WORDS, save_tiny

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from compiler.data import Split
 from compiler.pipeline import Options
 from compiler.pipeline.monitor import SilentMonitor
 from compiler.pipeline.subject import load_subject
@@ -84,7 +85,7 @@ def test_rung_after_rung_gives_what_the_top_gives_at_once(weights, subject, tmp_
 def test_the_lowest_rung_is_a_training_of_the_slice(weights, subject, tmp_path):
     start = slice_parameters(weights.start, subject.checkpoint.architecture, SUBNET)
     expected = train_alone(
-        subject.checkpoint, SUBNET, start, texts=subject.data.train.texts, labels=subject.data.train.labels,
+        subject.checkpoint, SUBNET, start, split=subject.data.train,
         options=TrainingOptions(epochs=EPOCHS * SHARES[0], seed=0), max_tokens=subject.max_tokens,
         work_dir=tmp_path / "work", progress=lambda *_: None,
     )  # fmt: skip
@@ -129,6 +130,6 @@ def test_without_labels_nothing_can_be_trained_alone(tmp_path):
     checkpoint = tiny_checkpoint(tmp_path / "encoder")
     with pytest.raises(InputError, match=r"without a teacher needs .* labels"):
         train_alone(
-            checkpoint, SUBNET, {}, texts=[("a film",)], labels=None, options=TrainingOptions(), max_tokens=8,
+            checkpoint, SUBNET, {}, split=Split(texts=(("a film",),), labels=None), options=TrainingOptions(), max_tokens=8,
             work_dir=tmp_path / "work", progress=lambda *_: None,
         )  # fmt: skip

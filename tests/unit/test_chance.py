@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from compiler.evaluation import METRICS, constant, doubt
-from compiler.evaluation.chance import permuted
+from compiler.data import Split
+from compiler.tasks import TASKS, task_named
+from compiler.tasks.chance import permuted
 
+METRICS = {metric.name: (task, metric) for task in TASKS.values() for metric in task.metrics}
 NAMES = ("negative", "neutral", "positive")
 
 
@@ -20,8 +22,18 @@ def answers(accuracy, count=300, classes=3, seed=0):
     return labels, np.where(rng.random(count) < accuracy, labels, rng.integers(classes, size=count))
 
 
+def doubt(metric, outputs, labels, names):
+    task, metric = METRICS[metric]
+    return task.doubt(metric, outputs, Split(texts=(("a",),) * len(outputs), labels=labels), names)
+
+
+def constant(name, outputs, names):
+    metric = task_named(name).metric(labelled=False)
+    return task_named(name).doubt(metric, outputs, Split(texts=(("a",),) * len(outputs), labels=None), names)
+
+
 def said(labels, predicted, metric="accuracy", names=NAMES):
-    return doubt(METRICS[metric], logits_of(predicted, len(names)), labels, names)
+    return doubt(metric, logits_of(predicted, len(names)), labels, names)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "matthews"])
@@ -95,14 +107,14 @@ def test_scores_that_do_not_rise_with_the_labels(metric):
     rng = np.random.default_rng(0)
     labels = rng.normal(size=200)
     good = (labels + rng.normal(size=200))[:, None]
-    assert doubt(METRICS[metric], good, labels, ()) is None
-    assert "is at chance" in doubt(METRICS[metric], rng.normal(size=(200, 1)), labels, ())
-    assert "falls where the labels rise" in doubt(METRICS[metric], -good, labels, ())
-    assert "is at chance" in doubt(METRICS[metric], np.ones((200, 1)), labels, ())
+    assert doubt(metric, good, labels, ()) is None
+    assert "is at chance" in doubt(metric, rng.normal(size=(200, 1)), labels, ())
+    assert "falls where the labels rise" in doubt(metric, -good, labels, ())
+    assert "is at chance" in doubt(metric, np.ones((200, 1)), labels, ())
 
 
 def test_embeddings_are_not_looked_at():
-    assert doubt(METRICS["mean_cosine"], np.ones((4, 3)), np.ones((4, 3)), ()) is None
+    assert doubt("mean_cosine", np.ones((4, 3)), np.ones((4, 3)), ()) is None
 
 
 def test_agreement_with_a_model_of_one_answer_says_nothing():

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from compiler.data import read_data
 from compiler.data.texts import MAX_CHARACTERS
+from compiler.tasks import read_data
 from targets.errors import InputError
 
 TEXTS = [f"the film number {i} was seen by {i + 3} people" for i in range(40)]

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from compiler.data import demo_data, describe, description_lines, read_data
+from compiler.data import demo_data, describe, description_lines
+from compiler.tasks import read_data
 from targets.errors import InputError
 from tests.cli import call, texts, write_rows, write_texts
 from tests.tiny import save_tiny

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compiler.data import read_data
+from compiler.tasks import read_data
 from targets.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]

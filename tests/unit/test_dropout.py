@@ -8,6 +8,7 @@ from torch.nn import functional
 from compiler.supernet import TrainingOptions, dropout, fine_tune
 from compiler.supernet.dropout import ByteDropout
 from tests.tiny import tiny_checkpoint
+from tests.training import split
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,7 @@ def test_training_draws_them_for_states_and_for_attention(tmp_path, monkeypatch)
     monkeypatch.setattr("compiler.supernet.training.has_bf16", lambda: True)  # attention is written out
     checkpoint = tiny_checkpoint(tmp_path / "model", task="classification")
     fine_tune(
-        checkpoint, [("some words",)] * 4, torch.tensor([0, 1, 0, 1]).numpy(), options=TrainingOptions(epochs=1, batch_size=4),
+        checkpoint, split([("some words",)] * 4, [0, 1, 0, 1]), options=TrainingOptions(epochs=1, batch_size=4),
         max_tokens=16, work_dir=tmp_path / "work", progress=lambda *_: None,
     )  # fmt: skip
     layers = checkpoint.architecture.layers

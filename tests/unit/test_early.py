@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from compiler.evaluation import METRICS, Batches, Quality, Yardstick, early, outdone
+from compiler.evaluation import Quality, Yardstick, early, outdone
 from compiler.evaluation.quality import EVERY
+from compiler.tasks import TASKS, Batches
 
+METRICS = {metric.name: metric for metric in TASKS["classification"].metrics}
 N, BATCH = 1000, 32
 
 
@@ -15,7 +17,13 @@ def yardstick(reference, metric="accuracy"):
     rows = np.random.default_rng(5).permutation(len(reference))
     parts = tuple(rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
     batches = Batches(batches=tuple({"rows": torch.from_numpy(part)} for part in parts), rows=parts)
-    return Yardstick(metric=METRICS[metric], others=(METRICS["f1"],), batches=batches, reference=reference)
+    return Yardstick(
+        task=TASKS["classification"],
+        metric=METRICS[metric],
+        others=(METRICS["f1"],),
+        batches=batches,
+        reference=reference,
+    )
 
 
 class Network:

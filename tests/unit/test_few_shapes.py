@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from compiler.evaluation import encode
 from compiler.slicing import SubnetRunner, build_skeleton, run_with, slice_parameters
-from compiler.slicing.few_shapes import cast_once, round_length, with_round_units
+from compiler.slicing.few_shapes import cast_once, with_round_units
 from compiler.supernet import trainer
 from compiler.supernet.examples import Examples
+from compiler.tasks import encode
+from compiler.tasks.batches import round_length
 from tests.tiny import tiny_checkpoint
-from tests.training import LABELS, MAX_TOKENS, SMALL_SUBNET, TEXTS
+from tests.training import LABELS, MAX_TOKENS, SMALL_SUBNET, TEXTS, split
 
 
 class Cosine(torch.nn.Module):
@@ -30,7 +31,7 @@ def test_a_round_length_is_the_next_of_few():
 
 @pytest.mark.parametrize("longest", [10, 18, 19, 32])
 def test_batches_are_padded_to_round_lengths_but_no_further_than_the_model_goes(classifier, longest):
-    examples = Examples(classifier, TEXTS, LABELS, max_tokens=longest)
+    examples = Examples(classifier, split(TEXTS, LABELS), max_tokens=longest)
     alone = encode(classifier, TEXTS, max_tokens=longest, batch_size=1)
     encoded = {int(rows[0]): batch for batch, rows in zip(alone.batches, alone.rows, strict=True)}
     for row in range(30):
@@ -57,7 +58,7 @@ def test_round_units_change_neither_outputs_nor_gradients(tmp_path, family, acti
             if callable(getattr(module, name, None)):
                 setattr(module, name, activation)
     start = slice_parameters(dict(checkpoint.model.backbone.named_parameters()), architecture, SMALL_SUBNET)
-    inputs = Examples(checkpoint, TEXTS[:6], LABELS[:6], max_tokens=MAX_TOKENS).batch(np.arange(6))
+    inputs = Examples(checkpoint, split(TEXTS[:6], LABELS[:6]), max_tokens=MAX_TOKENS).batch(np.arange(6))
     labels = inputs.pop("labels")
     found = {}
     for rounded in (False, True):
@@ -81,7 +82,7 @@ def test_networks_are_round_in_an_autocast_to_bf16_and_nowhere_else(steady_class
     architecture, sizes = steady_classifier.architecture, []
     linear = torch.nn.functional.linear
     monkeypatch.setattr(torch.nn.functional, "linear", lambda x, w, b=None: sizes.append(len(w)) or linear(x, w, b))
-    inputs = Examples(steady_classifier, TEXTS[:4], LABELS[:4], max_tokens=MAX_TOKENS).batch(np.arange(4))
+    inputs = Examples(steady_classifier, split(TEXTS[:4], LABELS[:4]), max_tokens=MAX_TOKENS).batch(np.arange(4))
     inputs.pop("labels")
     supernet = trainer.SuperNetwork(steady_classifier.model, architecture).eval()
     students = trainer.Students([SMALL_SUBNET], [_sliced(steady_classifier)], architecture).eval()
@@ -99,7 +100,7 @@ def test_networks_are_round_in_an_autocast_to_bf16_and_nowhere_else(steady_class
 def test_matrices_cast_once_are_what_the_autocast_makes_of_them(steady_classifier):
     architecture = steady_classifier.architecture
     own = _weights(steady_classifier)
-    inputs = Examples(steady_classifier, TEXTS[:4], LABELS[:4], max_tokens=MAX_TOKENS).batch(np.arange(4))
+    inputs = Examples(steady_classifier, split(TEXTS[:4], LABELS[:4]), max_tokens=MAX_TOKENS).batch(np.arange(4))
     inputs.pop("labels")
     runner = SubnetRunner(steady_classifier.model, architecture)
     assert all(cast_once(own, architecture)[name] is tensor for name, tensor in own.items()), "outside of one"

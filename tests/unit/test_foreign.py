@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from compiler.costing import dimensions_of
-from compiler.evaluation import encode
 from compiler.export.checkpoint import save_checkpoint
 from compiler.export.foreign import held_against_libraries
 from compiler.export.rebuild import load_sliced
 from compiler.families import load_checkpoint
 from compiler.slicing import slice_parameters
 from compiler.spaces import Ordering, Subnet
+from compiler.tasks import encode
 from profilers import LayerSizes
 from targets.errors import VerificationError
 from tests.recipe_forms import prompt_left_out

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from compiler.costing import CostModel
-from compiler.evaluation import encode
 from compiler.export import load_sliced, save_checkpoint
 from compiler.oneshot import Reconstructor, calibrate, gates, learn_sizes
 from compiler.oneshot.gates import GatedNetwork, Price, gates_of, unpaid
 from compiler.slicing import SubnetRunner, slice_parameters
 from compiler.spaces import Counts, Ordering, Subnet, make_space
+from compiler.tasks import encode
 from profilers import CostKey, Dimensions, LayerSizes, Workload, roofline_table
 from targets import Target, measure_fingerprint
 from tests.cli import texts

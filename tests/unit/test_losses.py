@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compiler.supernet.losses import classification_loss, embedding_loss, regression_loss, task_loss
+from compiler.tasks import task_named
+from compiler.tasks.embedding import embedding_loss
+from compiler.tasks.losses import classification_loss
+from compiler.tasks.regression import regression_loss
 
 
 def test_distillation_has_the_gradient_of_the_papers_cross_entropy():
@@ -47,4 +50,4 @@ def test_embedding_loss_ignores_padding_and_length_of_vectors():
 def test_nothing_to_learn_from_is_an_error(task):
     outputs = (torch.randn(2, 3, 1), torch.randn(2, 1))
     with pytest.raises(ValueError, match=r"teacher"):
-        task_loss(task, 10.0)(outputs, torch.ones(2, 3), None, None)
+        task_named(task).loss(outputs, torch.ones(2, 3), None, None, 10.0)

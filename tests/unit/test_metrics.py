@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from compiler.evaluation.metrics import f1, matthews, mean_cosine, neighbour_overlap, pearson, spearman
 from scipy import stats
 from sklearn import metrics as sk
 
-from compiler.evaluation import METRICS, default_metric
-from compiler.evaluation.metrics import f1, matthews, mean_cosine, neighbour_overlap, pearson, spearman
+from compiler.tasks import TASKS, task_named
 from targets.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -16,7 +16,9 @@ RNG = np.random.default_rng(0)
 def test_classification_equals_scikit_learn(classes):
     logits, labels = RNG.normal(size=(80, classes)), RNG.integers(0, classes, 80)
     predicted = logits.argmax(1)
-    assert METRICS["accuracy"].score(logits, labels) == pytest.approx(sk.accuracy_score(labels, predicted))
+    assert task_named("classification").metric("accuracy").score(logits, labels) == pytest.approx(
+        sk.accuracy_score(labels, predicted)
+    )
     average = "binary" if classes == 2 else "macro"
     assert f1(logits, labels) == pytest.approx(sk.f1_score(labels, predicted, average=average))
     assert matthews(logits, labels) == pytest.approx(sk.matthews_corrcoef(labels, predicted))
@@ -25,7 +27,7 @@ def test_classification_equals_scikit_learn(classes):
 def test_classification_by_hand():
     logits = np.array([[2.0, 1.0], [0.0, 1.0], [0.0, 3.0], [5.0, 1.0]])  # 0 1 1 0
     labels = np.array([0, 1, 0, 1])
-    assert METRICS["accuracy"].score(logits, labels) == 0.5
+    assert task_named("classification").metric("accuracy").score(logits, labels) == 0.5
     assert f1(logits, labels) == 0.5
     assert matthews(logits, labels) == 0
     assert f1(logits[:1], labels[:1]) == 0
@@ -83,24 +85,24 @@ def test_metrics_leave_their_inputs_alone():
 
 
 def test_default_metric_of_each_task_and_what_does_not_fit():
-    for task in ("classification", "regression", "embedding"):
-        assert default_metric(task).task == task
-    assert default_metric("classification", "f1").name == "f1"
+    for task in TASKS.values():
+        assert task.metric() is task.metrics[0]
+    assert task_named("classification").metric("f1").name == "f1"
     with pytest.raises(InputError, match="known: accuracy, f1, matthews"):
-        default_metric("classification", "pearson")
+        task_named("classification").metric("pearson")
 
 
 def test_without_labels_a_metric_never_has_the_name_of_one_against_labels():
-    named = {m.name for m in METRICS.values() if m.task != "embedding"}
-    for task in ("classification", "regression"):
-        for name in (m.name for m in METRICS.values() if m.task == task):
-            metric = default_metric(task, name, labelled=False)
+    learned = [task for task in TASKS.values() if task.learns_from_labels and task.needs_labels]
+    named = {metric.name for task in learned for metric in task.metrics}
+    for task in learned:
+        for known in task.metrics:
+            metric = task.metric(known.name, labelled=False)
             assert metric.name not in named
             assert "dense model's" in metric.description
             assert "correct" not in metric.description
-            assert default_metric(task, metric.name, labelled=False).name == metric.name
-            assert metric.score is METRICS[name].score
-    assert default_metric("classification", labelled=False).name == "agreement"
-    assert default_metric("embedding", labelled=False) is METRICS["mean_cosine"]
-    with pytest.raises(InputError, match="agreement"):
-        default_metric("classification", "agreement")
+            assert task.metric(metric.name, labelled=False).name == metric.name
+    assert task_named("classification").metric(labelled=False).name == "agreement"
+    assert task_named("embedding").metric(labelled=False) is task_named("embedding").metrics[0]
+    with pytest.raises(InputError, match="accuracy"):
+        task_named("classification").metric("agreement")

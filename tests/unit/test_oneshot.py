@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from compiler.evaluation import encode
 from compiler.oneshot import Reconstructor, calibrate, rank_sub_blocks, reconstruct, sensitivities
 from compiler.oneshot.calibration import products
 from compiler.oneshot.importance import rank_groups
 from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet
+from compiler.tasks import encode
 from profilers import LayerSizes
 from targets.errors import InputError
 from tests.tiny import HEADS, LAYERS, UNITS, WORDS, tiny_checkpoint

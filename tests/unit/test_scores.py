@@ -8,7 +8,7 @@ import pytest
 from compiler.families import ScoreScale, load_checkpoint
 from compiler.supernet import TrainingOptions, fine_tune, polish
 from tests.tiny import save_tiny, some_batches, tiny_checkpoint
-from tests.training import MAX_TOKENS, SMALL_SUBNET, TEXTS, run_supernet
+from tests.training import MAX_TOKENS, SMALL_SUBNET, TEXTS, run_supernet, split
 
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 STANDARD = np.random.default_rng(2).normal(size=len(TEXTS))
@@ -61,7 +61,12 @@ def test_a_new_head_answers_as_the_labels_do_and_a_trained_one_as_it_was_trained
 def tuned(checkpoint, labels, folder):
     options = TrainingOptions(batch_size=4, epochs=1, bf16=False, dropout=0.0)
     return fine_tune(
-        checkpoint, TEXTS, labels, options=options, max_tokens=MAX_TOKENS, work_dir=folder, progress=lambda *_: None
+        checkpoint,
+        split(TEXTS, labels),
+        options=options,
+        max_tokens=MAX_TOKENS,
+        work_dir=folder,
+        progress=lambda *_: None,
     )
 
 
@@ -71,7 +76,7 @@ def polished(checkpoint, labels, folder):
     dense = {name: p.detach() for name, p in checkpoint.model.backbone.named_parameters()}
     (parameters,) = polish(
         checkpoint, dense, [SMALL_SUBNET], [slice_parameters(dense, checkpoint.architecture, SMALL_SUBNET)],
-        texts=TEXTS, labels=labels, options=TrainingOptions(batch_size=4, epochs=1, bf16=False, dropout=0.0),
+        split=split(TEXTS, labels), options=TrainingOptions(batch_size=4, epochs=1, bf16=False, dropout=0.0),
         max_tokens=MAX_TOKENS, work_dir=folder, progress=lambda *_: None,
     )  # fmt: skip
     return {name: parameters[name] for name in parameters if name.startswith("classifier")}

@@ -10,13 +10,13 @@ from torch.nn import functional
 
 from compiler.slicing import SubnetRunner, slice_parameters
 from compiler.spaces import make_space
-from compiler.supernet import STRATEGIES, TrainingOptions, fine_tune, trainer, training
+from compiler.supernet import STRATEGIES, TrainingOptions, fine_tune, trainer
 from compiler.supernet.checkpoints import training_log
 from compiler.supernet.examples import Examples, plan_batches
 from compiler.supernet.words import words_only
 from targets.errors import InputError
 from tests.tiny import WORDS, tiny_checkpoint
-from tests.training import LABELS, MAX_TOKENS, TEXTS, run_supernet
+from tests.training import LABELS, MAX_TOKENS, TEXTS, run_supernet, split
 
 
 def test_every_epoch_sees_every_example_once_and_batches_have_similar_lengths():
@@ -30,7 +30,7 @@ def test_every_epoch_sees_every_example_once_and_batches_have_similar_lengths():
 
 
 def test_batches_are_what_the_tokenizer_makes_of_their_texts(classifier):
-    examples = Examples(classifier, TEXTS, LABELS, max_tokens=10)
+    examples = Examples(classifier, split(TEXTS, LABELS), max_tokens=10)
     rows = np.array([4, 0, 17])
     batch = examples.batch(rows)
     expected = classifier.tokenizer(
@@ -45,7 +45,7 @@ def test_networks_that_know_only_the_words_there_are_say_the_same(tmp_path, fami
     checkpoint = tiny_checkpoint(tmp_path, family, task="classification")
     network = copy.deepcopy(checkpoint.model)
     everything = {name: p.detach().clone() for name, p in network.backbone.named_parameters()}
-    examples = Examples(checkpoint, TEXTS[:5], LABELS[:5], max_tokens=MAX_TOKENS)
+    examples = Examples(checkpoint, split(TEXTS[:5], LABELS[:5]), max_tokens=MAX_TOKENS)
     table, rows = f"{checkpoint.architecture.word_table}.weight", np.arange(5)
 
     def logits():
@@ -69,7 +69,7 @@ def test_standard_training_is_ordinary_training(steady_classifier, tmp_path):
     options = {"batch_size": 10, "epochs": 1, "strategy": "standard", "learning_rate": 1e-3, "warmup_share": 0.34}
     ours = run_supernet(steady_classifier, tmp_path / "supernet", **options)
     tuned = fine_tune(
-        steady_classifier, TEXTS, LABELS, options=TrainingOptions(bf16=False, **options),
+        steady_classifier, split(TEXTS, LABELS), options=TrainingOptions(bf16=False, **options),
         max_tokens=MAX_TOKENS, work_dir=tmp_path / "dense", progress=lambda *_: None,
     )  # fmt: skip
     expected = _plain_loop(copy.deepcopy(steady_classifier.model).train(), steady_classifier)
@@ -87,7 +87,7 @@ def test_standard_training_is_ordinary_training(steady_classifier, tmp_path):
 
 
 def _plain_loop(network, checkpoint):
-    examples = Examples(checkpoint, TEXTS, LABELS, max_tokens=MAX_TOKENS)
+    examples = Examples(checkpoint, split(TEXTS, LABELS), max_tokens=MAX_TOKENS)
     named = dict(network.backbone.named_parameters())
     plain = [name for name in named if name.endswith("bias") or "LayerNorm" in name]
     optimiser = torch.optim.AdamW(
@@ -195,7 +195,7 @@ def test_a_killed_run_ends_with_the_same_bits(classifier, tmp_path, monkeypatch,
 def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_last_good_state(regressor, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
     scores = np.random.default_rng(0).random(30)
-    examples = Examples(regressor, TEXTS, scores, max_tokens=MAX_TOKENS)
+    examples = Examples(regressor, split(TEXTS, scores), max_tokens=MAX_TOKENS)
     scores[plan_batches(examples.lengths, batch_size=4, epochs=1, seed=0)[4]] = np.nan
     with pytest.raises(InputError, match=r"step 5 of 8: the loss is nan\n.*learning rate"):
         run_supernet(regressor, tmp_path, labels=scores, strategy="sandwich")
@@ -206,10 +206,10 @@ def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_last_good_sta
 
 
 def test_a_gradient_that_is_not_finite_stops_too(classifier, tmp_path, monkeypatch):
-    def bad(outputs, *_):
+    def bad(_, outputs, *__, **___):
         return (outputs[0].sum() * 0).sqrt()  # 0 with an infinite slope
 
-    monkeypatch.setattr(training, "task_loss", lambda *_: bad)
+    monkeypatch.setattr(type(classifier.task), "loss", bad)
     with pytest.raises(InputError, match=r"step 1 of 8: the gradient is nan"):
         run_supernet(classifier, tmp_path, strategy="standard")
 
@@ -220,7 +220,7 @@ def test_no_examples_and_no_labels_are_refused(classifier, embedder, tmp_path):
     options = {"options": TrainingOptions(), "max_tokens": 8, "work_dir": tmp_path, "progress": lambda *_: None}
     for checkpoint in (classifier, embedder):
         with pytest.raises(InputError, match="labels"):
-            fine_tune(checkpoint, TEXTS, None, **options)
+            fine_tune(checkpoint, split(TEXTS, None), **options)
 
 
 def toy_task(n, seed):
@@ -239,7 +239,7 @@ def test_small_networks_inside_a_super_network_learn_a_separable_task(tmp_path):
         learning_rate=3e-3,
     )  # fmt: skip
     texts, labels = toy_task(100, seed=1)
-    batch = Examples(checkpoint, texts, labels, max_tokens=MAX_TOKENS).batch(np.arange(100))
+    batch = Examples(checkpoint, split(texts, labels), max_tokens=MAX_TOKENS).batch(np.arange(100))
     batch.pop("labels")
     runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
     space = make_space("medium", checkpoint.architecture)

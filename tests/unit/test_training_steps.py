@@ -1,6 +1,7 @@
 """One step of super-network training against separately computed gradients."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,21 +12,21 @@ from compiler.slicing import SubnetRunner, has_bf16
 from compiler.spaces import Subnet, make_space
 from compiler.supernet import TrainingOptions, trainer, training
 from compiler.supernet.examples import Examples
-from compiler.supernet.losses import classification_loss, task_loss
+from compiler.tasks.losses import classification_loss
 from tests.tiny import HEADS, LAYERS, UNITS
-from tests.training import LABELS, MAX_TOKENS, TEXTS, plan, run_supernet
+from tests.training import LABELS, MAX_TOKENS, TEXTS, plan, run_supernet, split
 
 
 def make_trainer(checkpoint, folder, strategy, *, accumulation=1, temperature=10.0, bf16=False, random_subnets=2):
     space = make_space("medium", checkpoint.architecture)
-    examples = Examples(checkpoint, TEXTS, LABELS, max_tokens=MAX_TOKENS)
+    examples = Examples(checkpoint, split(TEXTS, LABELS), max_tokens=MAX_TOKENS)
     options = TrainingOptions(bf16=bf16, accumulation=accumulation)
     run = training._Run(checkpoint, TEXTS, LABELS, options, MAX_TOKENS, folder, lambda *_: None)
     made = trainer.SubnetTrainer(
         model=trainer.SuperNetwork(copy.deepcopy(checkpoint.model), checkpoint.architecture),
         arguments=run._arguments(10), examples=examples, batches=[np.arange(6)],
         planner=lambda step: plan(strategy, space, step=step, random_subnets=random_subnets),
-        loss=task_loss(checkpoint.task, temperature), teacher=None, progress=lambda *_: None,
+        loss=partial(checkpoint.task.loss, temperature=temperature), teacher=None, progress=lambda *_: None,
     )  # fmt: skip
     made.current_gradient_accumulation_steps = accumulation
     return made
@@ -49,7 +50,7 @@ def step_gradients(checkpoint, folder, strategy, *, batches=FIRST_SIX, **options
 def test_a_sandwich_steps_gradient_is_the_sum_of_separate_gradients(steady_classifier, tmp_path, strategy):
     ours = step_gradients(steady_classifier, tmp_path, strategy)
     space = make_space("medium", steady_classifier.architecture)
-    batch = Examples(steady_classifier, TEXTS, LABELS, max_tokens=MAX_TOKENS).batch(np.arange(6))
+    batch = Examples(steady_classifier, split(TEXTS, LABELS), max_tokens=MAX_TOKENS).batch(np.arange(6))
     labels = batch.pop("labels")
     expected = {name: torch.zeros_like(gradient) for name, gradient in ours.items()}
     everything = Subnet.of([range(HEADS)] * LAYERS, [range(UNITS)] * LAYERS)

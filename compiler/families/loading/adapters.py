@@ -16,14 +16,15 @@ from compiler.families.loading.headers import StoredTensor, read_header
 from compiler.families.loading.library import label_of, quiet_transformers, refusing
 from compiler.families.loading.names import plain
 from compiler.families.loading.weights import load_backbone
+from compiler.tasks import Task, task_named
 from targets.errors import InputError
 from targets.json_file import conforming, read_json
 
 CONFIG, WEIGHTS, MERGED = "adapter_config.json", "adapter_model.safetensors", "merged_adapter.json"
 _ROOT = "base_model.model."
 _BESIDE = ("*.json", "*.txt", "*.model", "*_Pooling/config.json")
-_TASKS = {"SEQ_CLS": True, "FEATURE_EXTRACTION": False, None: False}
-"""Tasks of adapters that are supported: whether their model has a head for sequences."""
+_TASKS = {"SEQ_CLS": "classification", "FEATURE_EXTRACTION": "embedding", None: "embedding"}
+"""Tasks of adapters that are supported, as they are loaded to be merged."""
 
 _HEADS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
 """Ends of the names of what gives the outputs of a head."""
@@ -58,7 +59,7 @@ def with_adapter_merged(folder: Path) -> Path:
             f"{name}: an adapter of PEFT for {form['base_model_name_or_path']}; peft, which merges it, is not installed\n"
             "pip install peft"
         )
-    return _merged(folder, base, classifier=_TASKS[settings.get("task_type")])
+    return _merged(folder, base, task_named(_TASKS[settings.get("task_type")]))
 
 
 def merge_notes(folder: Path) -> tuple[str, ...]:
@@ -91,14 +92,14 @@ def _base_of(folder: Path, base: str, name: str) -> Path:
     )
 
 
-def _merged(folder: Path, base: Path, *, classifier: bool) -> Path:
+def _merged(folder: Path, base: Path, task: Task) -> Path:
     """Write the merged model, with the tokenizer of the adapter or else of the base, where it is deleted at exit."""
     name = label_of(folder)
     stored = read_header(folder / WEIGHTS, f"{name}/{WEIGHTS}")
-    configuration = read_configuration(base, task="classification" if classifier else "embedding")
+    configuration = read_configuration(base, task=task)
     configuration.values.num_labels = _outputs_of(stored, configuration)
-    loaded = load_backbone(base, configuration, classifier=classifier)
-    if classifier:
+    loaded = load_backbone(base, configuration, task)
+    if task.head:
         _check_parts(loaded.backbone, base, stored, name, head_trained=loaded.head_trained)
     with quiet_transformers(), refusing(folder, "the adapter cannot be merged"):
         import peft

@@ -9,7 +9,7 @@ from compiler.families.loading.declared import checked_settings
 from compiler.families.loading.heads import (
     DeclaredHead,
     activation_note,
-    declared_task,
+    declared_tasks,
     head_of,
     refuse_other_head,
     with_label_names,
@@ -17,6 +17,7 @@ from compiler.families.loading.heads import (
 from compiler.families.loading.library import label_of, quiet_transformers, refusing
 from compiler.families.loading.sizes import check_positions, check_sizes
 from compiler.families.table import family_of
+from compiler.tasks import Task
 from targets.errors import InputError
 from targets.json_file import read_json
 
@@ -43,17 +44,16 @@ def read_settings(folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     return checked_settings(raw, name)
 
 
-def declared_head(folder: Path, *, asked: str = "auto") -> tuple[DeclaredHead, str | None]:
-    """The head that a folder's configuration declares, and the task it was trained for; None where embeddings are asked for.
+def declared_head(folder: Path) -> tuple[DeclaredHead, tuple[Task, ...]]:
+    """The head that a folder's configuration declares, and the tasks it may have been trained for.
 
-    InputError as in `declared_task`.
+    InputError as in `declared_tasks`.
     """
     settings, _ = read_settings(folder)
-    task = None if asked == "embedding" else declared_task(settings, f"{label_of(folder)}/{FILE}")
-    return head_of(settings), task
+    return head_of(settings), declared_tasks(settings, f"{label_of(folder)}/{FILE}")
 
 
-def read_configuration(folder: Path, *, task: str = "embedding", trust_remote_code: bool = False) -> Configuration:
+def read_configuration(folder: Path, *, task: Task, trust_remote_code: bool = False) -> Configuration:
     """The configuration with what it declares, to be read for a task.
 
     InputError where it cannot be read, is of no supported family, means what is not supported, or has the head of another
@@ -62,10 +62,9 @@ def read_configuration(folder: Path, *, task: str = "embedding", trust_remote_co
     name = f"{label_of(folder)}/{FILE}"
     settings, notes = read_settings(folder)
     head = head_of(settings)
-    if task != "embedding":
-        refuse_other_head(head, task, name)
-        declared_task(settings, name)
-    if task != "embedding" and head.kind == "sequence":
+    if task.head:
+        refuse_other_head(head, task, settings, name)
+    if head.of(task) and not task.pretrained_head:
         notes = (*notes, *with_label_names(settings, name), *activation_note(settings))
     config = _built(folder, settings, trust_remote_code=trust_remote_code)
     if settings.get("auto_map") and not trust_remote_code:

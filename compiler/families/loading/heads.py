@@ -5,81 +5,69 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from compiler.tasks import TASKS, Task
+from compiler.tasks.sequence import outputs_of
 from targets.errors import InputError
 
-_PRETRAINING = ("MaskedLM", "PreTraining", "CausalLM", "NextSentencePrediction")
-PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
+_PRETRAINING = ("MaskedLM", "PreTraining", "CausalLM", "NextSentencePrediction", "LMHeadModel")
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredHead:
-    """What `architectures` says of a head: `kind` is "sequence", "other" (another task) or "none"; `name` is its class."""
+    """What `architectures` says of a head: `name` is its class, `kind` how that ends ("TokenClassification"); empty for none."""
 
-    kind: str
     name: str = ""
+    kind: str = ""
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it is one of pre-training, which a new head may take the place of."""
+        return self.kind in _PRETRAINING
 
     @property
     def words(self) -> str:
         """The task of the class in words: "token classification"."""
-        task = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.name.rpartition("For")[2])
+        task = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.kind)
         return task.lower()
+
+    def of(self, task: Task) -> bool:
+        """Whether it is of the class that a task takes."""
+        return bool(task.head) and self.kind == task.head
 
 
 def head_of(settings: Mapping[str, Any]) -> DeclaredHead:
-    """The head that a configuration declares; heads of pre-training are none."""
+    """The head that a configuration declares: the last that was fine-tuned, else the last of pre-training."""
     names: list[str] = settings.get("architectures") or []
-    found = [DeclaredHead("none", names[0] if names else "")]
+    found = [DeclaredHead(names[0] if names else "")]
     for name in names:
-        _, marked, task = name.rpartition("For")
-        if marked and task and task not in _PRETRAINING and not task[0].islower():
-            found.append(DeclaredHead("sequence" if task == "SequenceClassification" else "other", name))
-    return found[-1]
+        _, marked, kind = name.rpartition("For")
+        if marked and kind and not kind[0].islower():
+            found.append(DeclaredHead(name, kind))
+    tuned = [head for head in found if head.kind and not head.pretrained]
+    return (tuned or found)[-1]
 
 
-def declared_task(settings: Mapping[str, Any], name: str) -> str | None:
-    """The task that a declared head was trained for: "classification", "regression", or None where there is no head.
+def declared_tasks(settings: Mapping[str, Any], name: str) -> tuple[Task, ...]:
+    """The tasks that a declared head may have been trained for; none where there is no head, or one of pre-training.
 
     InputError where its outputs mean what is not supported, or their names contradict each other.
     """
-    if head_of(settings).kind != "sequence":
-        return None
-    return _task_of_outputs(settings, name)
+    head = head_of(settings)
+    if head.pretrained:
+        return ()
+    return tuple(task for task in TASKS.values() if head.of(task) and task.serves(settings, name))
 
 
-def refuse_other_head(head: DeclaredHead, task: str, name: str) -> None:
-    """InputError where the head is of a task that is not supported."""
-    if head.kind == "other":
+def refuse_other_head(head: DeclaredHead, task: Task, settings: Mapping[str, Any], name: str) -> None:
+    """InputError where a head was trained for another task."""
+    if not head.kind or (head.pretrained and not task.pretrained_head):
+        return
+    if not head.of(task) or not task.serves(settings, name):
+        served = " or ".join(each.words for each in declared_tasks(settings, name))
         raise InputError(
-            f"{name}: {head.name} has a head for {head.words}, asked is {task}\n"
+            f"{name}: {head.name} has a head for {served or head.words}, asked is {task.words}\n"
             "give a checkpoint for that, or compile its encoder alone with --task embedding"
         )
-
-
-def _task_of_outputs(settings: Mapping[str, Any], name: str) -> str:
-    problem, outputs = settings.get("problem_type"), outputs_of(settings)
-    if problem is not None and problem not in PROBLEMS:
-        raise InputError(f"{name}: problem_type {problem!r} is unknown; known: {', '.join(PROBLEMS)}")
-    if problem == "multi_label_classification":
-        raise InputError(
-            f"{name}: problem_type multi_label_classification is not supported: each of its {outputs} outputs is an "
-            "answer of its own\nsupported: single_label_classification, and regression with one output"
-        )
-    if problem == "regression" and outputs != 1:
-        raise InputError(f"{name}: problem_type regression with {outputs} outputs is not supported; supported: 1")
-    if problem == "single_label_classification" and outputs == 1:
-        raise InputError(
-            f"{name}: problem_type single_label_classification needs 2 outputs or more, the head has 1\n"
-            'say "problem_type": "regression" where its output is a score'
-        )
-    return "regression" if outputs == 1 else "classification"
-
-
-def outputs_of(settings: Mapping[str, Any]) -> int:
-    """How many outputs a configuration declares: names count before num_labels, as in transformers."""
-    names, numbers = settings.get("id2label"), settings.get("label2id")
-    if names is not None:
-        return len(names)
-    return int(settings.get("num_labels") or (len(numbers) if numbers else 2))
 
 
 def with_label_names(settings: dict[str, Any], name: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from compiler.families.architecture import Architecture
 from compiler.families.loading.library import label_of, refusing
 from compiler.families.task_model import TaskModel
-from compiler.families.tokenising import unchanged
+from compiler.tasks.tokenising import unchanged
 from targets.errors import InputError
 
 TEXTS = (

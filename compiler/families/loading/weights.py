@@ -16,6 +16,7 @@ from compiler.families.loading.library import label_of, quiet_transformers, refu
 from compiler.families.loading.names import Fit, Shape, Taken, fit_names, layers_of, plain, refuse_foreign_names
 from compiler.families.loading.sizes import check_layers, other_head_size
 from compiler.families.table import family_of
+from compiler.tasks import Task
 from targets.errors import InputError
 
 _FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
@@ -29,8 +30,8 @@ class Loaded(NamedTuple):
     notes: tuple[str, ...]
 
 
-def load_backbone(folder: Path, configuration: Configuration, *, classifier: bool) -> Loaded:
-    """A model of a folder: with a head for sequences, or the encoder alone.
+def load_backbone(folder: Path, configuration: Configuration, task: Task) -> Loaded:
+    """A model of a folder: with the head of a task, or the encoder alone.
 
     Parameters of a head that is not stored are drawn from torch's generator. InputError where weights are missing, damaged,
     of other shapes than the configuration says, or of parts that the model has not. Sizes are compared before memory is taken.
@@ -40,7 +41,7 @@ def load_backbone(folder: Path, configuration: Configuration, *, classifier: boo
         stored = stored_weights(folder)
     refuse_foreign_names(stored.tensors, name)
     surplus = _check_layers(stored.tensors, config, name)
-    kind = class_of(config, classifier=classifier)
+    kind = class_of(config, task)
     skeleton = skeleton_of(kind, config, folder)
     wanted = {key: tuple(parameter.shape) for key, parameter in skeleton.named_parameters()}
     base, conversions = f"{kind.base_model_prefix}.", Conversions(skeleton)
@@ -50,7 +51,7 @@ def load_backbone(folder: Path, configuration: Configuration, *, classifier: boo
         keys, wanted, base, name, parts=lambda text, key: conversions.parts(text, stored.tensors[key].shape),
         tied=_tied_names(config),
     )  # fmt: skip
-    head_trained, notes = _check_fit(fit, configuration, base, name, classifier=classifier)
+    head_trained, notes = _check_fit(fit, configuration, base, name, task)
     _check_tensors(fit, wanted, stored.tensors, config, name)
     check_memory(sum(parameter.numel() for parameter in skeleton.parameters()), name)
     backbone = family_of(config.model_type).adapted(_filled(folder, kind, config, fit, stored))
@@ -68,12 +69,15 @@ def _tied_names(config: Any) -> dict[str, str]:
     return dict(kind._tied_weights_keys or {})  # noqa: SLF001  a fact of the class, which has no public name
 
 
-def class_of(config: Any, *, classifier: bool) -> Any:
-    """Transformers' class for a configuration: with a head for sequences, or the encoder alone."""
+def class_of(config: Any, task: Task) -> Any:
+    """Transformers' class for a configuration and a task. InputError where the type has none."""
     import transformers
 
-    mapping = transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING if classifier else transformers.MODEL_MAPPING
-    return mapping[type(config)]
+    auto: Any = getattr(transformers, task.auto_class)
+    kind = auto._model_mapping.get(type(config))  # noqa: SLF001  what `from_config` reads; it has no public name
+    if kind is None:
+        raise InputError(f"transformers has no class of {config.model_type} for {task.words}\nuse another model type")
+    return kind[0] if isinstance(kind, tuple) else kind
 
 
 def skeleton_of(kind: Any, config: Any, folder: Path) -> nn.Module:
@@ -106,22 +110,22 @@ def _is_surplus(key: str, config: Any) -> bool:
 
 
 def _check_fit(
-    fit: Fit, configuration: Configuration, base: str, name: str, *, classifier: bool
+    fit: Fit, configuration: Configuration, base: str, name: str, task: Task
 ) -> tuple[bool, tuple[str, ...]]:
     """Whether the head is stored, and notes. InputError where weights that outputs depend on are not all stored."""
-    outside = [key for key in (*fit.sources, *fit.missing) if classifier and not key.startswith(base)]
+    outside = [key for key in (*fit.sources, *fit.missing) if task.head and not key.startswith(base)]
     pooler = [key for key in fit.missing if "pooler." in key]
     lost = [key for key in fit.missing if key not in outside and key not in pooler]
     if lost or fit.unread:
         _refuse_encoder(lost, fit, name)
-    if not classifier:
+    if not task.head:
         return True, ()
     absent = [key for key in outside if key in fit.missing]
     if absent and len(absent) < len(outside):
         raise InputError(f"{name}: the head is incomplete: {absent[0]} is missing from the checkpoint")
     if not absent:
-        _refuse_undeclared_head(outside, configuration, name)
-    elif fit.other and configuration.head.kind == "sequence":
+        _refuse_undeclared_head(outside, configuration, name, task)
+    elif fit.other and configuration.head.of(task):
         raise InputError(
             f"{name}: {absent[0]} is missing from the checkpoint, and {fit.other[0]} belongs nowhere: its head is not the "
             f"one of {configuration.head.name}"
@@ -142,13 +146,13 @@ def _refuse_encoder(lost: list[str], fit: Fit, name: str) -> None:
     )
 
 
-def _refuse_undeclared_head(outside: list[str], configuration: Configuration, name: str) -> None:
+def _refuse_undeclared_head(outside: list[str], configuration: Configuration, name: str, task: Task) -> None:
     """InputError where a head is stored that `architectures` does not declare: nobody says what its outputs are."""
-    if configuration.head.kind == "none":
+    if not configuration.head.of(task) and (not configuration.head.kind or configuration.head.pretrained):
         kind = type(configuration.values).__name__.removesuffix("Config")
         raise InputError(
             f"{name}: the weights have a head ({outside[0]}), and config.json declares none\n"
-            f'if it is one of sequences, say "architectures": ["{kind}ForSequenceClassification"] and name its outputs in '
+            f'if it is one for {task.words}, say "architectures": ["{kind}For{task.head}"] and name its outputs in '
             "id2label; else leave it out"
         )
 

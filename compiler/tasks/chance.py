@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.evaluation.metrics import Metric
-from compiler.evaluation.noise import ONE_SIDED, standard_error
+from compiler.tasks.metric import Metric
+from compiler.tasks.noise import ONE_SIDED, standard_error
 
 Array = NDArray[Any]
 
@@ -18,33 +18,23 @@ MUCH = 0.1
 """And by how much of the examples: a model that takes neighbouring classes for each other is not permuted."""
 
 
-def doubt(metric: Metric, outputs: Array, labels: Array, names: Sequence[str]) -> str | None:
-    """What is wrong with a model whose `outputs` on labelled examples are these; None where it is better than chance for sure.
-
-    Class ids [N] with logits [N, classes], or scores [N] with scores [N, 1]; `names` are those of the classes. A metric of
-    another kind of task is not looked at.
-    """
-    if metric.task == "classification" and labels.ndim == 1:
-        return _doubt_of_classes(metric, outputs, labels.astype(np.int64), [str(name) for name in names])
-    if metric.task == "regression" and labels.ndim == 1:
-        return _doubt_of_scores(metric, outputs, labels)
-    return None
+def one_answer(logits: Array, names: Sequence[str]) -> str | None:
+    """What is wrong with a model whose own classes are the reference, where they are all the same; else None."""
+    classes = np.unique(logits.argmax(axis=1))
+    return _one(repr(str(names[classes[0]])), len(logits)) if len(classes) == 1 else None
 
 
-def constant(task: str, outputs: Array, names: Sequence[str]) -> str | None:
-    """What is wrong with a model whose own answers are the reference, where they are all the same; else None."""
-    if task == "classification" and outputs.ndim == 2 and len(np.unique(classes := outputs.argmax(axis=1))) == 1:
-        answer = repr(str(names[classes[0]]))
-    elif task == "regression" and outputs.shape[1] == 1 and np.ptp(outputs) == 0:
-        answer = f"{float(outputs[0, 0]):.3g}"
-    else:
-        return None
-    return (
-        f"the dense model answers {answer} to each of {len(outputs):,} validation texts: to agree with it says nothing"
-    )
+def one_score(scores: Array) -> str | None:
+    """The same of scores [N, 1]."""
+    return _one(f"{float(scores[0, 0]):.3g}", len(scores)) if np.ptp(scores) == 0 else None
 
 
-def _doubt_of_classes(metric: Metric, logits: Array, labels: Array, names: Sequence[str]) -> str | None:
+def _one(answer: str, count: int) -> str:
+    return f"the dense model answers {answer} to each of {count:,} validation texts: to agree with it says nothing"
+
+
+def doubt_of_classes(metric: Metric, logits: Array, labels: Array, names: Sequence[str]) -> str | None:
+    """What is wrong with a classifier by its logits [N, classes] and class ids [N]; None where it is better than chance for sure."""
     predicted, examples = logits.argmax(axis=1), f"{len(labels):,} validation examples"
     hits, most = predicted == labels, int(np.bincount(labels).argmax())
     usual, figure = labels == most, f"accuracy {_figure((predicted == labels).mean())}"
@@ -61,8 +51,8 @@ def _doubt_of_classes(metric: Metric, logits: Array, labels: Array, names: Seque
             f"the dense model is at chance: its answer is {names[predicted[0]]!r} for each of {examples} ({figure}); "
             f"{_REMEDY}"
         )
-    if _surely_better(hits.astype(float) - usual, hits.mean() - usual.mean()) or (
-        metric.name != "accuracy" and _surely_better(metric.values(logits, labels), metric.score(logits, labels))
+    if surely_better(hits.astype(float) - usual, hits.mean() - usual.mean()) or (
+        metric.name != "accuracy" and surely_better(metric.values(logits, labels), metric.score(logits, labels))
     ):
         return None
     return (
@@ -94,13 +84,14 @@ def permuted(predicted: Array, labels: Array, classes: int) -> dict[int, int] | 
     return {label: int(means) for label, means in enumerate(to)}
 
 
-def _doubt_of_scores(metric: Metric, outputs: Array, labels: Array) -> str | None:
+def doubt_of_scores(metric: Metric, outputs: Array, labels: Array) -> str | None:
+    """What is wrong with a model by its scores [N, 1] and labels [N]; None where it is better than chance for sure."""
     correlation = metric.score(outputs, labels)
-    if _surely_better(metric.values(outputs, labels), correlation):
+    if surely_better(metric.values(outputs, labels), correlation):
         return None
     fallen = (
         "falls where the labels rise"
-        if _surely_better(-metric.values(outputs, labels), -correlation)
+        if surely_better(-metric.values(outputs, labels), -correlation)
         else "is at chance"
     )
     return (
@@ -109,7 +100,7 @@ def _doubt_of_scores(metric: Metric, outputs: Array, labels: Array) -> str | Non
     )
 
 
-def _surely_better(values: Array, mean: float) -> bool:
+def surely_better(values: Array, mean: float) -> bool:
     """Whether a figure is above 0 by more than the examples' chance explains."""
     return bool(mean > ONE_SIDED * (standard_error(values) or 0.0))
 

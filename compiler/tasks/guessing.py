@@ -1,4 +1,4 @@
-"""Classification or regression, by the values of the label column; and what must not decide it."""
+"""Classes or scores, by the values of the label column; and what must not decide it."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ def infer_task(values: Sequence[Any], column: str) -> str:
     return "classification" if different <= min(_FEW_SCORES, len(known) / 3) else "regression"
 
 
-def decide_task(table: Table, column: str, *, declared: str | None) -> tuple[str, str]:
-    """The task that the labels are for, and why. `declared` is what the model's head was trained for, where it has one.
+def decide_task(table: Table, column: str, *, declared: Sequence[str]) -> tuple[str, str]:
+    """The task that the labels are for, and why. `declared` are those that the model's head may have been trained for.
 
     InputError, with lines, where a few values decide, and where numbers can be classes as well as scores.
     """
     values = table.columns[column]
-    if column in table.class_names and declared != "regression":
+    if column in table.class_names and "regression" not in declared:
         return "classification", f"from the values of {column}"
     numbers = {as_number(value) for value in distinct(values)}
-    if declared == "regression" and None not in numbers:
+    if "regression" in declared and None not in numbers:
         return "regression", f"because the model's head has one output and {column} holds numbers"
-    if declared == "regression":
+    if "regression" in declared:
         words = ", ".join(shorten(value) for value in distinct(values)[:4])
         raise InputError(
             f"The model's head has one output, a score, and the labels ({column}) of {table.source} are words: {words}.\n"
             "Write numbers, as 0 and 1, or pass --task classification with a model that has a head for it.",
         )
-    if declared == "classification" and all(number is not None and number.is_integer() for number in numbers):
+    if "classification" in declared and all(number is not None and number.is_integer() for number in numbers):
         return "classification", f"because the model's head has classes and {column} holds whole numbers"
     _refuse_words_among_scores(table, column)
     inferred = infer_task(values, column)

@@ -1,0 +1,31 @@
+"""The list of tasks: a new one is a line here."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from compiler.tasks.classification import Classification
+from compiler.tasks.embedding import Embedding
+from compiler.tasks.regression import Regression
+from compiler.tasks.task import Task
+from targets.errors import InputError, printable
+
+TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Regression(), Embedding())}
+"""Every task by name."""
+
+
+def _known(name: str) -> str:
+    if name not in TASKS:
+        raise ValueError(f"known tasks: {', '.join(TASKS)}")
+    return name
+
+
+TaskName = Annotated[str, AfterValidator(_known)]
+"""A task in a file that a stranger may have written."""
+
+
+def task_named(name: str) -> Task:
+    """The task of a name. InputError lists them."""
+    if name not in TASKS:
+        raise InputError(f"There is no task {printable(name, 60)!r}.\nUse auto, {', '.join(TASKS)}.")
+    return TASKS[name]

@@ -1,0 +1,271 @@
+"""A task: everything that depends on what a model is for, in one object."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compiler.data import Split
+from compiler.tasks.batches import Batches, Reader, batched, encode, joined
+from compiler.tasks.losses import Outputs
+from compiler.tasks.metric import Metric, against_dense
+from compiler.tasks.tokenising import tokenised
+from targets.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from compiler.data.columns import Columns
+    from compiler.data.table import Table
+    from compiler.data.text_data import Labels
+    from compiler.tasks.scores import ScoreScale
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the user and the model say about data, before any is read.
+
+    `declared` are the names of the tasks that the head of the model may have been trained for; `chosen` says that the user named
+    the task.
+    """
+
+    text_columns: tuple[str, ...] = ()
+    label_column: str | None = None
+    declared: tuple[str, ...] = ()
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """Labels by role of a table (train, validation, test), the classes that they number, and notes."""
+
+    labels: Mapping[str, Labels]
+    names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """The examples of tables, by role, before missing splits are drawn.
+
+    `shown` are the notes that a description says in lines of their own; `unused` columns gave no text and no label.
+    """
+
+    task: Task
+    text_columns: tuple[str, ...]
+    label_column: str | None
+    splits: Mapping[str, Split]
+    label_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    numbered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """Words of a model card: hub's pipeline tag, the library that loads it first, Optimum's class, and what answers are."""
+
+    pipeline: str
+    library: str
+    optimum: str
+    answers: str
+
+
+class Task(ABC):
+    """One object a task; `compiler.tasks.TASKS` lists them. What no task changes stands elsewhere and asks it.
+
+    A network's *outputs* are tensors by name, those of its graph. Of these, `judged` takes what is scored, `answers` makes what is
+    kept of it for each example, and metrics compare that with a *reference*: labels, or answers of the dense model.
+
+    Attributes:
+        name: in flags, files and keys.
+        words: what sentences call it.
+        auto_class: of transformers, that loads a model for it.
+        head: how the names of such classes end in `architectures` ("SequenceClassification"); empty for the encoder alone.
+        pretrained_head: whether the head is one of pre-training, which is nothing that fine-tuning must make.
+        output_names: of the graph, in order: those under which Optimum's and sentence-transformers' loaders look.
+        metrics: the first is the one by default.
+        needs_labels: whether labels are read from a column; without, they may be none, or the texts themselves.
+        learns_from_labels: whether a training without a teacher is one.
+        guides: whether answers need the dense model's outputs on the same batch (`guide`).
+        grouped: whether one unit of a metric spans several lines, so that no first look at some batches is taken.
+        pairs: whether an example may have two texts, that are read as one line.
+        polish_share: epochs of a polish, of those of a run.
+        polish_rate: learning rate of a polish.
+        keep: share of the dense metric, without labels of the likeness, that `best` keeps unless a budget says otherwise.
+        route: of the HTTP server: the file in compiler/export/routes that answers requests.
+        card: words of a model card.
+    """
+
+    name: ClassVar[str]
+    words: ClassVar[str]
+    auto_class: ClassVar[str]
+    head: ClassVar[str]
+    pretrained_head: ClassVar[bool] = False
+    output_names: ClassVar[tuple[str, ...]] = ("logits",)
+    metrics: ClassVar[tuple[Metric, ...]]
+    needs_labels: ClassVar[bool] = True
+    learns_from_labels: ClassVar[bool] = True
+    guides: ClassVar[bool] = False
+    grouped: ClassVar[bool] = False
+    pairs: ClassVar[bool] = True
+    polish_share: ClassVar[float] = 0.5
+    polish_rate: ClassVar[float] = 5e-5
+    keep: ClassVar[float] = 0.99
+    route: ClassVar[str]
+    card: ClassVar[Card]
+
+    def __repr__(self) -> str:
+        """The name: keys of the store are made of it."""
+        return self.name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """There is one object a task in every process."""
+        from compiler.tasks import task_named
+
+        return task_named, (self.name,)
+
+    # Loading
+
+    def serves(self, settings: Mapping[str, Any], name: str) -> bool:
+        """Whether a declared head of class `head` is of this task, by what config.json says of its outputs.
+
+        `name` is what messages call the file. InputError where its settings contradict each other.
+        """
+        return True
+
+    def label_settings(self, label_names: Sequence[str] | None) -> dict[str, Any]:
+        """Settings of the configuration that declare a new head for these labels."""
+        names = list(label_names or ())
+        return {
+            "num_labels": len(names),
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: i for i, name in enumerate(names)},
+        }
+
+    def outputs_needed(self, label_names: Sequence[str] | None, outputs: int) -> int:
+        """How many outputs a head must have for these labels; `outputs` are those that a declared one has."""
+        return len(label_names) if label_names else outputs
+
+    def scale(self, backbone: nn.Module, labels: Labels) -> ScoreScale | None:
+        """The scale of training labels [N], as the head of a network can have it: a new head starts there, and trains in standard units."""
+        return None
+
+    # Data
+
+    def recognises(self, table: Table, asked: Asked) -> str | None:
+        """Why a table is of this task, in words that follow "because"; None where its columns do not show it."""
+        return None
+
+    def read(self, tables: Mapping[str, Table], asked: Asked) -> Reading:
+        """The examples of tables by role. InputError, with lines, for what cannot be used."""
+        from compiler.tasks.plain import read_plain
+
+        return read_plain(tables, asked, self)
+
+    def columns_in_use(self, tables: Mapping[str, Table], columns: Columns, asked: Asked) -> Columns:
+        """The columns that the task reads of those that were found."""
+        return columns
+
+    def label(self, tables: Mapping[str, Table], column: str) -> Labelled:
+        """Labels in a column of values, by role. InputError, with lines, for values that are no labels of the task."""
+        raise NotImplementedError
+
+    def renumbered(self, labels: Labels, ids: NDArray[np.int64], count: int) -> Labels:
+        """Labels whose classes got other numbers, `ids` by the old ones, of `count` in all."""
+        return ids[labels]
+
+    def examples(self, split: Split) -> Split:
+        """A split as a network reads and learns it."""
+        return split
+
+    # Encoding and judging
+
+    label_type: ClassVar[Any] = np.int64
+
+    def encode(self, reader: Reader, split: Split, *, max_tokens: int, batch_size: int = 32) -> Batches:
+        """Batches of a split; with its labels, if it has any, as the loss takes them."""
+        if split.labels is None:
+            return encode(reader, split.texts, max_tokens=max_tokens, batch_size=batch_size)
+        prompted = [(reader.prompt + first, *rest) for first, *rest in split.texts]
+        encoded = tokenised(reader.tokenizer, prompted, max_tokens=max_tokens)
+        labels = np.array(split.labels, dtype=self.label_type)
+        return batched(reader, encoded, max_tokens=max_tokens, batch_size=batch_size, extras={"labels": list(labels)})
+
+    def judged(self, outputs: Outputs) -> Tensor:
+        """What is scored of a network's outputs [lines, ...]."""
+        return outputs[-1]
+
+    def answers(self, judged: Tensor, inputs: Mapping[str, Tensor], extras: Mapping[str, Any]) -> NDArray[np.float32]:
+        """What is kept of a batch [lines, values]: as little as the metrics need."""
+        return judged.float().cpu().numpy()
+
+    def joined(self, rows: Sequence[NDArray[np.int64]], parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Answers [examples, values] in the order of the examples, from those of the lines of every batch."""
+        return joined(rows, parts)
+
+    def guide(self, judged: Tensor, inputs: Mapping[str, Tensor], extras: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What `answers` needs of the dense model's outputs on a batch, to be put beside its extras; mostly nothing."""
+        return {}
+
+    def reference(self, split: Split) -> Array:
+        """What labelled examples are held against [examples, ...]."""
+        assert split.labels is not None  # noqa: S101  it is asked for labelled splits
+        return split.labels
+
+    @abstractmethod
+    def dense_reference(self, answers: Array, split: Split) -> Array:
+        """What unlabelled examples are held against, from the dense model's answers."""
+
+    def metrics_of(self, *, labelled: bool) -> tuple[Metric, ...]:
+        """The metrics of a run; without labels they are against the dense model, under names that say so."""
+        return self.metrics if labelled else tuple(map(against_dense, self.metrics))
+
+    def metric(self, name: str | None = None, *, labelled: bool = True) -> Metric:
+        """The first metric, or the named one. InputError lists them."""
+        of_run = self.metrics_of(labelled=labelled)
+        known = {metric.name: metric for metric in of_run}
+        aliases = {old.name: new for old, new in zip(self.metrics, of_run, strict=False)}
+        if name is None:
+            return of_run[0]
+        if name not in known | aliases:
+            raise InputError(f"metric {name!r} does not fit a {self.words} task; known: {', '.join(known)}")
+        return (aliases | known)[name]
+
+    def doubt(self, metric: Metric, answers: Array, split: Split, names: Sequence[str]) -> str | None:
+        """What is wrong with a dense model of these answers; None where it is better than chance for sure.
+
+        Without labels its own answers are the reference: they are never wrong, and of no use where all are the same.
+        """
+        return None
+
+    # Learning
+
+    @abstractmethod
+    def loss(
+        self, outputs: Outputs, mask: Tensor, labels: Tensor | None, teacher: Outputs | None, temperature: float
+    ) -> Tensor:
+        """A scalar, lower is better: outputs against labels, a teacher's outputs, or both.
+
+        `mask` is [lines, tokens], 1 where a token is real. ValueError where there is neither.
+        """
+
+    @abstractmethod
+    def probe(
+        self, outputs: Outputs, inputs: Mapping[str, Tensor], extras: Mapping[str, Any], generator: torch.Generator
+    ) -> Tensor:
+        """A scalar whose gradient, squared and averaged over draws, weighs errors inside the network at its output.
+
+        It is the sum over lines of outputs times a random covector whose second moment is the metric of the outputs: the identity
+        for scores, the Fisher matrix of its own predictions for classes.
+        """
