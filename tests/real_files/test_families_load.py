@@ -13,11 +13,11 @@ from compiler.export.dense import export_dense
 from compiler.export.files import write_graph
 from compiler.export.rebuild import load_sliced
 from compiler.export.template import make_template
-from compiler.families import ScoreScale, load_checkpoint
+from compiler.families import load_checkpoint
 from compiler.families.loading.conversions import Conversions
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet
-from compiler.tasks import encode
+from compiler.tasks import ScoreScale, encode
 from profilers.runtimes.onnx_runtime import open_session
 from tests.model_folder import (
     answers,
@@ -212,7 +212,7 @@ def test_a_new_head_without_a_bias_answers_on_the_scale_of_the_labels(tmp_path, 
     labels = np.array([290.0, 310.0, 300.0])
     scale = ScoreScale.of(labels)
     folder = save_tiny(tmp_path, model_type)
-    plain, scaled = load(folder, "regression"), load_checkpoint(str(folder), task="regression", scale=scale)
+    plain, scaled = load(folder, "regression"), load_checkpoint(str(folder), task="regression", labels=labels)
     given = scale.of_head(scaled.model.backbone)
     assert given == ScoreScale(0.0, pytest.approx(np.sqrt(np.mean(labels**2))))
     assert given.standard(labels) * given.deviation == pytest.approx(labels)

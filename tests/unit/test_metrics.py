@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from compiler.evaluation.metrics import f1, matthews, mean_cosine, neighbour_overlap, pearson, spearman
 from scipy import stats
 from sklearn import metrics as sk
 
 from compiler.tasks import TASKS, task_named
+from compiler.tasks.classification import f1, matthews
+from compiler.tasks.embedding import mean_cosine, neighbour_overlap
+from compiler.tasks.regression import pearson, spearman
 from targets.errors import InputError
 
 RNG = np.random.default_rng(0)

@@ -5,8 +5,9 @@ import copy
 import numpy as np
 import pytest
 
-from compiler.families import ScoreScale, load_checkpoint
+from compiler.families import load_checkpoint
 from compiler.supernet import TrainingOptions, fine_tune, polish
+from compiler.tasks import ScoreScale
 from tests.tiny import save_tiny, some_batches, tiny_checkpoint
 from tests.training import MAX_TOKENS, SMALL_SUBNET, TEXTS, run_supernet, split
 

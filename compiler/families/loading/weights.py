@@ -74,7 +74,7 @@ def class_of(config: Any, task: Task) -> Any:
     import transformers
 
     auto: Any = getattr(transformers, task.auto_class)
-    kind = auto._model_mapping.get(type(config))  # noqa: SLF001  what `from_config` reads; it has no public name
+    kind = auto._model_mapping.get(type(config), None)  # noqa: SLF001  what `from_config` reads; it has no public name
     if kind is None:
         raise InputError(f"transformers has no class of {config.model_type} for {task.words}\nuse another model type")
     return kind[0] if isinstance(kind, tuple) else kind
