@@ -40,6 +40,8 @@ BOUNDS = {
     "--cache-size": Bounds(1e6, 1e18),
     "--min-speedup": Bounds(1e-6, 1e6),
     "--max-drop": Bounds(0, 1 - 1e-9),
+    "--max-flips": Bounds(0, 1 - 1e-9),
+    "--max-class-drop": Bounds(0, 1 - 1e-9),
     "--fail-if-slower": Bounds(0, 1 - 1e-9),
     "--fail-if-worse": Bounds(0, 1 - 1e-9),
     "--prune": Bounds(0, 36_500 * 86_400.0),

@@ -129,6 +129,12 @@ def compile_command(
     min_speedup: Annotated[str | None, typer.Option(help="budget, like 2x")] = None,
     max_memory: Annotated[str | None, typer.Option(help="budget on the serving process, like 300MB")] = None,
     max_drop: Annotated[str | None, typer.Option(help="budget on the metric, relative to dense, like 1%")] = None,
+    max_flips: Annotated[
+        str | None, typer.Option(help="budget on answers that are others than the dense model's, like 1%")
+    ] = None,
+    max_class_drop: Annotated[
+        str | None, typer.Option(help="budget on what any class loses of its answers that are right, like 3%")
+    ] = None,
     batch: Annotated[int, typer.Option(help="sequences a call")] = 1,
     seq_len: Annotated[int, typer.Option(help="tokens a sequence")] = 128,
     threads: Annotated[int, typer.Option(help="threads it will be served with")] = 1,
@@ -182,6 +188,8 @@ def compile_command(
         min_speedup=None if min_speedup is None else quantities.ratio(min_speedup, "--min-speedup"),
         max_memory_bytes=None if max_memory is None else quantities.size_bytes(max_memory, "--max-memory"),
         max_drop=None if max_drop is None else quantities.share(max_drop, "--max-drop"),
+        max_flips=None if max_flips is None else quantities.share(max_flips, "--max-flips"),
+        max_class_drop=None if max_class_drop is None else quantities.share(max_class_drop, "--max-class-drop"),
     )
     options = Options(
         model=model or "", target=targets[0], precisions=_split(precision), data=data, demo=demo, out=out, task=task,

@@ -1,6 +1,6 @@
 """The yardstick of one run: which metric, on which examples, against what."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from compiler.data import Split
+from compiler.evaluation.changes import Changes, changes, tokens_of
 from compiler.families import Checkpoint
 from compiler.tasks import SCALES, SHARE, Batches, Metric, Run, Scale, Task
 from compiler.tasks.noise import ONE_SIDED, SURE, standard_error
@@ -108,6 +109,16 @@ class Yardstick:
     def quality(self, run: Run) -> Quality:
         """The metrics of a network."""
         return self.score(self.outputs(run))
+
+    def judged(self, run: Run) -> tuple[Quality, NDArray[np.int64] | None]:
+        """The metrics of a network, and what it decided (`Task.decisions`)."""
+        outputs = self.outputs(run)
+        return self.score(outputs), self.task.decisions(outputs)
+
+    def changes(self, decisions: NDArray[np.int64], dense: NDArray[np.int64], names: Sequence[str]) -> Changes:
+        """What a network decides otherwise than the dense model; `names` are those of the classes."""
+        right, tokens = self.task.decided(self.reference), tokens_of(self.batches)
+        return changes(decisions, dense, right, names=names, tokens=tokens)
 
     def looks(self, run: Run) -> Iterator[Quality]:
         """The metrics of a network at a first look, at the units `first_rows`, then on all; each when it is asked for.

@@ -185,6 +185,22 @@ def _check_training(options: Options, *, effort: str, trained: bool) -> None:
         )
 
 
+def _check_decisions(options: Options, task: Task) -> None:
+    """InputError where a budget is on decisions, and the task decides on no classes."""
+    budgets = options.budgets
+    flag = (
+        "--max-flips"
+        if budgets.max_flips is not None
+        else "--max-class-drop"
+        if budgets.max_class_drop is not None
+        else None
+    )
+    if flag is not None and not task.decides:
+        raise InputError(
+            f"{flag} is of tasks with classes, and this one is {task.words}\nleave it out, or give --max-drop"
+        )
+
+
 def check_length(checkpoint: Checkpoint, tokens: int) -> None:
     """InputError where the model has no positions for so many tokens."""
     if tokens > checkpoint.architecture.max_tokens:
@@ -219,6 +235,7 @@ def load_subject(options: Options) -> Subject:
     max_tokens, dealt = min(checkpoint.max_tokens, max(options.seq_len, 128)), list[str]()
     if data.train.labels is None and effort == "fast":
         data, dealt = deal(data, checkpoint, max_tokens=max_tokens, seed=options.seed)
+    _check_decisions(options, task)
     notes = [*data.notes, *checkpoint.notes, *dealt]
     if is_compiled(folder):
         notes.append("the model was compiled before: it is the baseline of every ratio here, called dense")

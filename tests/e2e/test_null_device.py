@@ -577,3 +577,30 @@ def test_index_order_keeps_the_first_and_importance_order_does_not(place, first)
     assert not all(kept == list(range(len(kept))) for kept in kept_of(first))
     done, _ = place.run("--order", "index", "--search", "exact", code=2)
     assert "--order importance" in done.err
+
+
+def test_what_changes_for_whom_is_counted_shown_and_held_against_budgets(place, no_fresh_export):
+    front = place.front(model=place.judge, data=place.classes)
+    dense, *_ = nets = [front["dense"], *front["candidates"]]
+    assert (dense["changes"]["test"]["flips"], dense["changes"]["test"]["decisions"]) == (
+        0,
+        front["data"]["test_examples"],
+    )
+    for net in nets:
+        classes_of = net["changes"]["validation"]["classes"]
+        assert sum(group["count"] for group in classes_of) == net["changes"]["validation"]["decisions"]
+        right = sum(group["count"] * group["network"] for group in classes_of)
+        assert right / net["changes"]["validation"]["decisions"] == pytest.approx(net["metric"]["validation"])
+    flips = sorted(net["changes"]["validation"]["flips"] for net in nets)
+    limit = (flips[0] + flips[-1]) / 2
+    held = place.front("--max-flips", f"{limit:.6f}", "--max-class-drop", "0.9", model=place.judge, data=place.classes)
+    for net in (held["dense"], *held["candidates"]):
+        broken = net["changes"]["validation"]["flips"] > limit
+        assert broken == (net["budget"]["status"] == "missed")
+    assert "max_flips" in held["dense"]["budget"]["limits"]
+
+
+@pytest.mark.parametrize("flag", ["--max-flips", "--max-class-drop"])
+def test_a_budget_on_decisions_needs_a_task_with_classes(place, flag):
+    done, _ = place.run(flag, "1%", code=2)
+    assert f"{flag} is of tasks with classes" in done.message[0]
