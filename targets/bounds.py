@@ -39,6 +39,7 @@ BOUNDS = {
     "--max-memory": Bounds(1, 1e18),
     "--cache-size": Bounds(1e6, 1e18),
     "--min-speedup": Bounds(1e-6, 1e6),
+    "--embedding-dim": Bounds(1, 1_000_000),
     "--max-drop": Bounds(0, 1 - 1e-9),
     "--max-flips": Bounds(0, 1 - 1e-9),
     "--max-class-drop": Bounds(0, 1 - 1e-9),

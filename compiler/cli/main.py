@@ -101,6 +101,9 @@ def compile_command(
         ),
     ] = None,
     prompt: Annotated[str | None, typer.Option(help="embedding models: text put before every input")] = None,
+    embedding_dim: Annotated[
+        str | None, typer.Option(help="embedding models: quality of vectors cut to so many dimensions, 256,128")
+    ] = None,
     effort: Annotated[
         str,
         typer.Option(help="fast: no training; balanced: + fine-tuning where needed, polish; thorough: super-network"),
@@ -194,7 +197,7 @@ def compile_command(
     options = Options(
         model=model or "", target=targets[0], precisions=_split(precision), data=data, demo=demo, out=out, task=task,
         text_columns=_split(text_columns), label_column=label_column, labels=_split(labels), encoding=encoding, header=header,
-        metric=metric, pooling=pooling, prompt=prompt, effort=effort, space=space, search=search, strategy=strategy,
+        metric=metric, pooling=pooling, prompt=prompt, embedding_dim=() if embedding_dim is None else quantities.whole_numbers(embedding_dim, "--embedding-dim"), effort=effort, space=space, search=search, strategy=strategy,
         sampling=sampling, order=order, temperature=temperature, random_subnets=random_subnets,
         objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
         runtime=runtime, opset=opset, percentile=percentile, traffic=traffic, accept_modelled=accept_modelled,

@@ -66,6 +66,7 @@ class Options:
     metric: str | None = None
     pooling: str | None = None
     prompt: str | None = None
+    embedding_dim: tuple[int, ...] = ()
     effort: str = "auto"
     space: str = "medium"
     search: str = "auto"

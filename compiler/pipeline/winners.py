@@ -104,7 +104,8 @@ def finish(hunt: Hunt, chosen: Sequence[Found], monitor: Monitor) -> list[Winner
 def scored(hunt: Hunt, found: Found, read: Callable[[], Mapping[str, Tensor]]) -> Winner:
     """A winner with its metrics on both splits, from the store where these very weights were scored before."""
     splits, parameters = _splits(hunt), read()
-    about = hunt.subject.key(examples=[len(split.batches) for split in splits.values()])
+    beside = [sorted(hunt.subject.pairs), hunt.subject.embedding_dims]
+    about = hunt.subject.key(examples=[len(split.batches) for split in splits.values()], beside=beside)
     key = key_of([about, found.subnet.digest, digest_of(parameters), str(judged_in(found.form))])
     stored = hunt.store.get("judged", key)
     if stored is None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from compiler.data.table import Table
     from compiler.data.text_data import Labels
     from compiler.tasks.scores import ScoreScale
+    from compiler.tasks.vector_pairs import VectorPairs
 
 Array = NDArray[Any]
 
@@ -240,6 +241,14 @@ class Task(ABC):
     def metrics_of(self, *, labelled: bool) -> tuple[Metric, ...]:
         """The metrics of a run; without labels they are against the dense model, under names that say so."""
         return self.metrics if labelled else tuple(map(against_dense, self.metrics))
+
+    def truncated(self, dimensions: int) -> tuple[Metric, ...]:
+        """The metrics of answers cut to so many dimensions, of tasks whose answers may be cut."""
+        return ()
+
+    def pairs_of(self, split: Split, columns: Sequence[str]) -> VectorPairs | None:
+        """What shows the use of finished networks beside the metric, of a split as it was read; None where nothing does."""
+        return None
 
     def metric(self, name: str | None = None, *, labelled: bool = True) -> Metric:
         """The first metric, or the named one. InputError lists them."""

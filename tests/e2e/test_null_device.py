@@ -579,7 +579,8 @@ def test_index_order_keeps_the_first_and_importance_order_does_not(place, first)
     assert "--order importance" in done.err
 
 
-def test_what_changes_for_whom_is_counted_shown_and_held_against_budgets(place, no_fresh_export):
+@pytest.mark.usefixtures("no_fresh_export")
+def test_what_changes_for_whom_is_counted_shown_and_held_against_budgets(place):
     front = place.front(model=place.judge, data=place.classes)
     dense, *_ = nets = [front["dense"], *front["candidates"]]
     assert (dense["changes"]["test"]["flips"], dense["changes"]["test"]["decisions"]) == (
@@ -604,3 +605,24 @@ def test_what_changes_for_whom_is_counted_shown_and_held_against_budgets(place, 
 def test_a_budget_on_decisions_needs_a_task_with_classes(place, flag):
     done, _ = place.run(flag, "1%", code=2)
     assert f"{flag} is of tasks with classes" in done.message[0]
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_embedding_models_are_judged_on_queries_and_on_fewer_dimensions_too(place):
+    lines = texts(60)
+    path = place.root / "pairs.csv"
+    rows = [f"{query},{passage}" for query, passage in zip(lines[:30], lines[30:], strict=True)]
+    path.write_text("\n".join(["query,passage", *rows]) + "\n", encoding="utf-8")
+    front = place.front("--embedding-dim", "8,4", data=path)
+    for net in (front["dense"], *front["candidates"]):
+        others = net["metric"]["others"]
+        for name in ("retrieval_ndcg_at_10", "retrieval_recall_at_10", "neighbour_overlap_at_10"):
+            assert {name, f"{name}_of_8_dimensions", f"{name}_of_4_dimensions"} <= set(others)
+    whole, cut = (
+        front["dense"]["metric"]["others"][f"neighbour_overlap_at_10{end}"]["test"] for end in ("", "_of_4_dimensions")
+    )
+    assert (whole, cut < 1) == (1, True)
+    done, _ = place.run("--embedding-dim", "100000", data=path, code=2)
+    assert "below" in done.message[0]
+    done, _ = place.run("--embedding-dim", "4", model=place.judge, data=place.classes, code=2)
+    assert "embedding models" in done.message[0]
