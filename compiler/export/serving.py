@@ -30,7 +30,7 @@ MAX_BATCH = 32
 _CALLS = {"cpu": (256, 16), "cuda": (8192, 1024), "tensorrt": (8192, 1024)}
 """For the HTTP server's calls, in tokens: the most that a call has, and what starting one costs; on a CPU for each thread.
 
-MiniLM on one thread of a CPU: 7.4 ms and 0.5 ms a token, so 15 tokens; and a token of a call of 64 takes as long as one of 512,
+MiniLM on one thread of a busy CPU: a call costs as much as 10 to 15 tokens, and a token in a call of 64 as much as in one of 512,
 where texts only wait for each other. On GPUs they are set to what keeps one busy, and not measured.
 """
 
