@@ -33,7 +33,7 @@ import numpy as np
 from benchmark_data import data_folder
 from output import write_json
 
-from compiler.data import read_data
+from compiler.tasks import read_data
 from compiler.export import ModelWorkbench
 from compiler.export.checkpoint import save_checkpoint
 from compiler.export.files import write_graph

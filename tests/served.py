@@ -62,7 +62,11 @@ def write_server(folder, task, tokenizer, *, labels=(), max_tokens=64, recipe=No
     """The server of a task beside the graph in `folder`, as an artefact has it; its script."""
     tokenizer.save_pretrained(folder)
     checkpoint = SimpleNamespace(
-        tokenizer=tokenizer, model=SimpleNamespace(recipe=recipe), task=task, max_tokens=max_tokens, label_names=labels
+        tokenizer=tokenizer,
+        model=SimpleNamespace(recipe=recipe),
+        task=SimpleNamespace(name=task, words=task),
+        max_tokens=max_tokens,
+        label_names=labels,
     )
     script = folder / "serving" / "http" / "server.py"
     script.parent.mkdir(parents=True, exist_ok=True)

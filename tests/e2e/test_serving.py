@@ -224,7 +224,7 @@ def ranks(path):
 )
 def test_bundles_follow_from_the_graph_and_the_task(judge, tmp_path, task, graph, outputs, tei):
     graph(tmp_path / "model.onnx")
-    checkpoint = replace(load_sliced(judge), task=task)
+    checkpoint = replace(load_sliced(judge), task=SimpleNamespace(name=task, words=task.replace("_", " ")))
     write_bundles(tmp_path / "serving", tmp_path / "model.onnx", checkpoint, runs_on="cpu", threads=1)
     config = model_config(tmp_path / "serving" / "triton" / "model")
     assert [(tensor.name, list(tensor.dims)) for tensor in config.output] == outputs
