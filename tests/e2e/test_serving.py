@@ -6,6 +6,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import files
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
