@@ -155,7 +155,8 @@ def test_names_of_a_head(tmp_path):
     assert head_names(renamed(three, NLI), CLASSES) == NLI
     assert head_names(renamed(three, NLI, architectures=None), CLASSES) == NLI
     assert head_names(save_tiny(tmp_path / "encoder"), CLASSES) is None
-    assert head_names(save_tiny(tmp_path / "one", labels=1), CLASSES) is None
+    with pytest.raises(InputError, match="has a head for regression"):
+        head_names(save_tiny(tmp_path / "one", labels=1), CLASSES)
     with pytest.raises(InputError, match="names two outputs 'a'"):
         head_names(renamed(three, ("a", "a", "b")), CLASSES)
 
