@@ -12,7 +12,7 @@ from compiler.export.origin import FILE, is_compiled, read_origin
 from compiler.export.recipe_files import write_recipe_files
 from compiler.export.reload import write_config
 from compiler.export.settings import dense_sizes, stock_settings
-from compiler.export.subnet_form import SCHEMA
+from compiler.export.subnet_form import schema_of
 from compiler.families import Checkpoint
 from compiler.families.recipe_files import transformer_folder
 from compiler.spaces import Subnet
@@ -37,8 +37,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parame
     base, kept = checkpoint.name, subnet
     if is_compiled(checkpoint.folder):
         origin = read_origin(checkpoint.folder)
-        base, kept = origin.base, subnet.within(origin.subnet)
-    about = {"schema": SCHEMA, "task": checkpoint.task, "base": base, **kept.to_json()}
+        apart = checkpoint.architecture.apart
+        parent = origin.subnet if apart is None else origin.subnet.with_all_queries(apart)
+        base, kept = origin.base, subnet.within(parent)
+    cut = kept.to_json()
+    about = {"schema": schema_of(cut), "task": checkpoint.task, "base": base, **cut}
     if changed := stock_settings(checkpoint, subnet.shape):
         about["dense"] = dense_sizes(checkpoint, changed)
     (folder / FILE).write_text(json.dumps(about) + "\n", encoding="utf-8")

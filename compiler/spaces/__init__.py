@@ -1,6 +1,7 @@
 """Sub-networks and the spaces they are searched in: SMALL, MEDIUM, LAYER and LARGE of the paper, SUBLAYER and WIDTH."""
 
 from compiler.spaces.mixed import Form, MixedPrecision, SubBlock
+from compiler.spaces.query_heads import QueryHeads, QueryOrder
 from compiler.spaces.sampling import sample_stratified, sample_uniform
 from compiler.spaces.space import OF_FULL_WIDTH, SPACES, Space, make_space
 from compiler.spaces.subnet import Counts, Ordering, Shape, Subnet
@@ -12,6 +13,8 @@ __all__ = [
     "Form",
     "MixedPrecision",
     "Ordering",
+    "QueryHeads",
+    "QueryOrder",
     "Shape",
     "Space",
     "SubBlock",

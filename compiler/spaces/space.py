@@ -7,11 +7,13 @@ arXiv 2405.02267, section 4. In SMALL, MEDIUM and LAYER a count k keeps the k mo
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.families import Architecture
+from compiler.spaces.query_heads import QueryHeads
 from compiler.spaces.subnet import Counts, IntArray, Ordering, Shape, Subnet
 from targets.errors import InputError
 
@@ -44,13 +46,36 @@ class Space(ABC):
 
     @property
     def heads(self) -> IntArray:
-        """Heads of the full network: int64 [layers]."""
+        """Heads of the full network, as its shape counts them: int64 [layers]."""
         return np.array([sizes.heads for sizes in self.full])
 
     @property
     def units(self) -> IntArray:
         """FFN units of the full network: int64 [layers]."""
         return np.array([sizes.ffn_units for sizes in self.full])
+
+    @cached_property
+    def attention_sizes(self) -> list[IntArray]:
+        """The size that each value of a layer's variable of heads stands for: 0 and up, all that the layer may have."""
+        queries = self.ordering.queries
+        if queries is None:
+            return [np.arange(heads + 1) for heads in self.heads]
+        return [queries.sizes(layer) for layer in range(self.layers)]
+
+    @property
+    def head_steps(self) -> IntArray:
+        """The largest variable of heads of every layer: int64 [layers]."""
+        return np.array([len(sizes) - 1 for sizes in self.attention_sizes], dtype=np.int64)
+
+    def heads_of(self, variables: IntArray) -> IntArray:
+        """Sizes of attentions from variables of heads [..., layers], capped at what the layer has."""
+        return np.asarray(self._head_table[np.arange(self.layers), np.minimum(variables, self.head_steps)])
+
+    @cached_property
+    def _head_table(self) -> IntArray:
+        """The size of every value of every layer, int64 [layers, values]."""
+        values = np.arange(int(self.head_steps.max(initial=0)) + 1)
+        return np.array([sizes[np.minimum(values, len(sizes) - 1)] for sizes in self.attention_sizes])
 
     @property
     def steps(self) -> IntArray:
@@ -125,7 +150,7 @@ class Small(Space):
     """(layers, heads, units): one triple for the whole net; the first layers stay. No layer keeps more than it has."""
 
     def _bounds(self) -> tuple[list[int], list[int]]:
-        most = [self.layers, int(self.heads.max()), int(self.steps.max())]
+        most = [self.layers, int(self.head_steps.max()), int(self.steps.max())]
         return [0, min(1, most[1]), min(1, most[2])], most
 
     @property
@@ -136,7 +161,7 @@ class Small(Space):
     def counts(self, genomes: IntArray) -> Counts:
         """The first `layers` layers keep (heads, units); the others are gone."""
         kept = np.arange(self.layers)[None, :] < genomes[:, :1]
-        heads, units = np.minimum(genomes[:, 1:2], self.heads), self.units_of(genomes[:, 2:3])
+        heads, units = self.heads_of(genomes[:, 1:2]), self.units_of(genomes[:, 2:3])
         return Counts(np.where(kept, heads, 0), np.where(kept, units, 0))
 
     @property
@@ -155,7 +180,7 @@ class Medium(Space):
     """Heads of every layer, then units of every layer: 2L integers."""
 
     def _bounds(self) -> tuple[list[int], list[int]]:
-        return [0] * (2 * self.layers), [*self.heads.tolist(), *self.steps.tolist()]
+        return [0] * (2 * self.layers), [*self.head_steps.tolist(), *self.steps.tolist()]
 
     @property
     def groups(self) -> Mapping[str, Sequence[IntArray]]:
@@ -164,7 +189,7 @@ class Medium(Space):
 
     def counts(self, genomes: IntArray) -> Counts:
         """Heads are the first L variables, units the last L."""
-        return Counts(genomes[:, : self.layers], self.units_of(genomes[:, self.layers :]))
+        return Counts(self.heads_of(genomes[:, : self.layers]), self.units_of(genomes[:, self.layers :]))
 
     @property
     def smallest(self) -> IntArray:
@@ -224,16 +249,24 @@ def _rank_weights(order: IntArray) -> NDArray[np.float64]:
 
 
 class Large(Space):
-    """One bit per head, then one bit per unit: L(H + U) bits, layer after layer within each part."""
+    """One bit per head, then one bit per unit: L(H + U) bits, layer after layer within each part.
+
+    A head is one of keys and values with all query heads that read it.
+    """
+
+    @property
+    def whole_heads(self) -> IntArray:
+        """Bits of heads: int64 [layers]."""
+        return np.array([len(order) for order in self.ordering.heads])
 
     def _bounds(self) -> tuple[list[int], list[int]]:
-        variables = int(self.heads.sum() + self.units.sum())
+        variables = int(self.whole_heads.sum() + self.units.sum())
         return [0] * variables, [1] * variables
 
     @property
     def _ends(self) -> IntArray:
         """Where the bits of every layer's heads end, then those of every layer's units: int64 [2 * layers]."""
-        return np.cumsum([*self.heads, *self.units])
+        return np.cumsum([*self.whole_heads, *self.units])
 
     @property
     def _places(self) -> list[IntArray]:
@@ -260,12 +293,28 @@ class Large(Space):
         """Bits set per layer."""
         so_far = np.pad(genomes.cumsum(axis=1), ((0, 0), (1, 0)))
         sums = np.diff(so_far[:, self._ends], axis=1, prepend=0)
-        return Counts(sums[:, : self.layers], sums[:, self.layers :])
+        return Counts(self._sizes_of(sums[:, : self.layers]), sums[:, self.layers :])
+
+    def _sizes_of(self, heads: IntArray) -> IntArray:
+        """Sizes of attentions [N, layers] from numbers of whole groups."""
+        queries = self.ordering.queries
+        if queries is None:
+            return heads
+        columns = [
+            np.array([queries.size(layer, groups) for groups in range(most + 1)])[heads[:, layer]]
+            for layer, most in enumerate(self.whole_heads)
+        ]
+        return np.stack(columns, axis=1)
 
     def subnet(self, genome: IntArray) -> Subnet:
         """Exactly the heads and units whose bits are set; importance plays no part."""
         kept = [np.flatnonzero(genome[bits]) for bits in self._places]
-        return Subnet.of(kept[: self.layers], kept[self.layers :])
+        heads, units = kept[: self.layers], kept[self.layers :]
+        order = self.ordering.queries
+        if order is None:
+            return Subnet.of(heads, units)
+        every = (tuple(tuple(range(own.shape[1])) for _ in some) for own, some in zip(order.slots, heads, strict=True))
+        return Subnet.of(heads, units, queries=QueryHeads(whole=order.whole, kept=tuple(every)))
 
     @property
     def smallest(self) -> IntArray:
@@ -352,7 +401,7 @@ def make_space(name: str, architecture: Architecture, *, ordering: Ordering | No
     shape = architecture.shape
     return SPACES[name](
         full=shape,
-        ordering=ordering or Ordering.by_index(shape),
+        ordering=ordering or Ordering.by_index(shape, architecture.apart),
         unit_step=unit_step,
         hidden_size=architecture.hidden_size,
     )
