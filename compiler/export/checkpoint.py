@@ -25,6 +25,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parame
     `subnet.json` counts heads and units in the dense model, also where the checkpoint was itself cut from that, and has the
     dense model's sizes where config.json has the network's own.
     """
+    assert (subnet.queries is None) == (checkpoint.architecture.apart is None)  # noqa: S101  else its sizes count something else
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().contiguous().clone() for name, tensor in parameters.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

@@ -388,13 +388,16 @@ def test_files_hold_exactly_the_layers_parameters(exported):
 
 @pytest.mark.parametrize("precision", ["int8", STATIC, "fp16"])
 def test_narrower_files_answer_nearly_the_same(exported, precision):
+    behind = any(branch.behind for branch in exported.checkpoint.architecture.branches(0))
+    in_8_bits = 0.6 if behind else 0.3  # such a norm makes what two or three units add, and lose, as large as what all add
+    most = 0.02 if precision == "fp16" else in_8_bits
     for name in ("dense", "uneven", "no middle layer"):
         subnet = cases(exported.checkpoint.architecture)[name]
         path = exported.file(subnet, precision)
         feed = {key: tensor.numpy() for key, tensor in list(some_batches(exported.checkpoint))[-1].items()}
         coarse = open_session(path, 1).run(None, feed)[-1]
         fine = open_session(exported.file(subnet), 1).run(None, feed)[-1]
-        assert 0 < np.linalg.norm(coarse - fine) < (0.02 if precision == "fp16" else 0.3) * np.linalg.norm(fine), name
+        assert 0 < np.linalg.norm(coarse - fine) < most * np.linalg.norm(fine), name
         check_attention(path, subnet.shape)
 
 
