@@ -134,7 +134,9 @@ def _check_indices(subnet: Subnet, architecture: Architecture, folder: Path) -> 
     kept = (subnet.heads, subnet.units, (subnet.residual or (),))
     sizes = (architecture.heads, architecture.ffn_units, architecture.hidden_size)
     other = subnet.queries is not None and subnet.queries.whole != architecture.apart
-    if other or any(not 0 <= i < size for layers, size in zip(kept, sizes, strict=True) for layer in layers for i in layer):
+    if other or any(
+        not 0 <= i < size for layers, size in zip(kept, sizes, strict=True) for layer in layers for i in layer
+    ):
         raise InputError(f"{label_of(folder)}: {FILE} is of another model than config.json")
 
 

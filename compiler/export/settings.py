@@ -40,7 +40,10 @@ def describe_layers(checkpoint: Checkpoint, shape: Shape) -> list[dict[str, Any]
     for sizes in shape:
         kept = dict(zip(PIECES, sizes, strict=True))
         own: dict[str, Any] = {
-            name: value for piece, size in kept.items() if size for name, value in settings_of(checkpoint, piece, size).items()
+            name: value
+            for piece, size in kept.items()
+            if size
+            for name, value in settings_of(checkpoint, piece, size).items()
         }
         skip = [_SKIP[piece] for piece, size in kept.items() if not size]
         layers.append(own | ({"skip": skip} if skip else {}))

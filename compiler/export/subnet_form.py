@@ -75,6 +75,8 @@ def _contradictions(content: SubnetForm) -> Iterator[str]:
         "residual": content.get("residual", []),
     }
     if "query_heads" in content:
+        if content["schema"] < SCHEMA:
+            yield f"schema {content['schema']} knows no query_heads"
         yield from _of_query_heads(content["query_heads"], heads)
     for place, kept in places.items():
         if any(a >= b for a, b in pairwise(kept)):

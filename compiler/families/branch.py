@@ -51,7 +51,9 @@ class Matrix:
         stride, each = size // self.copies, self.rows_of_slot
         apart = kept.slots is not None and self.slots > 1
         slots = kept.slots if kept.slots is not None and apart else [range(self.slots)] * len(kept.groups)
-        starts = [group * self.rows + slot * each for group, some in zip(kept.groups, slots, strict=True) for slot in some]
+        starts = [
+            group * self.rows + slot * each for group, some in zip(kept.groups, slots, strict=True) for slot in some
+        ]
         return [copy * stride + start + row for copy in range(self.copies) for start in starts for row in range(each)]
 
     def size(self, kept: Heads) -> int:

@@ -131,7 +131,9 @@ def _packed(calibration: Calibration, blocks: Mapping[Key, SubBlock]) -> dict[st
 
 
 def _unpacked(packed: Mapping[str, Tensor], batches: Batches, architecture: Architecture) -> Ranking:
-    names: dict[Key, str] = {(layer, piece): f"{layer}/{piece}" for layer in range(architecture.layers) for piece in PIECES}
+    names: dict[Key, str] = {
+        (layer, piece): f"{layer}/{piece}" for layer in range(architecture.layers) for piece in PIECES
+    }
     grams = {
         key: Gram(matrix=packed[f"{name}/gram"], variance=float(packed[f"{name}/variance"]))
         for key, name in names.items()

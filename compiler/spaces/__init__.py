@@ -2,8 +2,9 @@
 
 from compiler.spaces.mixed import Form, MixedPrecision, SubBlock
 from compiler.spaces.query_heads import QueryHeads, QueryOrder
+from compiler.spaces.registry import OF_FULL_WIDTH, SPACES, make_space
 from compiler.spaces.sampling import sample_stratified, sample_uniform
-from compiler.spaces.space import OF_FULL_WIDTH, SPACES, Space, make_space
+from compiler.spaces.space import Space
 from compiler.spaces.subnet import Counts, Ordering, Shape, Subnet
 
 __all__ = [

@@ -82,9 +82,7 @@ class QueryHeads:
         return QueryHeads(whole=parent.whole, kept=tuple(kept))
 
 
-def first_query_heads(
-    shape: Stack, heads: Sequence[IntArray], order: QueryOrder
-) -> tuple[list[list[int]], QueryHeads]:
+def first_query_heads(shape: Stack, heads: Sequence[IntArray], order: QueryOrder) -> tuple[list[list[int]], QueryHeads]:
     """The most important groups of every layer, ascending, and the most important query heads of each."""
     sizes = [attention_sizes(order.whole)[layer.heads] for layer in shape]
     groups = [sorted(map(int, own[: kept.groups])) for own, kept in zip(heads, sizes, strict=True)]

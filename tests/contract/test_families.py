@@ -15,7 +15,8 @@ import torch
 
 from compiler.costing import CostModel, dimensions_of, parameter_counts
 from compiler.evaluation import Batches
-from compiler.export import ModelWorkbench, check_attention, make_template, narrow_template
+from compiler.export import ModelWorkbench, check_attention, load_sliced, make_template, narrow_template
+from compiler.export.checkpoint import save_checkpoint
 from compiler.export.dense import export_dense
 from compiler.export.exempt import exempt
 from compiler.export.files import write_graph
@@ -148,6 +149,28 @@ def test_masked_equals_sliced_where_branches_and_layers_are_dropped(exact):
         assert_equal(exact, subnet, tolerance(exact))
 
 
+@pytest.mark.parametrize("space_name", ["medium", "large"])
+def test_what_was_cut_is_cut_again(checkpoint, tmp_path, space_name):
+    """A network of a cut network has the parameters that the dense model has at the same places, and no more than was left."""
+    a = checkpoint.architecture
+    for name in ("uneven", "no first layer"):
+        parent = cases(a)[name]
+        dense = dict(checkpoint.model.backbone.named_parameters())
+        save_checkpoint(tmp_path / name, checkpoint, parent, slice_parameters(dense, a, parent))
+        found = load_sliced(tmp_path / name)
+        left, mine = dict(found.model.backbone.named_parameters()), found.architecture
+        assert mine.shape == parent.shape
+        space, rng = make_space(space_name, mine), np.random.default_rng(4)
+        for genome in np.stack([space.largest, space.smallest, space.middle, *sample_uniform(space, rng, 4)]):
+            again = space.subnet(genome)
+            assert space.shape(genome) == again.shape
+            sliced = slice_parameters(left, mine, again)
+            expected = slice_parameters(dense, a, again.within(parent))
+            assert {n: p.tolist() for n, p in sliced.items()} == {n: p.tolist() for n, p in expected.items()}
+            assert sum(p.numel() for p in sliced.values()) == mine.parameters(again.shape)
+        assert space.subnet(space.largest).within(parent) == parent
+
+
 def test_width_is_a_space_of_families_that_declare_it(checkpoint):
     if checkpoint.architecture.family.stem is None:
         with pytest.raises(InputError, match="space 'width'"):
@@ -253,7 +276,9 @@ def test_query_heads_are_ranked_by_what_the_very_ones_left_lose(checkpoint, text
             rest[:, columns] -= solved
             expected = float((metric @ rest @ gram @ rest.T).trace())
             assert losses[size] == pytest.approx(expected, rel=1e-6, abs=1e-9 * losses[0])
-            inside = [s for s, other in enumerate(every) if other.groups <= kept.groups and other.queries <= kept.queries]
+            inside = [
+                s for s, other in enumerate(every) if other.groups <= kept.groups and other.queries <= kept.queries
+            ]
             assert (losses[inside] >= losses[size] - 1e-9 * losses[0]).all()
 
 
@@ -271,7 +296,9 @@ def _distance(checkpoint, subnet, parameters, texts) -> float:
 def test_what_is_left_makes_up_for_what_is_gone(checkpoint, texts, calibration):
     """Re-solved projections come nearer to the dense model than sliced ones, on its Grams and on the network's own inputs."""
     a = checkpoint.architecture
-    subnet = cut(a, [range(a.heads > 1, a.heads)] * LAYERS, [range(12, UNITS)] * LAYERS, *[max(a.queries - 1, 1)] * LAYERS)
+    subnet = cut(
+        a, [range(a.heads > 1, a.heads)] * LAYERS, [range(12, UNITS)] * LAYERS, *[max(a.queries - 1, 1)] * LAYERS
+    )
     sliced = SubnetRunner(checkpoint.model, a).parameters(subnet)
     solved = Reconstructor(checkpoint, calibration).parameters(subnet)
     own_batch = one_batch(texts, checkpoint)
@@ -389,7 +416,9 @@ def test_files_hold_exactly_the_layers_parameters(exported):
 @pytest.mark.parametrize("precision", ["int8", STATIC, "fp16"])
 def test_narrower_files_answer_nearly_the_same(exported, precision):
     behind = any(branch.behind for branch in exported.checkpoint.architecture.branches(0))
-    in_8_bits = 0.6 if behind else 0.3  # such a norm makes what two or three units add, and lose, as large as what all add
+    in_8_bits = (
+        0.6 if behind else 0.3
+    )  # such a norm makes what two or three units add, and lose, as large as what all add
     most = 0.02 if precision == "fp16" else in_8_bits
     for name in ("dense", "uneven", "no middle layer"):
         subnet = cases(exported.checkpoint.architecture)[name]

@@ -296,5 +296,7 @@ def test_of_such_a_network_too_it_is_the_slice_that_its_gates_stand_for(embedder
 
 
 def test_large_sub_blocks_have_a_dozen_knots():
-    space = make_space("medium", SimpleNamespace(shape=(LayerSizes(16, 4096),), hidden_size=16, apart=None), unit_step=STEP)
+    space = make_space(
+        "medium", SimpleNamespace(shape=(LayerSizes(16, 4096),), hidden_size=16, apart=None), unit_step=STEP
+    )
     assert [len(gate.knots) for gate in gates_of(space)] == [gates.KNOTS + 1] * 2
