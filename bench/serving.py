@@ -33,7 +33,6 @@ import numpy as np
 from benchmark_data import data_folder
 from output import write_json
 
-from compiler.tasks import read_data
 from compiler.export import ModelWorkbench
 from compiler.export.checkpoint import save_checkpoint
 from compiler.export.files import write_graph
@@ -43,6 +42,7 @@ from compiler.families.embedded import embedded_model
 from compiler.pipeline.graphs import find_templates
 from compiler.spaces import Subnet
 from compiler.store import Store, default_root
+from compiler.tasks import read_data
 from targets import Target, measure_fingerprint
 
 Changes = Mapping[str, str]

@@ -42,12 +42,12 @@ BATCH, TOKENS = 16, 32
 def masked(checkpoint: Checkpoint, subnet: Subnet) -> Iterator[None]:
     """The whole network, with zeros where the sub-network has nothing."""
     a, handles = checkpoint.architecture, []
-    for layer, groups in enumerate(zip(subnet.heads, subnet.units, strict=True)):
-        for branch, kept in zip(a.branches(layer), groups, strict=True):
-            mask = torch.zeros(branch.groups, branch.output.rows)
-            mask[list(kept)] = 1
+    for layer in range(a.layers):
+        for branch, kept in zip(a.branches(layer), subnet.kept(layer), strict=True):
+            mask = torch.zeros(branch.output.size(branch.whole))
+            mask[branch.output.indices(kept, len(mask))] = 1
             output = checkpoint.model.backbone.get_submodule(branch.output.module)
-            handles.append(output.register_forward_pre_hook(_times(mask.flatten())))
+            handles.append(output.register_forward_pre_hook(_times(mask)))
     yield
     for handle in handles:
         handle.remove()

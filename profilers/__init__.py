@@ -7,7 +7,7 @@ from profilers.measurement import Estimate, Measurement
 from profilers.profile import measure_table, roofline_table
 from profilers.program import Dimensions, Program, Workbench
 from profilers.runtimes import RUNTIMES, OutOfMemoryError, Runtime, Session, make_runtime
-from profilers.sizes import LayerSizes, Stack
+from profilers.sizes import Heads, LayerSizes, Stack, are_split, attention_sizes
 from profilers.workload import Workload
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Estimate",
     "Graph",
     "GraphSource",
+    "Heads",
     "LayerSizes",
     "Measurement",
     "MissingCostError",
@@ -33,6 +34,8 @@ __all__ = [
     "TableError",
     "Workbench",
     "Workload",
+    "are_split",
+    "attention_sizes",
     "interleave",
     "make_runtime",
     "measure_table",

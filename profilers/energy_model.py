@@ -64,12 +64,12 @@ def assumed_energy(target: Target) -> EnergyModel:
 
 def fit_stacks(dims: Dimensions) -> list[Stack]:
     """Networks to fit on: whole ones of four widths, halves of the depth, attention alone, FFN alone."""
-    widths = [LayerSizes(max(dims.heads // n, 1), max(dims.ffn_units // n, 1)) for n in (1, 2, 4, 8)]
+    widths = [LayerSizes(*(max(size // n, 1) for size in dims.largest)) for n in (1, 2, 4, 8)]
     shallow = (
         *[dims.dense[0]] * max(dims.layers // 2, 1),
         *[LayerSizes(0, 0)] * (dims.layers - max(dims.layers // 2, 1)),
     )
-    alone = [LayerSizes(dims.heads, 0), LayerSizes(0, dims.ffn_units)]
+    alone = [LayerSizes(dims.largest.heads, 0), LayerSizes(0, dims.ffn_units)]
     return [*((sizes,) * dims.layers for sizes in (*widths, *alone)), shallow]
 
 

@@ -55,9 +55,10 @@ class NetworkBytes:
     def weights(self, heads: Counts, units: Counts) -> Floats:
         """All parameters: heads and units with their biases, one output bias and one norm for each sub-block kept."""
         dims = self.dimensions
-        per_head, per_unit = dims.weights_a_head + 3 * dims.head_size, dims.weights_a_unit + 1
+        biases = (dims.query_heads + 2 * dims.key_value_heads) * dims.head_size
+        attention, per_unit = (dims.attention_weights + biases)[heads], dims.weights_a_unit + 1
         blocks = (heads > 0).sum(axis=1) + (units > 0).sum(axis=1)
-        layers = per_head * heads.sum(axis=1) + per_unit * units.sum(axis=1) + 3 * dims.hidden_size * blocks
+        layers = attention.sum(axis=1) + per_unit * units.sum(axis=1) + 3 * dims.hidden_size * blocks
         return np.asarray(_WEIGHT_BYTES[self.workload.precision] * (self.stem_parameters + layers), dtype=np.float64)
 
     def activations(self, heads: Counts, units: Counts) -> Floats:
@@ -69,8 +70,8 @@ class NetworkBytes:
         asked = self.workload
         tokens = max(asked.lengths, default=asked.tokens)
         dims = self.dimensions
-        attention = (2 * (dims.queries + 1) * dims.head_size + dims.queries * tokens) * heads
-        dearest = np.maximum(attention, (dims.ffn_reads + 2) * units).max(axis=1)
+        attention = 2 * (dims.query_heads + dims.key_value_heads) * dims.head_size + dims.query_heads * tokens
+        dearest = np.maximum(attention[heads], (dims.ffn_reads + 2) * units).max(axis=1)
         return np.asarray(_ACTIVATION_BYTES[asked.precision] * asked.batch * tokens * dearest, dtype=np.float64)
 
     def saved(self, heads: Counts, units: Counts) -> Floats:
@@ -247,7 +248,7 @@ def fit_stacks(dims: Dimensions) -> list[Stack]:
 
     The last has all activations with few weights: it tells the two rates apart.
     """
-    parts = [LayerSizes(max(dims.heads // n, 1), max(dims.ffn_units // n, 1)) for n in (2, 4)]
+    parts = [LayerSizes(*(max(size // n, 1) for size in dims.largest)) for n in (2, 4)]
     alone = (dims.dense[0], *[LayerSizes(0, 0)] * (dims.layers - 1))
     return [*((part,) * dims.layers for part in parts), alone]
 

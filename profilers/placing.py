@@ -11,6 +11,7 @@ from profilers.sizes import LayerSizes, Stack
 
 _FFN_SHARES = (1 / 96, 1 / 24, 1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1)
 _HEAD_SHARES = (1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1)
+_SPLIT_SIZES = 16
 _UNEVEN_SHARES = (1 / 24, 1 / 6, 1 / 2)
 """Of all units, and a few more: what a remainder takes is measured at these sizes."""
 
@@ -22,8 +23,14 @@ _SURE = 2.0
 
 
 def head_sizes(dims: Dimensions) -> list[int]:
-    """Head counts to measure: all of few, else eight, denser where small."""
-    return sorted({max(1, round(dims.heads * share)) for share in _HEAD_SHARES})
+    """Sizes of an attention to measure: all of few, else eight, denser where small.
+
+    Where query heads are cut apart, all up to sixteen: such sizes are not on one line.
+    """
+    most = dims.largest.heads
+    if most > dims.heads:
+        return sorted({*np.linspace(1, most, min(most, _SPLIT_SIZES)).round().astype(int).tolist()})
+    return sorted({max(1, round(most * share)) for share in _HEAD_SHARES})
 
 
 def ffn_sizes(dims: Dimensions, alignment: int) -> list[int]:
@@ -50,10 +57,10 @@ def plan_stacks(dims: Dimensions, alignment: int) -> list[Stack]:
     heads, units = head_sizes(dims), ffn_sizes(dims, alignment)
     half = max(dims.layers // 2, 1)
     single = [(h, 0) for h in heads] + [(0, u) for u in (*units, *uneven_sizes(dims, alignment))]
-    whole = [(_nearest(heads, dims.heads * s), _nearest(units, dims.ffn_units * s)) for s in _WHOLE_SHARES]
+    whole = [(_nearest(heads, dims.largest.heads * s), _nearest(units, dims.ffn_units * s)) for s in _WHOLE_SHARES]
     stacks = [equal_blocks(dims, 0, 0, 0)]
     stacks += [equal_blocks(dims, h, u, dims.layers) for h, u in single]
-    stacks += [equal_blocks(dims, h, u, half) for h, u in ((dims.heads, 0), (0, dims.ffn_units))]
+    stacks += [equal_blocks(dims, h, u, half) for h, u in ((dims.largest.heads, 0), (0, dims.ffn_units))]
     stacks += [equal_blocks(dims, h, u, depth) for h, u in whole for depth in (1, half, dims.layers)]
     return list(dict.fromkeys(stacks))
 

@@ -39,7 +39,7 @@ _FIRST_SHARE = 0.95
 
 def reference_program(dims: Dimensions, workbench: Workbench) -> Program:
     """What every network's calls alternate with: a quarter of every layer."""
-    quarter = LayerSizes(max(dims.heads // 4, 1), max(dims.ffn_units // 4, 1))
+    quarter = LayerSizes(*(max(size // 4, 1) for size in dims.largest))
     return workbench((quarter,) * dims.layers)
 
 
@@ -204,7 +204,7 @@ def roofline_table(target: Target, dimensions: Dimensions, workload: Workload, f
         CostKey("base", 0, workload): roofline.base_seconds(target, workload, dimensions),
         CostKey("mask", 0, workload): 0.0,
     }
-    for heads in range(1, dimensions.heads + 1):
+    for heads in range(1, dimensions.largest.heads + 1):
         entries[CostKey("attention", heads, workload)] = roofline.attention_seconds(target, workload, dimensions, heads)
     for units in ffn_sizes(dimensions, target.size_alignment):
         entries[CostKey("ffn", units, workload)] = roofline.ffn_seconds(target, workload, dimensions, units)

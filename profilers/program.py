@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from profilers.graph import GraphSource
-from profilers.sizes import Stack
+from profilers.sizes import Heads, LayerSizes, Stack, attention_sizes
 from profilers.workload import Workload
+
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,16 +37,34 @@ class Dimensions:
         return {name: values[name] for name in values if name not in _AS_IN_BERT or values[name] != _AS_IN_BERT[name]}
 
     @property
-    def dense(self) -> Stack:
-        """The sizes of the full network."""
-        from profilers.sizes import LayerSizes
-
-        return (LayerSizes(self.heads, self.ffn_units),) * self.layers
+    def attentions(self) -> tuple[Heads, ...]:
+        """The heads of every size of an attention."""
+        return attention_sizes(Heads(self.heads, self.queries))
 
     @property
-    def weights_a_head(self) -> int:
-        """Weights of a head's matrices: query and output of each query head, key, and value."""
-        return 2 * (self.queries + 1) * self.hidden_size * self.head_size
+    def largest(self) -> LayerSizes:
+        """The sizes of a whole layer."""
+        return LayerSizes(len(self.attentions) - 1, self.ffn_units)
+
+    @property
+    def dense(self) -> Stack:
+        """The sizes of the full network."""
+        return (self.largest,) * self.layers
+
+    @property
+    def key_value_heads(self) -> IntArray:
+        """Key-value heads of every size of an attention, int64 [sizes]."""
+        return np.array([size.groups for size in self.attentions])
+
+    @property
+    def query_heads(self) -> IntArray:
+        """Query heads of every size of an attention, int64 [sizes]."""
+        return np.array([size.query_heads for size in self.attentions])
+
+    @property
+    def attention_weights(self) -> IntArray:
+        """Weights of an attention's matrices (query, key, value, output) by size, int64 [sizes]."""
+        return np.array([size.weights for size in self.attentions]) * self.hidden_size * self.head_size
 
     @property
     def weights_a_unit(self) -> int:
@@ -52,7 +73,8 @@ class Dimensions:
 
     def weights(self, stack: Stack) -> int:
         """Weights of all sub-blocks' matrices."""
-        return sum(self.weights_a_head * sizes.heads + self.weights_a_unit * sizes.ffn_units for sizes in stack)
+        attention = self.attention_weights
+        return sum(int(attention[sizes.heads]) + self.weights_a_unit * sizes.ffn_units for sizes in stack)
 
 
 _AS_IN_BERT = {"queries": 1, "ffn_reads": 1}

@@ -30,15 +30,15 @@ def attention_seconds(target: Target, workload: Workload, dims: Dimensions, head
 def _attention_seconds(target: Target, workload: Workload, dims: Dimensions, heads: int) -> float:
     if heads == 0:
         return 0.0
-    rows, width = workload.batch * workload.tokens, dims.queries * heads * dims.head_size
-    weights = heads * dims.weights_a_head
-    values = weights + rows * (4 * dims.hidden_size + 6 * width + 2 * heads * dims.head_size)
+    rows, kept = workload.batch * workload.tokens, dims.attentions[heads]
+    width, shared = kept.query_heads * dims.head_size, kept.groups * dims.head_size
+    values = int(dims.attention_weights[heads]) + rows * (4 * dims.hidden_size + 6 * width + 2 * shared)
     return _seconds(target, workload, _attention_operations(workload, dims, heads), values)
 
 
 def _attention_operations(workload: Workload, dims: Dimensions, heads: int) -> int:
-    rows, width = workload.batch * workload.tokens, dims.queries * heads * dims.head_size
-    return 2 * rows * heads * dims.weights_a_head + 4 * rows * workload.tokens * width
+    rows, width = workload.batch * workload.tokens, dims.attentions[heads].query_heads * dims.head_size
+    return 2 * rows * int(dims.attention_weights[heads]) + 4 * rows * workload.tokens * width
 
 
 def ffn_seconds(target: Target, workload: Workload, dims: Dimensions, units: int) -> float:
@@ -89,5 +89,7 @@ def operation_counts(
     workload: Workload, dims: Dimensions, heads: NDArray[np.int64], units: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """The same for N networks at once: float64 [N] from heads and FFN units, int64 [N, layers] each."""
-    a_head, a_unit = (operations(workload, dims, (sizes,)) for sizes in (LayerSizes(1, 0), LayerSizes(0, 1)))
-    return np.asarray(a_head * heads.sum(axis=1) + a_unit * units.sum(axis=1), dtype=np.float64)
+    sizes = [LayerSizes(size, 0) for size in range(dims.largest.heads + 1)]
+    attention = np.array([operations(workload, dims, (one,)) for one in sizes])
+    a_unit = operations(workload, dims, (LayerSizes(0, 1),))
+    return np.asarray(attention[heads].sum(axis=1) + a_unit * units.sum(axis=1), dtype=np.float64)

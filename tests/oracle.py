@@ -45,8 +45,12 @@ class Masked:
         find = self.checkpoint.model.backbone.get_submodule
         groups = (self.subnet.heads[layer], self.subnet.units[layer])
         for branch, kept in zip(self.checkpoint.architecture.branches(layer), groups, strict=True):
-            mask = torch.zeros(branch.groups, branch.output.rows, dtype=torch.float64)
+            mask = torch.zeros(branch.groups, branch.output.slots, branch.output.rows_of_slot, dtype=torch.float64)
             mask[list(kept)] = 1
+            if branch.piece == "attention" and self.subnet.queries is not None:
+                mask[:] = 0
+                for group, slots in zip(kept, self.subnet.queries.kept[layer], strict=True):
+                    mask[group, list(slots)] = 1
             self.handles.append(find(branch.output.module).register_forward_pre_hook(_times(mask.flatten())))
             if not kept:
                 self._skip(branch)

@@ -1,6 +1,7 @@
 """Tiny random checkpoints of every family: real transformers classes, real tokenizers, seconds to build."""
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 
-from compiler.families import Checkpoint, load_checkpoint
+from compiler.families import Architecture, Checkpoint, load_checkpoint
+from compiler.spaces import QueryHeads, Subnet
 from compiler.tasks import Batches, encode
 
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
@@ -24,17 +26,20 @@ NEWER = {
     "gte": {},
     "jina_embeddings_v3": {"pad_token_id": 1},
     "modernbert": {"global_attn_every_n_layers": 3, "local_attention": 8, "cls_token_id": 2, "sep_token_id": 3},
-    "llama": {"num_key_value_heads": 2, "head_dim": 8},
+    "llama": {"num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 36, "head_dim": 4},
     "mistral": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8},
     "seed_oss": {"num_key_value_heads": 2, "head_dim": 8},
-    "qwen3": {"num_key_value_heads": 2, "head_dim": 16},
+    "qwen3": {"num_attention_heads": 12, "num_key_value_heads": 6, "head_dim": 16},
     "eurobert": {"num_key_value_heads": 2, "head_dim": 8, "mask_token_id": 4},
     "gemma3_text": {
-        "num_key_value_heads": 2, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8,
+        "num_key_value_heads": 1, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8,
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
     },
 }  # fmt: skip
-"""What a tiny configuration of every other type needs beside its sizes."""
+"""What a tiny configuration of every other type needs beside its sizes.
+
+Llama has 3 groups of 3 query heads, Gemma 1 of 4, Qwen3 so many groups that only whole ones are cut.
+"""
 
 ALL_TYPES = (*MODEL_TYPES, *NEWER)
 LAYERS, HEADS, HIDDEN, UNITS, VOCABULARY = 3, 4, 32, 48, 200
@@ -199,6 +204,24 @@ def tiny_checkpoint(folder: Path, model_type: str = "bert", *, task: str = "embe
     checkpoint = load_checkpoint(str(folder), task=task, label_names=names)
     randomise(checkpoint.model, seed=1)
     return checkpoint
+
+
+def cut(
+    architecture: Architecture, heads: Iterable[Iterable[int]], units: Iterable[Iterable[int]], *queries: int
+) -> Subnet:
+    """A sub-network; where query heads are cut apart, `queries` says how many every group of a layer keeps (all, if left out).
+
+    Groups keep other ones, each from its own number on.
+    """
+    heads, most = [list(layer) for layer in heads], architecture.queries
+    if architecture.apart is None:
+        return Subnet.of(heads, units)
+    counts = queries or (most,) * len(heads)
+    kept = tuple(
+        tuple(tuple(sorted((group + i) % most for i in range(count))) for group in layer)
+        for layer, count in zip(heads, counts, strict=True)
+    )
+    return Subnet.of(heads, units, queries=QueryHeads(whole=architecture.apart, kept=kept))
 
 
 def some_batches(checkpoint: Checkpoint) -> Batches:

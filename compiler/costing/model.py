@@ -26,7 +26,7 @@ def dimensions_of(architecture: Architecture) -> Dimensions:
         head_size=architecture.head_size,
         vocabulary=architecture.vocabulary,
         queries=architecture.queries,
-        ffn_reads=sum(matrix.size(1) for matrix in ffn.reads),
+        ffn_reads=sum(matrix.rows_each[0] for matrix in ffn.reads),
     )
 
 
@@ -52,11 +52,14 @@ def _parameters(architecture: Architecture, counts: Counts, width: int | None) -
 
 
 def _block_parameters(
-    architecture: Architecture, layer: int, piece: str, groups: NDArray[np.int64], width: int | None
+    architecture: Architecture, layer: int, piece: str, sizes: NDArray[np.int64], width: int | None
 ) -> Floats:
-    """Parameters [N] of one branch of N networks: linear in its groups from the first one on."""
+    """Parameters [N] of one branch of N networks."""
+    if piece == "attention":
+        every = range(architecture.largest.heads + 1)
+        return np.array([architecture.block_parameters(layer, piece, size, width) for size in every])[sizes]
     one, two = (architecture.block_parameters(layer, piece, n, width) for n in (1, 2))
-    return np.where(groups, one + (two - one) * (groups - 1), 0)
+    return np.where(sizes, one + (two - one) * (sizes - 1), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +106,7 @@ class CostModel:
                 weight,
                 table.lookup(CostKey("base", 0, read)).value,
                 table.lookup(CostKey("mask", 0, read)).value,
-                table.curve("attention", dims.heads, read),
+                table.curve("attention", dims.largest.heads, read),
                 table.curve("ffn", dims.ffn_units, read),
                 table.workspace("attention_workspace", read),
                 table.workspace("ffn_workspace", read),
@@ -148,7 +151,7 @@ class CostModel:
         widest = self.head_workspace_s * counts.heads.max(axis=1) + self.unit_workspace_s * counts.units.max(axis=1)
         once = self.base_s + np.where(counts.heads.any(axis=1), self.mask_s, 0.0)
         dims = self.table.dimensions
-        weights = dims.weights_a_head * counts.heads.sum(axis=1) + dims.weights_a_unit * counts.units.sum(axis=1)
+        weights = dims.attention_weights[counts.heads].sum(axis=1) + dims.weights_a_unit * counts.units.sum(axis=1)
         return np.asarray(once + blocks + widest + sum(overflow.seconds(weights) for overflow in self.overflows))
 
     @property
@@ -158,14 +161,14 @@ class CostModel:
         Overflows are convex in the weights: the more there are of them, the more set in, in the order of what fits.
         """
         dims, found = self.table.dimensions, [replace(self, overflows=())]
-        heads, units = (np.arange(curves.shape[1]) for curves in (self.attention_s, self.ffn_s))
+        units = np.arange(self.ffn_s.shape[1])
         for overflow in sorted(self.overflows):
             last = found[-1]
             found.append(
                 replace(
                     last,
                     base_s=last.base_s - overflow.a_weight_s * overflow.fits,
-                    attention_s=last.attention_s + overflow.a_weight_s * dims.weights_a_head * heads,
+                    attention_s=last.attention_s + overflow.a_weight_s * dims.attention_weights,
                     ffn_s=last.ffn_s + overflow.a_weight_s * dims.weights_a_unit * units,
                 )
             )

@@ -5,16 +5,17 @@ takes [batch, tokens, heads x head size] as well, and ONNX Runtime then reads ea
 on a CPU, bit for bit the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from compiler.export.surgery import drop_attribute, read_instead, remove_dead
-from compiler.spaces import Shape
+from profilers import Heads
 
 _HEADS = ("q_num_heads", "kv_num_heads")
+_REPEATS = "_repeats"
 _PLANES = [0, 2, 1, 3]
 _PLANES_REPEATED = 5
 
@@ -31,22 +32,23 @@ def join_heads(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type != "Attention":
             continue
-        heads = planes[node.input[0]][1].dim_value if node.input[0] in planes else 0
+        heads = [planes[name][1].dim_value if name in planes else 0 for name in node.input[:2]]
         inputs = [_before_planes(producers, name) for name in node.input[:3]]
         result = _after_planes(graph, node.output[0])
-        if heads and result and all(inputs):
+        if all(heads) and result and all(inputs):
             for place, name in enumerate(inputs):
                 node.input[place] = name
             read_instead(graph, result, node.output[0])
-            node.attribute.extend(helper.make_attribute(name, heads) for name in _HEADS)
+            node.attribute.extend(map(helper.make_attribute, _HEADS, heads))
     remove_dead(graph)
 
 
 def free_heads(graph: onnx.GraphProto) -> None:
     """Take the number of heads out of what the exporter spelt out, where it follows from the values.
 
-    Key-value heads that serve several query heads are repeated: an Attention does that itself, and a reshape and an expansion
-    keep what they are not told. A rotary embedding of values with a plane a head reads their number off them.
+    Key-value heads that serve several query heads are repeated: an Attention does that itself, a reshape keeps what it is not told,
+    and an expansion has the number of repetitions as a constant of its own (`set_heads`). A rotary embedding of values with a plane
+    a head reads their number off them.
     """
     producers = {name: node for node in graph.node for name in node.output}
     for node in list(graph.node):
@@ -60,8 +62,8 @@ def free_heads(graph: onnx.GraphProto) -> None:
         if all(reader.op_type == "Attention" for reader in readers):
             read_instead(graph, node.output[0], single)
         else:
-            _keep_heads(graph, producers, expand, repeats=True)
-            _keep_heads(graph, producers, node, repeats=False)
+            _repeat_alone(graph, producers, expand)
+            _keep_heads(graph, producers, node)
     remove_dead(graph)
 
 
@@ -77,30 +79,45 @@ def _repeated(producers: Producers, node: onnx.NodeProto) -> tuple[str, onnx.Nod
     return unsqueeze.input[0], expand
 
 
-def _keep_heads(graph: onnx.GraphProto, producers: Producers, node: onnx.NodeProto, *, repeats: bool) -> None:
-    """Give an expansion the number of repetitions alone (1 keeps a size), or a reshape -1 for the heads."""
+def _repeat_alone(graph: onnx.GraphProto, producers: Producers, expand: onnx.NodeProto) -> None:
+    """Give an expansion the number of repetitions and nothing else: it keeps the sizes that are 1 there."""
+    repeats = next(tensor for tensor in graph.initializer if tensor.name == producers[expand.input[1]].input[2])
+    name = f"{expand.output[0]}{_REPEATS}"
+    graph.initializer.append(_repeats(int(numpy_helper.to_array(repeats)[0]), name))
+    expand.input[1] = name
+
+
+def _repeats(count: int, name: str) -> onnx.TensorProto:
+    """The shape that repeats heads: those of [batch, key-value heads, 1, tokens, head size]."""
+    return numpy_helper.from_array(np.array([1, 1, count, 1, 1], dtype=np.int64), name)
+
+
+def _keep_heads(graph: onnx.GraphProto, producers: Producers, node: onnx.NodeProto) -> None:
+    """Give a reshape -1 for the heads."""
     shape = producers[node.input[1]]
     name = f"{shape.output[0]}_kept"
-    if any(name in other.output for other in graph.node):
-        node.input[1] = name
-        return
-    free = f"{name}_size"
-    graph.initializer.append(numpy_helper.from_array(np.array([1 if repeats else -1], dtype=np.int64), free))
-    sizes = [part if place == 2 else free for place, part in enumerate(shape.input)] if repeats else list(shape.input)
-    if not repeats:
-        sizes[1] = free
-    place = next(i for i, other in enumerate(graph.node) if other.output[0] == shape.output[0])
-    graph.node.insert(place, helper.make_node("Concat", sizes, [name], axis=0))
+    if not any(name in other.output for other in graph.node):
+        free = f"{name}_size"
+        graph.initializer.append(numpy_helper.from_array(np.array([-1], dtype=np.int64), free))
+        sizes = [free if place == 1 else part for place, part in enumerate(shape.input)]
+        place = next(i for i, other in enumerate(graph.node) if other.output[0] == shape.output[0])
+        graph.node.insert(place, helper.make_node("Concat", sizes, [name], axis=0))
     node.input[1] = name
 
 
-def set_heads(graph: onnx.GraphProto, shape: Shape) -> None:
-    """Give the Attention of every layer of a dense graph, in their order, the heads that a sub-network keeps."""
+def set_heads(graph: onnx.GraphProto, layers: Sequence[Heads]) -> None:
+    """Give every layer of a dense graph, in their order, the heads that a sub-network keeps: its Attention, its repetitions."""
     nodes = [node for node in graph.node if node.op_type == "Attention"]
-    for node, sizes in zip(nodes, shape if nodes else (), strict=True):
+    for node, kept in zip(nodes, layers if nodes else (), strict=True):
+        counts = dict(zip(_HEADS, (kept.query_heads, kept.groups), strict=True))
         for attribute in node.attribute:
-            if attribute.name in _HEADS:
-                attribute.i = sizes.heads
+            if attribute.name in counts:
+                attribute.i = counts[attribute.name]
+    constants = {tensor.name: tensor for tensor in graph.initializer if tensor.name.endswith(_REPEATS)}
+    expands = [node.input[1] for node in graph.node if node.op_type == "Expand" and node.input[1] in constants]
+    for place, name in enumerate(expands):
+        kept = layers[place * len(layers) // len(expands)]
+        constants[name].CopyFrom(_repeats(kept.queries, name))
 
 
 def _before_planes(producers: Producers, name: str) -> str:

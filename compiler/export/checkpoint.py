@@ -12,7 +12,7 @@ from compiler.export.origin import FILE, is_compiled, read_origin
 from compiler.export.recipe_files import write_recipe_files
 from compiler.export.reload import write_config
 from compiler.export.settings import dense_sizes, stock_settings
-from compiler.export.subnet_form import SCHEMA
+from compiler.export.subnet_form import schema_of
 from compiler.families import Checkpoint
 from compiler.families.recipe_files import transformer_folder
 from compiler.spaces import Subnet
@@ -25,6 +25,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parame
     `subnet.json` counts heads and units in the dense model, also where the checkpoint was itself cut from that, and has the
     dense model's sizes where config.json has the network's own.
     """
+    assert (subnet.queries is None) == (checkpoint.architecture.apart is None)  # noqa: S101  else its sizes count something else
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().contiguous().clone() for name, tensor in parameters.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -37,8 +38,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, subnet: Subnet, parame
     base, kept = checkpoint.name, subnet
     if is_compiled(checkpoint.folder):
         origin = read_origin(checkpoint.folder)
-        base, kept = origin.base, subnet.within(origin.subnet)
-    about = {"schema": SCHEMA, "task": checkpoint.task.name, "base": base, **kept.to_json()}
+        apart = checkpoint.architecture.apart
+        parent = origin.subnet if apart is None else origin.subnet.with_all_queries(apart)
+        base, kept = origin.base, subnet.within(parent)
+    cut = kept.to_json()
+    about = {"schema": schema_of(cut), "task": checkpoint.task.name, "base": base, **cut}
     if changed := stock_settings(checkpoint, subnet.shape):
         about["dense"] = dense_sizes(checkpoint, changed)
     (folder / FILE).write_text(json.dumps(about) + "\n", encoding="utf-8")

@@ -19,7 +19,7 @@ from profilers.workload import DEFAULT_OPSET
 
 _SPLIT_COUNTS_PARTS = 18
 
-FORM = 2
+FORM = 3
 """Another number for every change that makes another graph of the same model: what was kept of older graphs does not fit."""
 
 

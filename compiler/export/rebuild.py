@@ -91,14 +91,15 @@ def load_sliced(folder: Path, *, pooling: str | None = None, prompt: str | None 
     recipe, tokenizer = fitted(recipe, tokenizer, architecture.max_tokens)
     whole = TaskModel(backbone, recipe, task.output_names).eval()
     _check_indices(origin.subnet, architecture, folder)
-    model = build_skeleton(whole, architecture, origin.subnet.shape, origin.subnet.width)
+    subnet = origin.subnet if architecture.apart is None else origin.subnet.with_all_queries(architecture.apart)
+    model = build_skeleton(whole, architecture, subnet.shape, subnet.width)
     _fill(model, folder)
     max_tokens = longest_text(recipe, tokenizer, architecture.max_tokens)
     trial_notes = try_run(folder, model.eval(), tokenizer, architecture, max_tokens=max_tokens, must_differ=False)
     return Checkpoint(
         name=f"{label_of(folder)} of {origin.base}",
         folder=folder,
-        architecture=replace(architecture, cut=origin.subnet.shape),
+        architecture=replace(architecture, cut=subnet.shape),
         model=model,
         whole=whole,
         tokenizer=tokenizer,
@@ -115,7 +116,7 @@ def _backbone(config: Any, origin: Origin, folder: Path) -> nn.Module:
     import transformers
 
     task = task_named(origin.task)
-    if len(origin.subnet.shape) != config.num_hidden_layers:
+    if len(origin.subnet.heads) != config.num_hidden_layers:
         raise InputError(f"{label_of(folder)}: {FILE} is of another model than config.json")
     planned = skeleton_of(class_of(config, task), config, folder)
     check_memory(sum(parameter.numel() for parameter in planned.parameters()), label_of(folder))
@@ -134,7 +135,10 @@ def _check_indices(subnet: Subnet, architecture: Architecture, folder: Path) -> 
     """InputError where the configuration is of a model that has not these heads, FFN units or dimensions."""
     kept = (subnet.heads, subnet.units, (subnet.residual or (),))
     sizes = (architecture.heads, architecture.ffn_units, architecture.hidden_size)
-    if any(not 0 <= i < size for layers, size in zip(kept, sizes, strict=True) for layer in layers for i in layer):
+    other = subnet.queries is not None and subnet.queries.whole != architecture.apart
+    if other or any(
+        not 0 <= i < size for layers, size in zip(kept, sizes, strict=True) for layer in layers for i in layer
+    ):
         raise InputError(f"{label_of(folder)}: {FILE} is of another model than config.json")
 
 

@@ -12,7 +12,6 @@ from compiler.export.settings import (
     described,
     lacks_pooler,
     plain_config,
-    settings_of_groups,
     stock_settings,
 )
 from compiler.families import Branch, Checkpoint, Family
@@ -29,7 +28,7 @@ def needs_code(checkpoint: Checkpoint, shape: Shape) -> bool:
 def modelling_file(checkpoint: Checkpoint) -> str:
     """Python that builds a cut network on transformers' own class of the family."""
     architecture, backbone = checkpoint.architecture, checkpoint.model.backbone
-    family, stem, branches = architecture.family, architecture.stem, architecture.branches_within(0)
+    family, stem, branches = architecture.family, architecture.stem, architecture.whole.branches_within(0)
     narrow = {module: axis for branch in branches for module, axis in branch.residual_axes.items()} if stem else {}
     template = Template(files("compiler.export").joinpath(f"{MODULE}.py.txt").read_text(encoding="utf-8"))
     return template.substitute(
@@ -58,15 +57,17 @@ def _adapting(family: Family) -> dict[str, str]:
 
 
 def _described(checkpoint: Checkpoint, branch: Branch) -> dict[str, Any]:
-    """A branch as the modelling file has it, modules with the rows that one group takes in them."""
-    skip, size = described(checkpoint, branch.piece)
+    """A branch as the modelling file has it, modules with the rows that one group takes in them, and one slot of it."""
+    skip, size, slots = described(checkpoint, branch.piece)
     return {
         "skip": skip,
         "size": size,
-        "reads": {matrix.module: matrix.size(1) for matrix in branch.rows},
-        "output": (branch.output.module, branch.output.size(1)),
+        "slots": slots,
+        "reads": {matrix.module: matrix.rows_each for matrix in branch.rows},
+        "output": (branch.output.module, branch.output.rows_each),
         "without": dict(branch.without),
         "counts": dict(branch.counts),
+        "slot_counts": branch.slot_counts,
     }
 
 
@@ -92,7 +93,7 @@ def write_config(folder: Path, checkpoint: Checkpoint, shape: Shape, width: int 
             setattr(config, name, value)
         config.save_pretrained(folder)
         return
-    layers = describe_layers(shape, settings_of_groups(checkpoint))
+    layers = describe_layers(checkpoint, shape)
     config.subnet = {"head_size": checkpoint.architecture.head_size, "layers": layers}
     if width is not None:
         config.subnet["hidden_size"] = width

@@ -8,6 +8,7 @@ from typing import Any
 from compiler.families import PIECES, Checkpoint, family_of
 from compiler.families.branch import Piece
 from compiler.spaces import Shape
+from profilers import attention_sizes
 from targets.errors import InputError
 
 _HEADS, _GROUPS, _UNITS = "num_attention_heads", "num_key_value_heads", "intermediate_size"
@@ -15,28 +16,36 @@ _SKIP: dict[Piece, str] = {"attention": "attention", "ffn": "mlp"}
 """How transformers' `per_layer_config` says that a layer has no such branch."""
 
 
-def settings_of_groups(checkpoint: Checkpoint) -> dict[Piece, dict[str, int]]:
-    """By piece, the settings that count its groups, and what each group adds to them: so many query heads, a key-value head."""
-    heads = {_HEADS: checkpoint.architecture.queries}
-    if getattr(checkpoint.config, _GROUPS, None) is not None:
-        heads[_GROUPS] = 1
-    return {"attention": heads, "ffn": {_UNITS: 1}}
+def settings_of(checkpoint: Checkpoint, piece: Piece, size: int) -> dict[str, int]:
+    """The settings that say the size of a branch."""
+    if piece == "ffn":
+        return {_UNITS: size}
+    kept = attention_sizes(checkpoint.architecture.whole_heads)[size]
+    heads = {_HEADS: kept.query_heads}
+    return heads if getattr(checkpoint.config, _GROUPS, None) is None else {**heads, _GROUPS: kept.groups}
 
 
-def described(checkpoint: Checkpoint, piece: Piece) -> tuple[str, str]:
-    """The word of `skip` for a branch, and the setting that is its number of groups."""
-    return _SKIP[piece], next(name for name, each in settings_of_groups(checkpoint)[piece].items() if each == 1)
+def described(checkpoint: Checkpoint, piece: Piece) -> tuple[str, str, str | None]:
+    """The word of `skip` for a branch, the setting that is its number of groups, and that of slots where groups are cut apart."""
+    if piece == "ffn":
+        return _SKIP[piece], _UNITS, None
+    architecture = checkpoint.architecture
+    size = _HEADS if architecture.queries == 1 else _GROUPS
+    return _SKIP[piece], size, None if architecture.apart is None else _HEADS
 
 
-def describe_layers(shape: Shape, settings: Mapping[Piece, Mapping[str, int]]) -> list[dict[str, Any]]:
-    """What each layer keeps, in the words of transformers' `per_layer_config`; `settings` are those of `settings_of_groups`."""
+def describe_layers(checkpoint: Checkpoint, shape: Shape) -> list[dict[str, Any]]:
+    """What each layer of a network keeps, in the words of transformers' `per_layer_config`."""
     layers = []
     for sizes in shape:
         kept = dict(zip(PIECES, sizes, strict=True))
         own: dict[str, Any] = {
-            name: groups * each for piece, groups in kept.items() if groups for name, each in settings[piece].items()
+            name: value
+            for piece, size in kept.items()
+            if size
+            for name, value in settings_of(checkpoint, piece, size).items()
         }
-        skip = [_SKIP[piece] for piece, groups in kept.items() if not groups]
+        skip = [_SKIP[piece] for piece, size in kept.items() if not size]
         layers.append(own | ({"skip": skip} if skip else {}))
     return layers
 
@@ -57,11 +66,10 @@ def stock_settings(checkpoint: Checkpoint, shape: Shape) -> dict[str, int] | Non
     if not architecture.family.stock or lacks_pooler(checkpoint) or len(set(shape)) != 1 or not all(shape[0]):
         return None
     sizes: dict[str, int] = {}
-    whole = (architecture.heads, architecture.ffn_units)
-    for piece, groups, dense in zip(PIECES, shape[0], whole, strict=True):
-        if groups == dense:
+    for piece, size, dense in zip(PIECES, shape[0], architecture.largest, strict=True):
+        if size == dense:
             continue
-        sizes |= {name: groups * each for name, each in settings_of_groups(checkpoint)[piece].items()}
+        sizes |= settings_of(checkpoint, piece, size)
         if piece == "attention":
             sizes["head_dim"] = architecture.head_size
     if set(sizes) - set(architecture.family.stock):

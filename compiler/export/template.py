@@ -19,7 +19,7 @@ from compiler.export.static import Smoothing, insert_pairs, smooth
 from compiler.export.surgery import constant_values, remove_dead
 from compiler.families import Architecture, Branch
 from compiler.spaces import Shape
-from profilers import Graph
+from profilers import Graph, Heads, attention_sizes
 from targets import STATIC
 from targets.errors import VerificationError
 
@@ -55,7 +55,7 @@ class Block(NamedTuple):
 class GraphTemplate:
     """The dense graph without weights, the map from initialisers to parameters, and where each sub-block lies.
 
-    `matrices` lists, where activations are quantised by fixed ranges, the matrices of the float graph that read each.
+    `heads` are those of every layer of the dense graph. `matrices` lists, where activations are quantised by fixed ranges, the matrices of the float graph that read each.
     `restoring` is what only narrow networks keep (`Architecture.restoring`), where the template is for them too.
     """
 
@@ -63,6 +63,7 @@ class GraphTemplate:
     bindings: Mapping[str, Binding]
     attention: tuple[Block, ...]
     ffn: tuple[Block, ...]
+    heads: Heads
     matrices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     restoring: Block | None = None
 
@@ -88,7 +89,7 @@ class GraphTemplate:
         """
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
-        set_heads(proto.graph, shape)
+        set_heads(proto.graph, [attention_sizes(self.heads)[sizes.heads] for sizes in shape])
         whole = [self.restoring] if self.restoring and not narrow else []
         _bypass(proto.graph, [*self._dropped(shape), *whole])
         remove_dead(proto.graph)
@@ -238,6 +239,7 @@ def make_template(proto: onnx.ModelProto, parameters: Mapping[str, Array], archi
         bindings=bindings,
         attention=tuple(attention),
         ffn=tuple(ffn),
+        heads=architecture.whole_heads,
         restoring=_restoring(proto.graph, initialiser_of, architecture),
     )
 

@@ -41,7 +41,7 @@ class ModelWorkbench:
         self.checkpoint = checkpoint
         self.templates = templates
         self.dimensions = dimensions_of(checkpoint.architecture)
-        self.ordering = Ordering.by_index(checkpoint.architecture.whole.shape)
+        self.ordering = Ordering.by_index(checkpoint.architecture.whole.shape, checkpoint.architecture.apart)
         self.width: int | None = None
         self.dense = {n: p.detach() for n, p in checkpoint.whole.backbone.named_parameters()}
         self._stem = lru_cache(self._stem_initialisers)
@@ -80,7 +80,7 @@ class ModelWorkbench:
         )
 
     def _sliced(self, subnet: Subnet) -> dict[str, Tensor]:
-        return slice_parameters(self.dense, self.checkpoint.architecture, subnet)
+        return slice_parameters(self.dense, self.checkpoint.architecture.whole, subnet)
 
     def _stem_initialisers(self, precision: str, residual: tuple[int, ...] | None) -> Mapping[str, NDArray[Any]]:
         """What no sub-network of a width changes, made once: quantising an embedding table takes longer than a whole layer."""
@@ -145,7 +145,7 @@ class ModelWorkbench:
         return template.fill(_arrays(parameters), subnet.shape, ready, ranges, narrow=subnet.residual is not None)
 
     def _module(self, subnet: Subnet) -> Any:
-        skeleton = build_skeleton(self.checkpoint.whole, self.checkpoint.architecture, subnet.shape, subnet.width)
+        skeleton = build_skeleton(self.checkpoint.whole, self.checkpoint.architecture.whole, subnet.shape, subnet.width)
         skeleton.backbone.load_state_dict(self._sliced(subnet), strict=False, assign=True)
         return skeleton
 

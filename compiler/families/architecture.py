@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from compiler.families.branch import PIECES, Branch, ParameterCount
 from compiler.families.layers import Sizes
 from compiler.families.table import Family, family_of
-from profilers import LayerSizes, Stack
+from profilers import Heads, LayerSizes, Stack, are_split, attention_sizes
 
 
 class StemPart(NamedTuple):
@@ -47,9 +47,24 @@ class Architecture:
     queries: int = 1
 
     @property
+    def whole_heads(self) -> Heads:
+        """Key-value heads, and query heads of each, of a layer before anything was cut."""
+        return Heads(self.heads, self.queries)
+
+    @property
+    def apart(self) -> Heads | None:
+        """The same where the query heads of a group are cut apart; None where only whole groups are cut."""
+        return self.whole_heads if are_split(self.whole_heads) else None
+
+    @property
+    def largest(self) -> LayerSizes:
+        """The sizes of a layer before anything was cut."""
+        return LayerSizes(len(attention_sizes(self.whole_heads)) - 1, self.ffn_units)
+
+    @property
     def shape(self) -> Stack:
-        """(heads, FFN units) of every layer, as the checkpoint has them."""
-        return self.cut or (LayerSizes(self.heads, self.ffn_units),) * self.layers
+        """(heads, FFN units) of every layer, as the checkpoint has them; heads as `attention_sizes` counts them."""
+        return self.cut or (self.largest,) * self.layers
 
     @property
     def whole(self) -> "Architecture":
@@ -71,16 +86,17 @@ class Architecture:
 
     def branches(self, layer: int) -> tuple[Branch, ...]:
         """The branches of one layer in the order of computation, modules by their full names."""
-        return _branches(self.family, self.sizes, self.layer(layer), layer)
+        return _branches(self.family, self._sizes(layer), self.layer(layer), layer)
 
     def branches_within(self, layer: int) -> tuple[Branch, ...]:
         """The same, modules named from the layer."""
-        return self.family.branches(self.sizes, layer)
+        return self.family.branches(self._sizes(layer), layer)
 
-    @property
-    def sizes(self) -> Sizes:
-        """Those that the branches of every layer are built from."""
-        return Sizes(self.heads, self.head_size, self.ffn_units, self.queries)
+    def _sizes(self, layer: int) -> Sizes:
+        """Those that the branches of a layer are built from: of the whole model, but for query heads that were cut apart."""
+        kept = attention_sizes(self.whole_heads)[self.shape[layer].heads]
+        queries = kept.queries if self.apart and kept.queries else self.queries
+        return Sizes(self.heads, self.head_size, self.ffn_units, queries, self.apart)
 
     @property
     def tables(self) -> frozenset[str]:
@@ -111,12 +127,13 @@ class Architecture:
                         axes[f"{module}.bias"] = axis
         return axes
 
-    def block_parameters(self, layer: int, piece: str, groups: int, width: int | None = None) -> int:
-        """Parameters of one branch of a layer with this many groups, its norms included; 0 groups is no branch.
+    def block_parameters(self, layer: int, piece: str, size: int, width: int | None = None) -> int:
+        """Parameters of one branch of a layer at this size, its norms included; size 0 is no branch.
 
         `width` is that of the residual stream, all of the model's where it is left out: below as well.
         """
-        return self.counts[layer][PIECES.index(piece)].parameters(groups, width or self.hidden_size)
+        kept = self.branch(layer, piece).extent(size)
+        return self.counts[layer][PIECES.index(piece)].parameters(kept, width or self.hidden_size)
 
     def outside_parameters(self, width: int | None = None) -> int:
         """Parameters outside the sub-blocks: embeddings and head, and what gives a narrow network's output its size."""
@@ -128,11 +145,10 @@ class Architecture:
 
     def parameters(self, sizes: Iterable[tuple[int, int]], width: int | None = None) -> int:
         """Parameters of a network whose layers have these (heads, FFN units): the closed form."""
-        width = width or self.hidden_size
         blocks = sum(
-            count.parameters(groups, width)
-            for counts, kept in zip(self.counts, sizes, strict=True)
-            for count, groups in zip(counts, kept, strict=True)
+            self.block_parameters(layer, piece, size, width)
+            for layer, kept in enumerate(sizes)
+            for piece, size in zip(PIECES, kept, strict=True)
         )
         return self.outside_parameters(width) + blocks
 

@@ -10,18 +10,25 @@ from functools import partial
 from typing import NamedTuple
 
 from compiler.families.branch import Branch, Matrix
+from profilers import Heads
 
 
 class Sizes(NamedTuple):
     """What the branches of a layer are built from.
 
     `heads` are key-value heads, each with `queries` query heads that read it; `head_size` are the rows of one in a projection.
+    `apart` are the heads of the whole model where the query heads of a group are cut apart.
     """
 
     heads: int
     head_size: int
     ffn_units: int
     queries: int = 1
+    apart: Heads | None = None
+
+    def query_heads(self, module: str) -> Matrix:
+        """A matrix with the rows of every query head of a group."""
+        return Matrix(module, self.queries * self.head_size, slots=1 if self.apart is None else self.queries)
 
 
 Branches = Callable[[Sizes, int], tuple[Branch, ...]]
@@ -129,8 +136,8 @@ def _post_norm_branches(reads: tuple[str, ...], output: str, sizes: Sizes, _: in
 
 def _projections(module: str, sizes: Sizes) -> tuple[Matrix, ...]:
     """Query, key and value, the query with the rows of every query head of a group."""
-    own, shared = sizes.queries * sizes.head_size, sizes.head_size
-    return tuple(Matrix(f"{module}.{kind}_proj", rows) for kind, rows in (("q", own), ("k", shared), ("v", shared)))
+    shared = (Matrix(f"{module}.{kind}_proj", sizes.head_size) for kind in "kv")
+    return sizes.query_heads(f"{module}.q_proj"), *shared
 
 
 def pre_norm_layer(*, head_norms: bool = False, norms_behind: bool = False) -> Branches:
@@ -148,10 +155,12 @@ def _pre_norm_branches(head_norms: bool, norms_behind: bool, sizes: Sizes, _: in
         groups=sizes.heads,
         entry="input_layernorm",
         reads=_projections("self_attn", sizes),
-        output=Matrix("self_attn.o_proj", sizes.queries * sizes.head_size),
+        output=sizes.query_heads("self_attn.o_proj"),
         norms=("input_layernorm",),
         others=("self_attn.q_norm", "self_attn.k_norm") if head_norms else (),
         without={"self_attn": "no_attention", "input_layernorm": "identity"},
+        slot_counts=("self_attn.num_key_value_groups",) if sizes.apart else (),
+        heads=sizes.apart,
     )
     ffn = Branch(
         piece="ffn",

@@ -17,6 +17,7 @@ from compiler.families.layers import (
 from compiler.families.relative_attention import adapt_deberta, adapt_mpnet
 from compiler.families.relative_settings import refused_deberta, refused_mpnet
 from compiler.families.remote_settings import refused_nomic_bert
+from profilers import Heads, are_split
 from targets.errors import InputError
 
 
@@ -84,11 +85,13 @@ class Family:
         """Those of a layer, from a transformers configuration."""
         heads = config.num_attention_heads
         groups = getattr(config, "num_key_value_heads", None) or heads
+        whole = Heads(groups, heads // groups)
         return Sizes(
             heads=groups,
             head_size=self.head_dim(config) or config.hidden_size // heads,
             ffn_units=getattr(config, self.ffn_units_attribute),
-            queries=heads // groups,
+            queries=whole.queries,
+            apart=whole if are_split(whole) else None,
         )
 
 

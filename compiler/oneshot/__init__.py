@@ -4,7 +4,7 @@ from compiler.oneshot.allocation import Front, allocate, exact_front
 from compiler.oneshot.calibration import Calibration, calibrate
 from compiler.oneshot.constrained import Allocation, Constraint, allocate_constrained
 from compiler.oneshot.gates import learn_sizes
-from compiler.oneshot.importance import SubBlock, rank_sub_blocks
+from compiler.oneshot.importance import SubBlock, ordering_of, rank_sub_blocks
 from compiler.oneshot.narrowing import residual_order
 from compiler.oneshot.reconstruction import Reconstructor, reconstruct, restore_output
 from compiler.oneshot.sensitivity import sensitivities
@@ -21,6 +21,7 @@ __all__ = [
     "calibrate",
     "exact_front",
     "learn_sizes",
+    "ordering_of",
     "rank_sub_blocks",
     "reconstruct",
     "residual_order",

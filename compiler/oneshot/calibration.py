@@ -58,7 +58,7 @@ def products(features: Tensor) -> Tensor:
 
 
 def sub_blocks(architecture: Architecture) -> dict[tuple[int, str], int]:
-    """The heads or FFN units of every sub-block there is, keyed (layer, "attention" | "ffn")."""
+    """The size of every sub-block there is, keyed (layer, "attention" | "ffn")."""
     return {
         (layer, piece): size
         for layer, sizes in enumerate(architecture.shape)
@@ -144,7 +144,7 @@ def calibrate(
         )
     found = {key: (branch, module) for key, branch, module in _each_branch(checkpoint)}
     sizes = sub_blocks(checkpoint.architecture)
-    sums = {key: _Accumulator(branch.output.size(sizes[key])) for key, (branch, _) in found.items()}
+    sums = {key: _Accumulator(branch.output.size(branch.extent(sizes[key]))) for key, (branch, _) in found.items()}
     inputs = [found[key][1].register_forward_pre_hook(accumulator.read_input) for key, accumulator in sums.items()]
 
     def keep(key: tuple[int, str], aim: Tensor) -> None:

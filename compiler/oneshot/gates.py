@@ -68,7 +68,7 @@ class Gate:
 
 def gates_of(space: Medium) -> list[Gate]:
     """One for every sub-block that there is, attentions first."""
-    sizes = [np.arange(heads + 1) for heads in space.heads]
+    sizes = [*space.attention_sizes]
     sizes += [
         np.minimum(np.arange(steps + 1) * space.unit_step, all_)
         for steps, all_ in zip(space.steps, space.units, strict=True)
@@ -102,12 +102,16 @@ class Price:
         self.curves = [curves[gate.piece][gate.layer, gate.sizes[gate.knots]] for gate in gates]
         self.scratch_s = {"attention": cost.head_workspace_s, "ffn": cost.unit_workspace_s}
         dims, self.overflows = cost.table.dimensions, cost.overflows
-        weights = {"attention": dims.weights_a_head, "ffn": dims.weights_a_unit}
-        self.weights = np.array([weights[gate.piece] for gate in gates])
+        weights = {"attention": dims.attention_weights, "ffn": dims.weights_a_unit * np.arange(dims.ffn_units + 1)}
+        self.weights = [weights[gate.piece][gate.sizes[gate.knots]] for gate in gates]
 
     def _widths(self, openings: Floats) -> Floats:
-        """Heads or units that each gate leaves [gates], not rounded."""
+        """The size that each gate leaves [gates], not rounded."""
         return np.array([_at(gate.sizes[gate.knots], o) for gate, o in zip(self.gates, openings, strict=True)])
+
+    def _weights(self, openings: Floats) -> Floats:
+        """Weights of all sub-blocks, not rounded: a scalar."""
+        return np.array(sum(_at(curve, o) for curve, o in zip(self.weights, openings, strict=True)))
 
     def _widest(self, openings: Floats) -> dict[str, int]:
         """The gate of each kind that is open widest."""
@@ -120,7 +124,7 @@ class Price:
         blocks = sum(_at(curve, opening) for curve, opening in zip(self.curves, openings, strict=True))
         widths = self._widths(openings)
         scratch = sum(self.scratch_s[piece] * widths[row] for piece, row in self._widest(openings).items())
-        read = sum(float(overflow.seconds(self.weights @ widths)) for overflow in self.overflows)
+        read = sum(float(overflow.seconds(self._weights(openings))) for overflow in self.overflows)
         return float(blocks + scratch) + read
 
     def slopes(self, openings: Floats) -> Floats:
@@ -130,9 +134,9 @@ class Price:
         rises = _rises([gate.sizes[gate.knots] for gate in self.gates], segments)
         for piece, row in self._widest(openings).items():
             slopes[row] += self.scratch_s[piece] * rises[row]
-        weights = float(self.weights @ self._widths(openings))
+        weights = self._weights(openings)
         a_weight_s = sum(overflow.a_weight_s for overflow in self.overflows if weights > overflow.fits)
-        return np.asarray(slopes + a_weight_s * self.weights * rises)
+        return np.asarray(slopes + a_weight_s * _rises(self.weights, segments))
 
     def fit(self, openings: Floats, budget_s: float, taken: Callable[[Floats], float] | None = None) -> Floats:
         """The openings moved along their prices until they take a budget; with `taken`, until that is within it."""
@@ -177,10 +181,9 @@ class GatedNetwork:
         subnet = self.space.subnet(genome)
         output = self._output(gate)
         name, cut = output.module, self.weights(subnet)
-        kept = subnet.heads if gate.piece == "attention" else subnet.units
-        columns = (torch.tensor(kept[gate.layer])[:, None] * output.rows + torch.arange(output.rows)).flatten()
         weight = torch.zeros_like(self.base[f"backbone.{name}.weight"])
-        weight[:, columns] = cut[f"{name}.weight"].detach()
+        kept = subnet.kept(gate.layer)[PIECES.index(gate.piece)]
+        weight[:, output.indices(kept, weight.shape[1])] = cut[f"{name}.weight"].detach()
         bias = cut.get(f"{name}.bias")
         return {"weight": weight} if bias is None else {"weight": weight, "bias": bias.detach()}
 

@@ -7,17 +7,18 @@ error costs is counted at the network's output (`compiler.oneshot.sensitivity`):
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from compiler.families import PIECES, Checkpoint
+from compiler.families import PIECES, Architecture, Branch, Checkpoint, Kept
 from compiler.oneshot.calibration import Calibration, sub_blocks
-from compiler.spaces import Ordering
+from compiler.spaces import Ordering, QueryOrder
 from compiler.spaces.subnet import IntArray
+from profilers import Heads, attention_sizes
 
 DAMPING = 1e-3
 CARRIED = 0.8
@@ -32,12 +33,15 @@ class SubBlock:
 
     `order` is groups by importance (int64, most important first). With the k most important kept and re-solved,
     `losses[k]` is the squared error at the network's output to first order, `local[k]` the squared error of the sub-block
-    relative to the variance of the residual sum it feeds. At 0 the whole sub-block is gone.
+    relative to the variance of the residual sum it feeds. At 0 the whole sub-block is gone. Where query heads are cut apart,
+    `slots` orders those of every group (int64 [groups, queries]), and k counts the model's `attention_sizes`: infinity where the
+    sub-block is too small for a size.
     """
 
     order: IntArray
     losses: np.ndarray
     local: np.ndarray
+    slots: IntArray | None = None
 
 
 _GONE = SubBlock(order=np.zeros(0, dtype=np.int64), losses=np.zeros(1), local=np.zeros(1))
@@ -136,15 +140,65 @@ def rank_sub_blocks(
     """Importance order of every layer's heads and units, and what each size loses."""
     a = checkpoint.architecture
     ranked: dict[tuple[int, str], SubBlock] = {(layer, piece): _GONE for layer in range(a.layers) for piece in PIECES}
+    if a.apart is not None:
+        gone = replace(_GONE, slots=np.zeros((0, 0), dtype=np.int64))
+        ranked |= {(layer, "attention"): gone for layer in range(a.layers)}
     for layer, piece in sub_blocks(a):
-        output = a.branch(layer, piece).output
-        gram = calibration.grams[layer, piece]
-        weight = checkpoint.model.backbone.get_parameter(f"{output.module}.weight").detach()
-        removal = rank_groups(weight, gram.matrix, output.rows, metric=_damped_metric(sensitivity[layer, piece]))
+        branch, gram = a.branch(layer, piece), calibration.grams[layer, piece]
+        weight = checkpoint.model.backbone.get_parameter(f"{branch.output.module}.weight").detach()
+        metric = _damped_metric(sensitivity[layer, piece])
+        removal = rank_groups(weight, gram.matrix, branch.output.rows, metric=metric)
+        slots = None
+        if branch.heads is not None:
+            removal, slots = _cut_apart(removal, weight, gram.matrix, branch, metric)
         scale = max(gram.variance, 1e-12) * len(weight)
-        ranked[layer, piece] = SubBlock(order=removal.order, losses=removal.losses, local=removal.errors / scale)
-    ordering = Ordering(
-        heads=tuple(ranked[layer, "attention"].order for layer in range(a.layers)),
-        units=tuple(ranked[layer, "ffn"].order for layer in range(a.layers)),
+        ranked[layer, piece] = SubBlock(
+            order=removal.order, losses=removal.losses, local=removal.errors / scale, slots=slots
+        )
+    return ordering_of(ranked, a), ranked
+
+
+def ordering_of(ranked: Mapping[tuple[int, str], SubBlock], architecture: Architecture) -> Ordering:
+    """The importance order of every layer's heads and units, and of query heads where those are cut apart."""
+    attention, ffn = ([ranked[layer, piece] for layer in range(architecture.layers)] for piece in PIECES)
+    queries = None
+    if architecture.apart is not None:
+        slots = tuple(block.slots for block in attention if block.slots is not None)
+        queries = QueryOrder(whole=architecture.apart, slots=slots)
+    return Ordering(
+        heads=tuple(block.order for block in attention), units=tuple(block.order for block in ffn), queries=queries
     )
-    return ordering, ranked
+
+
+def _cut_apart(
+    groups: Removal, weight: Tensor, gram: Tensor, branch: Branch, metric: Tensor
+) -> tuple[Removal, IntArray]:
+    """The removal of groups with a loss for every size of the model's attention, and the query heads by importance in each.
+
+    Query heads are ordered as they go when any of the layer may; what a size loses is that of the very heads it leaves.
+    """
+    assert branch.heads is not None  # noqa: S101  the caller asked
+    output, count = branch.output, len(groups.order)
+    single = rank_groups(weight, gram, output.rows_of_slot, metric=metric).order
+    slots = np.array([single[single // output.slots == group] % output.slots for group in range(count)])
+    root, inverse = torch.linalg.cholesky(metric).T, torch.cholesky_inverse(torch.linalg.cholesky(damped(gram)))
+    both = torch.cat([root @ weight.double(), weight.double()])
+    lost = np.full((2, len(attention_sizes(branch.heads))), np.inf)
+    for size, kept in enumerate(attention_sizes(branch.heads)):
+        if kept.groups <= count and kept.queries <= output.slots:
+            stay = Kept(*_first(groups.order, slots, kept))
+            gone = np.setdiff1d(np.arange(weight.shape[1]), output.indices(stay, weight.shape[1]))
+            lost[:, size] = _removed(both, inverse, torch.from_numpy(gone))
+    return Removal(groups.order, *lost), slots
+
+
+def _first(order: IntArray, slots: IntArray, kept: Heads) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+    groups = tuple(int(group) for group in order[: kept.groups])
+    return groups, tuple(tuple(int(slot) for slot in slots[group][: kept.queries]) for group in groups)
+
+
+def _removed(both: Tensor, inverse: Tensor, gone: Tensor) -> np.ndarray:
+    """Losses in two metrics [2] of the inputs that are gone, the others re-solved."""
+    part = both[:, gone]
+    added = (part * torch.linalg.solve(inverse[gone][:, gone], part.T).T).sum(dim=1)
+    return np.asarray(added.reshape(2, -1).sum(dim=1).numpy())

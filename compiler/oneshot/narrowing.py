@@ -123,10 +123,10 @@ class Narrowing:
     def readers(self, backbone: nn.Module) -> list[Any]:
         """Hooks on what reads the stream; those of an FFN come after padding was taken out."""
         a, find, handles = self.checkpoint.architecture, backbone.get_submodule, []
-        for layer, groups in enumerate(zip(self.subnet.heads, self.subnet.units, strict=True)):
-            for branch, kept in zip(a.branches(layer), groups, strict=True):
-                if kept:
-                    rows = branch.reads[0].indices(kept, branch.reads[0].size(branch.groups))
+        for layer in range(a.layers):
+            for branch, kept in zip(a.branches(layer), self.subnet.kept(layer), strict=True):
+                if kept.groups:
+                    rows = branch.reads[0].indices(kept, branch.reads[0].size(branch.whole))
                     same = {matrix.module: find(matrix.module) for matrix in branch.reads}
                     mask = None if branch.piece == "ffn" else self.mask
                     hook = self._reader(same, rows, self.previous[layer, branch.piece], mask)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compiler.families import Branch, Checkpoint, TaskModel
+from compiler.families import PIECES, Branch, Checkpoint, Kept, TaskModel
 from compiler.oneshot.calibration import (
     Calibration,
     aims,
@@ -25,7 +25,7 @@ from compiler.oneshot.calibration import (
     sub_blocks,
     with_constant,
 )
-from compiler.oneshot.importance import columns_of, damping
+from compiler.oneshot.importance import damping
 from compiler.oneshot.narrowing import EMBEDDED, Narrowing, first_read
 from compiler.slicing import bf16_where_it_is, build_skeleton, sharing_weights, slice_parameters
 from compiler.spaces import Subnet
@@ -53,7 +53,7 @@ class Reconstructor:
         largest = max((checkpoint.architecture.hidden_size * len(gram) * 4 for gram in self.grams.values()), default=1)
         self._solve = lru_cache(maxsize=2 * SOLVED_BYTES // largest)(self._solve_uncached)
 
-    def _solve_uncached(self, layer: int, piece: str, kept: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
+    def _solve_uncached(self, layer: int, piece: str, kept: Kept) -> tuple[Tensor, Tensor | None]:
         """Weight [hidden, kept width] and bias [hidden] of an output projection that reads the kept inputs only.
 
         Where it has no bias, none is solved.
@@ -62,7 +62,7 @@ class Reconstructor:
         weight, bias = self.dense[f"{output.module}.weight"], self.dense.get(f"{output.module}.bias")
         gram = self.grams[layer, piece]
         constant = torch.tensor([], dtype=torch.int64) if bias is None else torch.tensor([len(gram) - 1])
-        columns = torch.cat([columns_of(torch.tensor(kept), output.rows), constant])
+        columns = torch.cat([torch.tensor(output.indices(kept, weight.shape[1])), constant])
         rows = gram[columns]
         rows[torch.arange(len(columns)), columns] += damping(gram)[columns]
         wanted = rows[:, :-1] @ weight.T
@@ -76,12 +76,11 @@ class Reconstructor:
         """Sliced parameters with every partly kept sub-block re-solved."""
         a = self.checkpoint.architecture
         sliced = slice_parameters(self.dense, a, subnet)
-        kept_of = {"attention": subnet.heads, "ffn": subnet.units}
         for (layer, piece), size in sub_blocks(a).items():
-            kept = kept_of[piece][layer]
-            if 0 < len(kept) < size:
+            at = PIECES.index(piece)
+            if 0 < subnet.shape[layer][at] < size:
                 projection = a.branch(layer, piece).output.module
-                weight, bias = self._solve(layer, piece, kept)
+                weight, bias = self._solve(layer, piece, subnet.kept(layer)[at])
                 sliced[f"{projection}.weight"] = weight
                 if bias is not None:
                     sliced[f"{projection}.bias"] = bias

@@ -53,7 +53,7 @@ def find_exceptions(
     key = key_of([learned.about, "exceptions", precision, len(texts), SUFFERS])
     stored = store.get("exceptions", key)
     if stored is None:
-        full = Subnet.first(architecture.shape, Ordering.by_index(architecture.shape))
+        full = Subnet.first(architecture.shape, Ordering.by_index(architecture.shape, architecture.apart))
         parameters = learned.weights.dense
         exact = texts.outputs(
             graph_run(bench.graph(full, parameters, "fp32"), usable_cpus(), bench.checkpoint.task.judged)

@@ -13,12 +13,13 @@ from compiler.evaluation import Quality
 from compiler.pipeline.device import Device
 from compiler.pipeline.hunt import Found
 from compiler.pipeline.options import Options
+from compiler.pipeline.shapes import shape_json
 from compiler.pipeline.subject import Subject
 from compiler.pipeline.verdicts import Verdict
 from compiler.pipeline.winners import Winner
 from compiler.report.card import read_base_card, write_cards
 from compiler.report.schema import SCHEMA_VERSION, Front, percentiles_ms, this_tool, write_front
-from compiler.spaces import Form, Subnet
+from compiler.spaces import Form
 from compiler.store.store import write_atomically
 from profilers import CostTable
 from profilers.interval import median_interval
@@ -46,11 +47,6 @@ class Outcome:
     peak: Peak | None
     training: Sequence[Mapping[str, Any]]
     doubt: str | None = None
-
-
-def _shape(subnet: Subnet) -> dict[str, Any]:
-    narrow = {} if subnet.width is None else {"hidden_size": subnet.width}
-    return {"heads": [s.heads for s in subnet.shape], "ffn_units": [s.ffn_units for s in subnet.shape], **narrow}
 
 
 def _metric(name: str, validation: Quality, test: Quality) -> dict[str, Any]:
@@ -145,12 +141,16 @@ def _same_precision(winner: Winner, outcome: Outcome) -> float | None:
     return None if winner.speedup is None or dense.speedup is None else winner.speedup / dense.speedup
 
 
+def _shape(found: Found, outcome: Outcome) -> dict[str, Any]:
+    return shape_json(outcome.subject.checkpoint.architecture, found.subnet.shape, found.subnet.width)
+
+
 def candidate(winner: Winner, outcome: Outcome) -> dict[str, Any]:
     """One candidate as `front.json` has it."""
     verdict = outcome.verdicts[winner.id]
     return {
         "id": winner.id,
-        "shape": _shape(winner.found.subnet),
+        "shape": _shape(winner.found, outcome),
         "error": winner.validation.error,
         "metric": _metric(outcome.subject.metric.name, winner.validation, winner.test),
         "changes": {split: changes.to_json() for split, changes in winner.changes.items()} or None,
@@ -196,6 +196,7 @@ def _model(subject: Subject, dense: Winner) -> dict[str, Any]:
         "family": a.family.name,
         "layers": a.layers,
         "heads": a.heads,
+        **({} if a.apart is None else {"queries": a.queries}),
         "ffn_units": a.ffn_units,
         "hidden_size": a.hidden_size,
         "parameters": dense.found.parameters,
@@ -258,12 +259,13 @@ def _rows(outcome: Outcome) -> str:
     others = [name for name in ("memory", "energy", "throughput") if name in outcome.dense.found.costs]
     apart = any(found.trained < 1 for found in outcome.evaluated)
     widths = ["hidden_size"] if outcome.options.space == "width" else []
+    queries = [] if outcome.subject.checkpoint.architecture.apart is None else ["queries"]
     writer.writerow([
         "id", "error", "standard_error", "examples", "latency_ms", "latency_source", "precision", "in_fp32", "parameters", *map(_COLUMNS.get, others),
-        *(["trained_share"] if apart else []), "heads", "ffn_units", *widths, "on_front",
+        *(["trained_share"] if apart else []), "heads", *queries, "ffn_units", *widths, "on_front",
     ])  # fmt: skip
     for found in outcome.evaluated:
-        shape = _shape(found.subnet)
+        shape = _shape(found, outcome)
         writer.writerow([
             found.id,
             f"{found.quality.error:.6f}",
@@ -276,8 +278,7 @@ def _rows(outcome: Outcome) -> str:
             found.parameters,
             *(f"{found.costs[name]:.6g}" for name in others),
             *([f"{found.trained:.6g}"] if apart else []),
-            " ".join(map(str, shape["heads"])),
-            " ".join(map(str, shape["ffn_units"])),
+            *(" ".join(map(str, shape[name])) for name in ("heads", *queries, "ffn_units")),
             *(str(shape.get(name, outcome.subject.checkpoint.architecture.hidden_size)) for name in widths),
             int(found.id in on_front),
         ])  # fmt: skip

@@ -1,6 +1,7 @@
 """Where `--search gates` starts: sizes that gates learned on the training texts, within the limits of the run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ def learned_seeds(
     """
     cost, trainer = costs.latency, weights.trainer
     budgets_s = encoder_budgets_s(cost, Groups.of(space), count, limits.get("latency"))
-    orders = [order.tolist() for order in (*space.ordering.heads, *space.ordering.units)]
+    orders = [order.tolist() for order in replace(space.ordering, residual=None).parts]
     once = [cost.mask_s, cost.head_workspace_s, cost.unit_workspace_s]
     curves = [cost.attention_s.tolist(), cost.ffn_s.tolist(), *once, *map(list, cost.overflows)]
     about = weights.subject.key(

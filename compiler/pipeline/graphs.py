@@ -14,6 +14,7 @@ from compiler.families.checkpoint import config_text
 from compiler.pipeline.subject import as_arrays
 from compiler.slicing import with_restoring
 from compiler.store import Store, key_of
+from profilers import Heads
 from profilers.runtimes.onnx_session import package
 from profilers.workload import DEFAULT_OPSET
 from targets import STATIC
@@ -41,6 +42,7 @@ def _to_json(template: GraphTemplate) -> dict[str, Any]:
         "bindings": {name: list(binding) for name, binding in template.bindings.items()},
         "attention": [list(block) for block in template.attention],
         "ffn": [list(block) for block in template.ffn],
+        "heads": list(template.heads),
         "matrices": {activation: list(readers) for activation, readers in template.matrices.items()},
         "restoring": template.restoring and list(template.restoring),
     }
@@ -52,6 +54,7 @@ def _from_json(data: dict[str, Any]) -> GraphTemplate:
         bindings={name: Binding(*binding) for name, binding in data["bindings"].items()},
         attention=tuple(Block(*block) for block in data["attention"]),
         ffn=tuple(Block(*block) for block in data["ffn"]),
+        heads=Heads(*data["heads"]),
         matrices=data["matrices"],
         restoring=Block(*data["restoring"]) if data.get("restoring") else None,
     )

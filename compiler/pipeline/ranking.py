@@ -9,7 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compiler.oneshot import Calibration, SubBlock, calibrate, rank_sub_blocks, residual_order, sensitivities
+from compiler.families import PIECES, Architecture
+from compiler.oneshot import (
+    Calibration,
+    SubBlock,
+    calibrate,
+    ordering_of,
+    rank_sub_blocks,
+    residual_order,
+    sensitivities,
+)
 from compiler.oneshot.calibration import Gram
 from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.oneshot.sensitivity import SENSITIVITY_TOKENS
@@ -21,7 +30,7 @@ from compiler.spaces.subnet import IntArray
 from compiler.tasks import Batches
 
 Floats = NDArray[np.float64]
-_RANKED = ("order", "losses", "local")
+_RANKED = ("order", "losses", "local", "slots")
 Key = tuple[int, str]
 """A sub-block: its layer, and "attention" or "ffn"."""
 
@@ -39,8 +48,10 @@ class Ranking:
         """Heads and units by "importance", or by "index" as in the paper's published code."""
         if order == "importance":
             return self.ordering
-        heads, units = self.ordering.heads, self.ordering.units
-        return Ordering(heads=tuple(map(np.sort, heads)), units=tuple(map(np.sort, units)))
+        heads, units, queries = self.ordering.heads, self.ordering.units, self.ordering.queries
+        if queries is not None:
+            queries = replace(queries, slots=tuple(np.sort(slots, axis=1) for slots in queries.slots))
+        return Ordering(heads=tuple(map(np.sort, heads)), units=tuple(map(np.sort, units)), queries=queries)
 
     def losses(self, local: float) -> dict[Key, Floats]:
         """What each size of each sub-block loses, as a share of what all lose together when they are gone.
@@ -88,7 +99,7 @@ def rank(trainer: Trainer) -> Ranking:
         return _packed(calibration, blocks)
 
     packed = trainer.stored("ranking", ranking_about(trainer), ranked)
-    ranking = _unpacked(packed, batches, subject.checkpoint.architecture.layers)
+    ranking = _unpacked(packed, batches, subject.checkpoint.architecture)
     if trainer.options.space != "width":
         return ranking
     return replace(ranking, ordering=replace(ranking.ordering, residual=_residual_order(trainer, batches)))
@@ -111,7 +122,8 @@ def _packed(calibration: Calibration, blocks: Mapping[Key, SubBlock]) -> dict[st
     packed: dict[str, Tensor] = {}
     for (layer, piece), block in blocks.items():
         name = f"{layer}/{piece}"
-        packed |= {f"{name}/{part}": torch.from_numpy(getattr(block, part)) for part in _RANKED}
+        parts = {part: getattr(block, part) for part in _RANKED}
+        packed |= {f"{name}/{part}": torch.from_numpy(array) for part, array in parts.items() if array is not None}
     for (layer, piece), gram in calibration.grams.items():
         name = f"{layer}/{piece}"
         packed[f"{name}/gram"] = gram.matrix.float()
@@ -119,20 +131,22 @@ def _packed(calibration: Calibration, blocks: Mapping[Key, SubBlock]) -> dict[st
     return packed
 
 
-def _unpacked(packed: Mapping[str, Tensor], batches: Batches, layers: int) -> Ranking:
-    names = {(layer, piece): f"{layer}/{piece}" for layer in range(layers) for piece in ("attention", "ffn")}
+def _unpacked(packed: Mapping[str, Tensor], batches: Batches, architecture: Architecture) -> Ranking:
+    names: dict[Key, str] = {
+        (layer, piece): f"{layer}/{piece}" for layer in range(architecture.layers) for piece in PIECES
+    }
     grams = {
         key: Gram(matrix=packed[f"{name}/gram"], variance=float(packed[f"{name}/variance"]))
         for key, name in names.items()
         if f"{name}/gram" in packed
     }
     blocks = {
-        key: SubBlock(**{part: packed[f"{name}/{part}"].numpy() for part in _RANKED}) for key, name in names.items()
+        key: SubBlock(**{p: packed[f"{name}/{p}"].numpy() for p in _RANKED if f"{name}/{p}" in packed})
+        for key, name in names.items()
     }
-    orders = {piece: tuple(blocks[layer, piece].order for layer in range(layers)) for piece in ("attention", "ffn")}
     return Ranking(
         batches=batches,
         calibration=Calibration(grams=grams, tokens=batches.tokens),
-        ordering=Ordering(heads=orders["attention"], units=orders["ffn"]),
+        ordering=ordering_of(blocks, architecture),
         blocks=blocks,
     )

@@ -43,7 +43,7 @@ class Groups(NamedTuple):
         """All sizes that the space has."""
         steps = np.arange(space.steps.max() + 1)[:, None]
         units = space.units_of(np.minimum(steps, space.steps)).T
-        return cls([np.arange(heads + 1) for heads in space.heads], [np.unique(sizes) for sizes in units])
+        return cls(space.attention_sizes, [np.unique(sizes) for sizes in units])
 
     def each(self, attention: Floats, ffn: Floats) -> list[Floats]:
         """Values [options] of every group, the attentions first, from what each number of heads and of units has."""
@@ -101,7 +101,7 @@ def _latency(cost: CostModel, groups: Groups, limit_s: float) -> Iterator[Constr
 def _memory(model: MemoryModel, groups: Groups, limit_bytes: float) -> Iterator[Constraint]:
     """The peak of a process while it loads and while it serves, each a sum of weights and the dearest activation."""
     network, sizes = model.network, model.network.dimensions
-    heads, units = np.arange(sizes.heads + 1)[:, None], np.arange(sizes.ffn_units + 1)[:, None]
+    heads, units = (np.arange(most + 1)[:, None] for most in sizes.largest)
     stem = network.weights(heads[:1], units[:1])
     weights = network.weights(heads, 0 * heads) - stem, network.weights(0 * units, units) - stem
     active = network.activations(heads, 0 * heads), network.activations(0 * units, units)

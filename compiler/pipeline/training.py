@@ -122,8 +122,7 @@ def fine_tuned(trainer: Trainer) -> dict[str, Tensor]:
 
 def supernet_about(trainer: Trainer, ordering: Ordering) -> dict[str, Any]:
     """What a super-network depends on. No target is in it: one serves all of them."""
-    residual = () if ordering.residual is None else (ordering.residual,)
-    orders = [[int(i) for i in order] for order in (*ordering.heads, *ordering.units, *residual)]
+    orders = [[int(i) for i in order] for order in ordering.parts]
     return trainer.subject.key(
         training=repr(trainer.supernet_options()), space=trainer.options.space, unit_step=UNIT_STEP, cost="parameters",
         order=key_of(orders),

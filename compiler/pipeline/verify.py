@@ -19,6 +19,7 @@ from compiler.pipeline.bench import RUNTIMES
 from compiler.pipeline.listed import check_code, check_list
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.resources import PROCESSES
+from compiler.pipeline.shapes import shape_json
 from compiler.report.artifact_path import artifact_path
 from compiler.report.card import read_base_card, write_cards
 from compiler.report.html import write_report
@@ -172,10 +173,8 @@ def _covered(path: Path) -> str:
 
 def _parity(path: Path, net: CandidateInfo, saved: Checkpoint) -> str:
     """The file against the checkpoint beside it, rebuilt by our own code."""
-    if (saved.architecture.shape, read_origin(path.parent).subnet.width) != (
-        _shape(net),
-        net["shape"].get("hidden_size"),
-    ):
+    width = read_origin(path.parent).subnet.width
+    if shape_json(saved.architecture, saved.architecture.shape, width) != net["shape"]:
         raise VerificationError(f"{net['id']}/subnet.json describes another network than front.json")
     inputs = odd_inputs(saved.input_names, saved.architecture, saved.tokenizer.pad_token_id)
     own = saved.model

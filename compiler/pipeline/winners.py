@@ -24,6 +24,7 @@ from compiler.pipeline.judge import judged_in
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Budgets
 from compiler.pipeline.outfolder import install, writing
+from compiler.pipeline.shapes import shape_json
 from compiler.spaces import Form
 from compiler.store import key_of
 from compiler.tasks import Run
@@ -147,6 +148,10 @@ def write(winner: Winner, out: Path, hunt: Hunt, budgets: Budgets) -> Winner:
     return replace(winner, artifact=artifact)
 
 
+def _in_words(sizes: Any) -> str:
+    return " ".join(map(str, sizes)) if isinstance(sizes, list) else str(sizes)
+
+
 def _metadata(winner: Winner, hunt: Hunt, budgets: Budgets) -> dict[str, str]:
     """What a file says of itself; `labels` and `budget` are JSON."""
     checkpoint, shape = hunt.subject.checkpoint, winner.found.subnet.shape
@@ -158,9 +163,7 @@ def _metadata(winner: Winner, hunt: Hunt, budgets: Budgets) -> dict[str, str]:
         "task": checkpoint.task.name,
         "labels": json.dumps(checkpoint.label_names if checkpoint.task.head else []),
         "base_model": checkpoint.name,
-        "heads": " ".join(str(sizes.heads) for sizes in shape),
-        "ffn_units": " ".join(str(sizes.ffn_units) for sizes in shape),
-        **({} if width is None else {"hidden_size": str(width)}),
+        **{name: _in_words(sizes) for name, sizes in shape_json(checkpoint.architecture, shape, width).items()},
         f"validation_{hunt.subject.metric.name}": f"{winner.validation.metric:.6f}",
         "budget": json.dumps(budgets.limits()),
     }

@@ -12,6 +12,7 @@ from compiler.report import text
 from compiler.report.artifact_path import artifact_path
 from compiler.report.markdown import code, inline, yaml
 from compiler.report.schema import CandidateInfo, Front
+from compiler.report.view import layers
 from compiler.store.store import write_atomically
 from compiler.tasks import task_named
 
@@ -45,7 +46,7 @@ def render_card(
     return environment.get_template("card.md.txt").render(
         front=front,
         net=net,
-        layers=list(zip(net["shape"]["heads"], net["shape"]["ffn_units"], strict=True)),
+        layers=list(layers(front, net)),
         embedding=not task.head,
         licence=licence,
         languages=languages,

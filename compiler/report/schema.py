@@ -36,12 +36,16 @@ class Tool(TypedDict):
 
 
 class Model(TypedDict):
-    """The dense checkpoint: heads and FFN units are counts per layer."""
+    """The dense checkpoint: heads (of keys and values) and FFN units are counts per layer.
+
+    `queries` is there where query heads are cut apart: how many read each head.
+    """
 
     name: forms.Name
     family: forms.Name
     layers: forms.Layers
     heads: forms.Width
+    queries: NotRequired[forms.Width]
     ffn_units: forms.Width
     hidden_size: forms.Width
     parameters: forms.Count
@@ -125,10 +129,12 @@ class TableInfo(TypedDict):
 class Shape(TypedDict):
     """Kept heads and FFN units, one count per layer; 0 is a dropped sub-block.
 
-    `hidden_size` is there where not all residual dimensions are kept: how many are.
+    `hidden_size` is there where not all residual dimensions are kept: how many are. `queries` is there where query heads are cut
+    apart: how many each kept head of a layer has.
     """
 
     heads: Annotated[list[forms.Width], Len(1, forms.MOST_LAYERS)]
+    queries: NotRequired[Annotated[list[forms.Width], Len(1, forms.MOST_LAYERS)]]
     ffn_units: Annotated[list[forms.Width], Len(1, forms.MOST_LAYERS)]
     hidden_size: NotRequired[forms.Width]
 

@@ -48,6 +48,9 @@ def contradictions(net: "CandidateInfo") -> Iterator[str]:
     heads, units = len(net["shape"]["heads"]), len(net["shape"]["ffn_units"])
     if heads != units:
         yield f"shape: {heads} layers of heads, {units} layers of ffn_units"
+    queries = net["shape"].get("queries")
+    if queries is not None and [each > 0 for each in queries] != [each > 0 for each in net["shape"]["heads"]]:
+        yield "shape.queries: not those of the layers that have heads"
     if net["measured"] is not None:
         yield from ascending("measured.latency_ms", list(_ordered(net["measured"]["latency_ms"]).values()))
     if net["speedup_interval"] is not None:

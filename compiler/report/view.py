@@ -8,10 +8,14 @@ from compiler.report.schema import CandidateInfo, Front, GridCell
 
 
 class LayerView(TypedDict):
-    """One layer of the drawing: kept counts and the shares they are of the dense layer."""
+    """One layer of the drawing: kept counts and the shares they are of the dense layer.
+
+    `queries` are those of each head, where they are cut apart and not all are kept; else 0.
+    """
 
     number: int
     heads: int
+    queries: int
     ffn_units: int
     heads_share: float
     ffn_share: float
@@ -37,12 +41,15 @@ class GridView(TypedDict):
 def layers(front: Front, candidate: CandidateInfo) -> Iterator[LayerView]:
     """The layers of `candidate`, from the input to the output, numbered from 1."""
     shape, model = candidate["shape"], front["model"]
-    for number, (heads, units) in enumerate(zip(shape["heads"], shape["ffn_units"], strict=True), start=1):
+    each = model.get("queries", 1)
+    kept = zip(shape["heads"], shape.get("queries", [each] * model["layers"]), shape["ffn_units"], strict=True)
+    for number, (heads, queries, units) in enumerate(kept, start=1):
         yield LayerView(
             number=number,
             heads=heads,
+            queries=0 if queries == each else queries,
             ffn_units=units,
-            heads_share=heads / max(1, model["heads"]),
+            heads_share=heads * queries / max(1, model["heads"] * each),
             ffn_share=units / max(1, model["ffn_units"]),
         )
 

@@ -14,7 +14,7 @@ from compiler.families.branch import StandIn
 from compiler.slicing.few_shapes import shapes_are_dear, with_round_units
 from compiler.slicing.slicer import slice_parameters
 from compiler.spaces import Shape, Subnet
-from profilers import LayerSizes
+from profilers import Heads, LayerSizes
 
 
 class _StandIn(nn.Module):
@@ -63,13 +63,19 @@ def _resize(backbone: nn.Module, name: str, *, out_features: int | None = None, 
     backbone.set_submodule(name, new)
 
 
-def _shrink(backbone: nn.Module, branch: Branch, groups: int) -> None:
+def _shrink(backbone: nn.Module, branch: Branch, kept: Heads) -> None:
     for matrix in branch.rows:
-        _resize(backbone, matrix.module, out_features=matrix.size(groups))
-    _resize(backbone, branch.output.module, in_features=branch.output.size(groups))
-    for attribute, each in branch.counts.items():
+        _resize(backbone, matrix.module, out_features=matrix.size(kept))
+    _resize(backbone, branch.output.module, in_features=branch.output.size(kept))
+    _count(backbone, branch, kept)
+
+
+def _count(backbone: nn.Module, branch: Branch, kept: Heads) -> None:
+    """Give attributes that hold numbers of groups, or of slots, what is kept."""
+    numbers = {attribute: each * kept.groups for attribute, each in branch.counts.items()}
+    for attribute, number in {**numbers, **dict.fromkeys(branch.slot_counts, kept.queries)}.items():
         module, _, name = attribute.rpartition(".")
-        setattr(backbone.get_submodule(module), name, each * groups)
+        setattr(backbone.get_submodule(module), name, number)
 
 
 def _shrink_layer(backbone: nn.Module, architecture: Architecture, layer: int, kept: LayerSizes) -> None:
@@ -77,11 +83,11 @@ def _shrink_layer(backbone: nn.Module, architecture: Architecture, layer: int, k
     if whole is not None and not any(kept):
         backbone.set_submodule(architecture.layer(layer), _StandIn(_RULES[whole]))
         return
-    for branch, groups in zip(architecture.branches(layer), kept, strict=True):
-        if groups == 0:
+    for branch, size, most in zip(architecture.branches(layer), kept, architecture.largest, strict=True):
+        if size == 0:
             _drop(backbone, branch)
-        elif groups < branch.groups:
-            _shrink(backbone, branch, groups)
+        elif size < most:
+            _shrink(backbone, branch, branch.extent(size))
 
 
 def with_restoring(dense: TaskModel, architecture: Architecture) -> TaskModel:
@@ -167,16 +173,22 @@ class SubnetRunner:
         self._skeletons = _Skeletons(self._build, cached)
 
     def _build(self, pattern: tuple[tuple[bool, bool], ...], width: int | None) -> TaskModel:
-        full = (self.architecture.heads, self.architecture.ffn_units)
-        shape = Subnet.of(
-            (range(full[0]) if heads else () for heads, _ in pattern),
-            (range(full[1]) if units else () for _, units in pattern),
-        ).shape
+        full = self.architecture.largest
+        shape = tuple(LayerSizes(*(most * there for most, there in zip(full, layer, strict=True))) for layer in pattern)
         return build_skeleton(self.dense, self.architecture, shape, width)
 
     def parameters(self, subnet: Subnet) -> dict[str, Tensor]:
         """The sliced parameters of a sub-network, under the backbone's names."""
         return slice_parameters(dict(self.dense.backbone.named_parameters()), self.architecture, subnet)
+
+    def _count(self, skeleton: TaskModel, shape: Shape) -> None:
+        """Numbers of query heads a group, which attention does not read off its weights."""
+        if self.architecture.apart is None:
+            return
+        for layer, sizes in enumerate(shape):
+            if sizes.heads:
+                branch = self.architecture.branch(layer, "attention")
+                _count(skeleton.backbone, branch, branch.extent(sizes.heads))
 
     def __call__(
         self, subnet: Subnet, inputs: Mapping[str, Tensor], parameters: Mapping[str, Tensor] | None = None
@@ -188,6 +200,7 @@ class SubnetRunner:
         pattern = tuple((bool(h), bool(u)) for h, u in subnet.shape)
         skeleton = self._skeletons.get(pattern, subnet.width)
         skeleton.train(self.dense.training)
+        self._count(skeleton, subnet.shape)
         weights = self.parameters(subnet) if parameters is None else parameters
         return run_with(skeleton, self.architecture, weights, inputs)
 

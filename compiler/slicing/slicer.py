@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from compiler.families import Architecture, Branch
+from compiler.families import Architecture, Branch, Kept
 from compiler.spaces import Subnet
 
 
@@ -27,15 +27,16 @@ def slice_parameters(parameters: Mapping[str, Tensor], architecture: Architectur
     """Smaller parameters under the same names; those of dropped sub-blocks are absent.
 
     A kept group of a branch (a head, an FFN unit) keeps its rows of every matrix that reads the stream and its columns of the
-    output projection. A kept residual dimension keeps its place in all that reads or writes the stream: embeddings,
+    output projection, or those of its query heads that are kept. A kept residual dimension keeps its place in all that reads or writes the stream: embeddings,
     projections, norms, the head's input; a norm is then one over fewer dimensions. Without a head the output has all dimensions again, 0 where one is gone. Gradients flow from the result
     into `parameters`.
     """
     sliced = dict(parameters)
-    for layer, kept in enumerate(zip(subnet.heads, subnet.units, strict=True)):
-        for branch, groups in zip(architecture.branches(layer), kept, strict=True):
-            if groups:
-                _cut(sliced, branch, groups)
+    assert (subnet.queries is None) == (architecture.apart is None)  # noqa: S101  else its sizes count something else
+    for layer in range(architecture.layers):
+        for branch, kept in zip(architecture.branches(layer), subnet.kept(layer), strict=True):
+            if kept.groups:
+                _cut(sliced, branch, kept)
             else:
                 _drop(sliced, branch)
     if subnet.residual is not None:
@@ -55,14 +56,14 @@ def _narrow(sliced: dict[str, Tensor], architecture: Architecture, residual: Seq
         sliced[f"{architecture.restoring}.bias"] = torch.zeros_like(places[:, 0])
 
 
-def _cut(sliced: dict[str, Tensor], branch: Branch, groups: Sequence[int]) -> None:
+def _cut(sliced: dict[str, Tensor], branch: Branch, kept: Kept) -> None:
     for matrix in branch.rows:
         for kind in ("weight", "bias"):
             name = f"{matrix.module}.{kind}"
             if name in sliced:
-                sliced[name] = _take(sliced[name], matrix.indices(groups, len(sliced[name])), 0)
+                sliced[name] = _take(sliced[name], matrix.indices(kept, len(sliced[name])), 0)
     name = f"{branch.output.module}.weight"
-    sliced[name] = _take(sliced[name], branch.output.indices(groups, sliced[name].shape[1]), 1)
+    sliced[name] = _take(sliced[name], branch.output.indices(kept, sliced[name].shape[1]), 1)
 
 
 def _drop(sliced: dict[str, Tensor], branch: Branch) -> None:

@@ -5,15 +5,14 @@ arXiv 2405.02267, section 4. In SMALL, MEDIUM and LAYER a count k keeps the k mo
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.families import Architecture
 from compiler.spaces.subnet import Counts, IntArray, Ordering, Shape, Subnet
-from targets.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +43,36 @@ class Space(ABC):
 
     @property
     def heads(self) -> IntArray:
-        """Heads of the full network: int64 [layers]."""
+        """Heads of the full network, as its shape counts them: int64 [layers]."""
         return np.array([sizes.heads for sizes in self.full])
 
     @property
     def units(self) -> IntArray:
         """FFN units of the full network: int64 [layers]."""
         return np.array([sizes.ffn_units for sizes in self.full])
+
+    @cached_property
+    def attention_sizes(self) -> list[IntArray]:
+        """The size that each value of a layer's variable of heads stands for: 0 and up, all that the layer may have."""
+        queries = self.ordering.queries
+        if queries is None:
+            return [np.arange(heads + 1) for heads in self.heads]
+        return [queries.sizes(layer) for layer in range(self.layers)]
+
+    @property
+    def head_steps(self) -> IntArray:
+        """The largest variable of heads of every layer: int64 [layers]."""
+        return np.array([len(sizes) - 1 for sizes in self.attention_sizes], dtype=np.int64)
+
+    def heads_of(self, variables: IntArray) -> IntArray:
+        """Sizes of attentions from variables of heads [..., layers], capped at what the layer has."""
+        return np.asarray(self._head_table[np.arange(self.layers), np.minimum(variables, self.head_steps)])
+
+    @cached_property
+    def _head_table(self) -> IntArray:
+        """The size of every value of every layer, int64 [layers, values]."""
+        values = np.arange(int(self.head_steps.max(initial=0)) + 1)
+        return np.array([sizes[np.minimum(values, len(sizes) - 1)] for sizes in self.attention_sizes])
 
     @property
     def steps(self) -> IntArray:
@@ -125,7 +147,7 @@ class Small(Space):
     """(layers, heads, units): one triple for the whole net; the first layers stay. No layer keeps more than it has."""
 
     def _bounds(self) -> tuple[list[int], list[int]]:
-        most = [self.layers, int(self.heads.max()), int(self.steps.max())]
+        most = [self.layers, int(self.head_steps.max()), int(self.steps.max())]
         return [0, min(1, most[1]), min(1, most[2])], most
 
     @property
@@ -136,7 +158,7 @@ class Small(Space):
     def counts(self, genomes: IntArray) -> Counts:
         """The first `layers` layers keep (heads, units); the others are gone."""
         kept = np.arange(self.layers)[None, :] < genomes[:, :1]
-        heads, units = np.minimum(genomes[:, 1:2], self.heads), self.units_of(genomes[:, 2:3])
+        heads, units = self.heads_of(genomes[:, 1:2]), self.units_of(genomes[:, 2:3])
         return Counts(np.where(kept, heads, 0), np.where(kept, units, 0))
 
     @property
@@ -155,7 +177,7 @@ class Medium(Space):
     """Heads of every layer, then units of every layer: 2L integers."""
 
     def _bounds(self) -> tuple[list[int], list[int]]:
-        return [0] * (2 * self.layers), [*self.heads.tolist(), *self.steps.tolist()]
+        return [0] * (2 * self.layers), [*self.head_steps.tolist(), *self.steps.tolist()]
 
     @property
     def groups(self) -> Mapping[str, Sequence[IntArray]]:
@@ -164,7 +186,7 @@ class Medium(Space):
 
     def counts(self, genomes: IntArray) -> Counts:
         """Heads are the first L variables, units the last L."""
-        return Counts(genomes[:, : self.layers], self.units_of(genomes[:, self.layers :]))
+        return Counts(self.heads_of(genomes[:, : self.layers]), self.units_of(genomes[:, self.layers :]))
 
     @property
     def smallest(self) -> IntArray:
@@ -217,67 +239,6 @@ class Sublayer(Space):
         return self.lower
 
 
-def _rank_weights(order: IntArray) -> NDArray[np.float64]:
-    """Weights [n] that fall linearly from the most important to the least and sum to 1."""
-    falling = len(order) - np.argsort(order)
-    return np.asarray(falling / falling.sum())
-
-
-class Large(Space):
-    """One bit per head, then one bit per unit: L(H + U) bits, layer after layer within each part."""
-
-    def _bounds(self) -> tuple[list[int], list[int]]:
-        variables = int(self.heads.sum() + self.units.sum())
-        return [0] * variables, [1] * variables
-
-    @property
-    def _ends(self) -> IntArray:
-        """Where the bits of every layer's heads end, then those of every layer's units: int64 [2 * layers]."""
-        return np.cumsum([*self.heads, *self.units])
-
-    @property
-    def _places(self) -> list[IntArray]:
-        """The bits of every layer's heads, then those of every layer's units."""
-        return np.split(np.arange(len(self.lower)), self._ends[:-1])
-
-    @property
-    def groups(self) -> Mapping[str, Sequence[IntArray]]:
-        """The bits of each sub-block that there is."""
-        kinds = {"heads": self._places[: self.layers], "units": self._places[self.layers :]}
-        return {kind: [bits for bits in places if len(bits)] for kind, places in kinds.items()}
-
-    def features(self, genomes: IntArray) -> NDArray[np.float64]:
-        """How much of every sub-block is kept, and the same with each head or unit weighted by its rank: 4L features."""
-        orders = (*self.ordering.heads, *self.ordering.units)
-        weighted = [
-            genomes[:, bits] @ _rank_weights(order)
-            for bits, order in zip(self._places, orders, strict=True)
-            if len(bits)
-        ]
-        return np.column_stack([super().features(genomes), *weighted])
-
-    def counts(self, genomes: IntArray) -> Counts:
-        """Bits set per layer."""
-        so_far = np.pad(genomes.cumsum(axis=1), ((0, 0), (1, 0)))
-        sums = np.diff(so_far[:, self._ends], axis=1, prepend=0)
-        return Counts(sums[:, : self.layers], sums[:, self.layers :])
-
-    def subnet(self, genome: IntArray) -> Subnet:
-        """Exactly the heads and units whose bits are set; importance plays no part."""
-        kept = [np.flatnonzero(genome[bits]) for bits in self._places]
-        return Subnet.of(kept[: self.layers], kept[self.layers :])
-
-    @property
-    def smallest(self) -> IntArray:
-        """One head and one unit, those most important in the first layer that has any."""
-        genome = self.lower.copy()
-        of_heads, of_units = self._places[: self.layers], self._places[self.layers :]
-        for orders, bits in ((self.ordering.heads, of_heads), (self.ordering.units, of_units)):
-            best = [bit[order[0]] for order, bit in zip(orders, bits, strict=True) if len(bit)]
-            genome[best[:1]] = 1
-        return genome
-
-
 class Width(Space):
     """Heads of every layer, units of every layer, and last the width of the residual stream, one for the whole network.
 
@@ -325,34 +286,3 @@ NARROWEST = 1 / 2
 def narrowest(hidden_size: int, step: int) -> int:
     """The least width of WIDTH: the first multiple of the step that is no less than its share of the hidden size."""
     return min(-(-int(hidden_size * NARROWEST) // step) * step, hidden_size)
-
-
-SPACES: dict[str, Callable[..., Space]] = {
-    "small": Small,
-    "medium": Medium,
-    "layer": Layer,
-    "sublayer": Sublayer,
-    "large": Large,
-    "width": Width,
-}
-
-OF_FULL_WIDTH = ("small", "medium", "layer", "sublayer", "large")
-"""Spaces whose networks all have the dense model's residual stream."""
-
-
-def make_space(name: str, architecture: Architecture, *, ordering: Ordering | None = None, unit_step: int = 1) -> Space:
-    """The named space over a checkpoint; index order where no ordering is given. InputError lists the known names."""
-    if name not in SPACES:
-        raise InputError(f"unknown space {name!r}; known: {', '.join(SPACES)}")
-    if name == "width" and architecture.family.stem is None:
-        raise InputError(
-            f"space 'width' is not there for models of type {architecture.family.name}: their residual dimensions are not cut\n"
-            f"spaces of this model: {', '.join(OF_FULL_WIDTH)}"
-        )
-    shape = architecture.shape
-    return SPACES[name](
-        full=shape,
-        ordering=ordering or Ordering.by_index(shape),
-        unit_step=unit_step,
-        hidden_size=architecture.hidden_size,
-    )

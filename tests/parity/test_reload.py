@@ -17,7 +17,7 @@ from compiler.export.reload import modelling_file
 from compiler.export.settings import describe_layers
 from compiler.families import FAMILIES, load_checkpoint
 from compiler.slicing import SubnetRunner
-from compiler.spaces import Subnet
+from compiler.spaces import Ordering, Subnet
 from profilers import LayerSizes
 from tests.cli import texts
 from tests.tiny import ALL_TYPES, HEADS, LAYERS, UNITS, save_tiny, tiny_checkpoint
@@ -78,7 +78,7 @@ def alone(script: str, folder, *arguments):
 
 def uneven(architecture):
     """Layers that keep some heads and units, one branch each, and (of types other than BERT's) nothing at all."""
-    most = architecture.heads
+    most = architecture.largest.heads
     second = LayerSizes(0, 24) if architecture.stem else LayerSizes(0, 0)
     return LayerSizes(most // 2, 16), second, LayerSizes(most - 1, 0)
 
@@ -87,7 +87,11 @@ def saved(folder, model_type, task, shape=None, *, name="cut"):
     """The folder of a network that keeps the first of everything, and its outputs for five texts."""
     checkpoint = tiny_checkpoint(folder / "dense", model_type, task=task)
     shape = shape or uneven(checkpoint.architecture)
-    return written(folder / name, checkpoint, Subnet.of(*zip(*((range(h), range(u)) for h, u in shape), strict=True)))
+    return written(folder / name, checkpoint, first_of(checkpoint.architecture, shape))
+
+
+def first_of(architecture, shape):
+    return Subnet.first(shape, Ordering.by_index(architecture.shape, architecture.apart))
 
 
 def written(folder, checkpoint, subnet):
@@ -157,9 +161,8 @@ def test_tokens_that_were_added_to_the_tokenizer_are_kept(tmp_path):
     assert config["additional_special_tokens"] == ["<name>"]
 
 
-def test_layers_are_described_in_the_words_of_transformers():
-    settings = {"attention": {"num_attention_heads": 1}, "ffn": {"intermediate_size": 1}}
-    assert describe_layers(SHAPE, settings) == [
+def test_layers_are_described_in_the_words_of_transformers(tmp_path):
+    assert describe_layers(tiny_checkpoint(tmp_path), SHAPE) == [
         {"num_attention_heads": 2, "intermediate_size": 16},
         {"intermediate_size": 24, "skip": ["attention"]},
         {"num_attention_heads": 3, "skip": ["mlp"]},
@@ -169,11 +172,11 @@ def test_layers_are_described_in_the_words_of_transformers():
 def test_layers_of_grouped_heads_say_both_numbers(tmp_path):
     folder, _ = saved(tmp_path, "llama", "embedding")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    assert (config["num_attention_heads"], config["num_key_value_heads"]) == (4, 2)
+    assert (config["num_attention_heads"], config["num_key_value_heads"]) == (9, 3)
     assert config["subnet"]["layers"] == [
-        {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16},
+        {"num_attention_heads": 3, "num_key_value_heads": 1, "intermediate_size": 16},
         {"skip": ["attention", "mlp"]},
-        {"num_attention_heads": 2, "num_key_value_heads": 1, "skip": ["mlp"]},
+        {"num_attention_heads": 6, "num_key_value_heads": 3, "skip": ["mlp"]},
     ]
 
 
@@ -196,7 +199,7 @@ def test_sentence_transformers_pools_the_last_token(tmp_path, model_type):
     save_tiny(tmp_path / "dense", model_type)
     checkpoint = load_checkpoint(str(tmp_path / "dense"), task="embedding", pooling="lasttoken")
     shape = uneven(checkpoint.architecture)
-    subnet = Subnet.of(*zip(*((range(h), range(u)) for h, u in shape), strict=True))
+    subnet = first_of(checkpoint.architecture, shape)
     folder, _ = written(tmp_path / "cut", checkpoint, subnet)
     loaded = load_sliced(folder)
     assert loaded.model.recipe.poolings == ("lasttoken",)

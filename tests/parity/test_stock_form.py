@@ -1,6 +1,7 @@
 """Networks whose layers all keep the same: transformers' own class, with smaller sizes in its configuration."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from targets.errors import InputError, VerificationError
 from tests.parity.test_reload import AUTO, LOAD, alone, outputs_of, written
 from tests.recipes import edit
 from tests.tiny import LAYERS, UNITS, VOCABULARY, save_tiny, tiny_checkpoint
+from tests.tiny import cut as cut_to
 
 STOCK = [model_type for family in FAMILIES if family.stock for model_type in family.model_types]
 CAUSAL = [model_type for model_type in STOCK if family_of(model_type).causal]
@@ -25,11 +27,14 @@ POOLED = [("jina_embeddings_v3", "embedding")]
 
 
 def equal(architecture, *, heads=True):
-    """Every layer keeps as many heads (of other places in each) and half of the units; all heads where they cannot be said."""
+    """Every layer keeps as many heads (of other places in each) and half of the units; all heads where they cannot be said.
+
+    Where query heads are cut apart, two of every head.
+    """
     most = architecture.heads
     fewer = heads and "head_dim" in architecture.family.stock
     groups = [[most - 1], [0], [0]] if fewer else [range(most)] * LAYERS
-    return Subnet.of(groups, [range(24), range(10, 34), range(0, 48, 2)])
+    return cut_to(architecture, groups, [range(24), range(10, 34), range(0, 48, 2)], *[2] * LAYERS)
 
 
 def cut(folder, model_type, task="embedding"):
@@ -73,15 +78,20 @@ def test_cut_again_it_counts_in_the_first_model(tmp_path, model_type):
     first = equal(checkpoint.architecture)
     parent = load_sliced(folder)
     assert parent.config.to_dict().get("intermediate_size") == UNITS
-    again = Subnet.of([[0]] * LAYERS, [[1, 5]] * LAYERS)
+    again = cut_to(parent.architecture, [[0]] * LAYERS, [[1, 5]] * LAYERS)
+    if again.queries is not None:
+        again = replace(again, queries=replace(again.queries, kept=(((1,),),) * LAYERS))
     grandchild, expected = written(tmp_path / "again", parent, again)
     about, weights = read(grandchild / "subnet.json"), load_file(grandchild / "model.safetensors")
     assert about["base"] == "dense"
     assert about["ffn_units"] == [[kept[1], kept[5]] for kept in first.units]
     assert about["heads"] == [[kept[0]] for kept in first.heads]
     dense = dict(checkpoint.model.backbone.named_parameters())
-    for layer, (heads, units) in enumerate(zip(about["heads"], about["ffn_units"], strict=True)):
-        for branch, kept in zip(checkpoint.architecture.branches(layer), (heads, units), strict=True):
+    whole = Subnet.from_json(about)
+    if whole.queries is not None:
+        assert whole.queries.kept == tuple(((kept[0][1],),) for kept in first.queries.kept)
+    for layer in range(LAYERS):
+        for branch, kept in zip(checkpoint.architecture.branches(layer), whole.kept(layer), strict=True):
             for matrix in branch.reads:
                 name = f"{matrix.module}.weight"
                 assert weights[name].equal(dense[name][matrix.indices(kept, len(dense[name]))])
@@ -93,7 +103,7 @@ def test_cut_again_it_counts_in_the_first_model(tmp_path, model_type):
 def test_the_whole_network_has_the_dense_configuration(tmp_path, model_type):
     checkpoint = tiny_checkpoint(tmp_path / "dense", model_type, task="classification")
     architecture = checkpoint.architecture
-    whole = Subnet.of([range(architecture.heads)] * LAYERS, [range(UNITS)] * LAYERS)
+    whole = cut_to(architecture, [range(architecture.heads)] * LAYERS, [range(UNITS)] * LAYERS)
     folder, _ = written(tmp_path / "cut", checkpoint, whole)
     assert "dense" not in read(folder / "subnet.json")
     mine, dense = read(folder / "config.json"), checkpoint.config.to_dict()
@@ -102,17 +112,18 @@ def test_the_whole_network_has_the_dense_configuration(tmp_path, model_type):
 
 
 NO_STOCK = {
-    "units differ": lambda most: Subnet.of([range(most)] * LAYERS, [range(24), range(24), range(25)]),
-    "heads differ": lambda most: Subnet.of([[0], range(most), [0]], [range(24)] * LAYERS),
-    "no attention": lambda _: Subnet.of([[]] * LAYERS, [range(24)] * LAYERS),
-    "no FFN": lambda most: Subnet.of([range(most)] * LAYERS, [[]] * LAYERS),
+    "units differ": lambda a: cut_to(a, [range(a.heads)] * LAYERS, [range(24), range(24), range(25)]),
+    "heads differ": lambda a: cut_to(a, [[0], range(a.heads), [0]], [range(24)] * LAYERS),
+    "query heads differ": lambda a: cut_to(a, [range(a.heads)] * LAYERS, [range(24)] * LAYERS, 1, 3, 1),
+    "no attention": lambda a: cut_to(a, [[]] * LAYERS, [range(24)] * LAYERS),
+    "no FFN": lambda a: cut_to(a, [range(a.heads)] * LAYERS, [[]] * LAYERS),
 }
 
 
 @pytest.mark.parametrize("kind", NO_STOCK)
 def test_layers_that_differ_need_the_modelling_file(tmp_path, kind):
     checkpoint = tiny_checkpoint(tmp_path / "dense", "llama")
-    folder, _ = written(tmp_path / "cut", checkpoint, NO_STOCK[kind](checkpoint.architecture.heads))
+    folder, _ = written(tmp_path / "cut", checkpoint, NO_STOCK[kind](checkpoint.architecture))
     assert "auto_map" in read(folder / "config.json")
     assert (folder / "modeling_subnet.py").is_file()
     assert "dense" not in read(folder / "subnet.json")
@@ -123,7 +134,7 @@ def test_heads_that_the_configuration_refuses_need_the_modelling_file(tmp_path):
     needs = {}
     for model_type in ("llama", "qwen3"):
         place = tmp_path / model_type
-        save_tiny(place / "dense", model_type, num_key_value_heads=4)
+        save_tiny(place / "dense", model_type, num_attention_heads=4, num_key_value_heads=4, hidden_size=32)
         checkpoint = load_checkpoint(str(place / "dense"), task="embedding")
         folder, expected = written(place / "cut", checkpoint, Subnet.of([range(3)] * LAYERS, [range(24)] * LAYERS))
         needs[model_type] = (folder / "modeling_subnet.py").is_file()

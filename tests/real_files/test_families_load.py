@@ -29,7 +29,7 @@ from tests.model_folder import (
     transformers_answers,
 )
 from tests.recipes import modules, pooling, write
-from tests.tiny import HEADS, HIDDEN, NEWER, UNITS, randomise, save_tiny, some_batches, tiny_config, tiny_tokenizer
+from tests.tiny import HEADS, HIDDEN, NEWER, UNITS, cut, randomise, save_tiny, some_batches, tiny_config, tiny_tokenizer
 
 FUSED = ("nomic_bert", "gte", "jina_embeddings_v3")
 CAUSAL = ("llama", "qwen3", "gemma3_text")
@@ -100,7 +100,7 @@ def test_names_of_parameters_themselves_are_left_alone(model_type):
 def test_a_cut_network_loads_again(tmp_path, model_type, task):
     dense = load(save_tiny(tmp_path / "dense", model_type, labels=None if task == "embedding" else 3), task)
     groups = dense.architecture.heads
-    net = Subnet.of([range(groups), [groups - 1], []], [range(UNITS), [], [0, 7, 40]])
+    net = cut(dense.architecture, [range(groups), [groups - 1], []], [range(UNITS), [], [0, 7, 40]])
     run = SubnetRunner(dense.model, dense.architecture)
     parameters = run.parameters(net)
     save_checkpoint(tmp_path / "cut", dense, net, parameters)
@@ -249,7 +249,7 @@ def test_windows_of_both_directions_stay_as_wide_when_they_are_saved(tmp_path):
     folder = save_tiny(tmp_path / "dense", "gemma3_text", use_bidirectional_attention=True, sliding_window=8)
     dense = load(folder)
     assert torch.equal(answers(dense), transformers_answers(folder))
-    net = Subnet.of([range(dense.architecture.heads)] * 3, [range(UNITS)] * 3)
+    net = cut(dense.architecture, [range(dense.architecture.heads)] * 3, [range(UNITS)] * 3)
     save_checkpoint(tmp_path / "cut", dense, net, dict(dense.model.backbone.named_parameters()))
     assert load_sliced(tmp_path / "cut").config.sliding_window == dense.config.sliding_window
     assert torch.equal(answers(load_sliced(tmp_path / "cut")), answers(dense))
@@ -266,7 +266,7 @@ def test_a_long_context_is_not_tried_in_full(tmp_path):
 
 def test_heads_may_be_of_another_size_than_the_stream_is_divided_into(tmp_path):
     found = load(save_tiny(tmp_path, "qwen3", head_dim=10, hidden_size=30))
-    assert (found.architecture.head_size, found.architecture.heads, HEADS) == (10, 2, 4)
+    assert (found.architecture.head_size, found.architecture.heads, found.architecture.queries) == (10, 6, 2)
 
 
 def test_layers_of_qwen3_with_a_window_answer_as_in_transformers(tmp_path):

@@ -231,7 +231,7 @@ def tiny_architecture():
     from types import SimpleNamespace
 
     return SimpleNamespace(
-        layers=COUNTS.heads.shape[1], heads=2, ffn_units=32, outside_parameters=lambda _: 7,
+        layers=COUNTS.heads.shape[1], heads=2, ffn_units=32, largest=LayerSizes(2, 32), outside_parameters=lambda _: 7,
         block_parameters=lambda _, piece, n, __: n * (10 if piece == "attention" else 3),
     )  # fmt: skip
 

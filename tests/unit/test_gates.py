@@ -276,7 +276,7 @@ def test_what_does_nothing_goes_first(tmp_path):
 
 def test_a_network_that_was_cut_before_has_gates_on_what_is_left():
     left = (LayerSizes(2, 40), LayerSizes(0, 44), LayerSizes(4, 0))
-    found = gates_of(make_space("medium", SimpleNamespace(shape=left, hidden_size=16), unit_step=STEP))
+    found = gates_of(make_space("medium", SimpleNamespace(shape=left, hidden_size=16, apart=None), unit_step=STEP))
     assert [(gate.layer, gate.piece, int(gate.sizes[-1])) for gate in found] == [
         (0, "attention", 2), (2, "attention", 4), (0, "ffn", 40), (1, "ffn", 44)
     ]  # fmt: skip
@@ -296,5 +296,7 @@ def test_of_such_a_network_too_it_is_the_slice_that_its_gates_stand_for(embedder
 
 
 def test_large_sub_blocks_have_a_dozen_knots():
-    space = make_space("medium", SimpleNamespace(shape=(LayerSizes(16, 4096),), hidden_size=16), unit_step=STEP)
+    space = make_space(
+        "medium", SimpleNamespace(shape=(LayerSizes(16, 4096),), hidden_size=16, apart=None), unit_step=STEP
+    )
     assert [len(gate.knots) for gate in gates_of(space)] == [gates.KNOTS + 1] * 2

@@ -37,7 +37,7 @@ BAD = {
     "dimensions": {"residual": [3, 1]},
     "task": {"task": "translation"},
     "base": {"base": None},
-    "schema": {"schema": 2},
+    "schema": {"schema": 3},
 }
 
 

@@ -25,7 +25,7 @@ NULL = Target.parse("null")
 HERE = measure_fingerprint(NULL)
 ARCHITECTURE = SimpleNamespace(
     layers=DIMS.layers, heads=DIMS.heads, ffn_units=DIMS.ffn_units, shape=DIMS.dense, hidden_size=DIMS.hidden_size,
-    outside_parameters=lambda _: 1000, block_parameters=lambda _, piece, n, __: n * (1000 if piece == "attention" else 60),
+    apart=None, largest=DIMS.largest, outside_parameters=lambda _: 1000, block_parameters=lambda _, piece, n, __: n * (1000 if piece == "attention" else 60),
 )  # fmt: skip
 LATENCY = CostModel.of(roofline_table(NULL, DIMS, ASKED, HERE), ASKED)
 MEMORY = modelled_memory(NULL, NetworkBytes(dimensions=DIMS, stem_parameters=1000, workload=ASKED), HERE)
@@ -114,7 +114,7 @@ def test_memory_is_kept_in_loading_and_in_serving(share):
 def test_of_a_network_that_was_cut_before_they_fit_what_is_left_and_use_the_memory():
     """Savings count from the whole model, whatever is left of it."""
     left = (LayerSizes(2, 40), LayerSizes(0, 60), LayerSizes(4, 0))
-    space = make_space("medium", SimpleNamespace(shape=left, hidden_size=DIMS.hidden_size), unit_step=8)
+    space = make_space("medium", SimpleNamespace(shape=left, hidden_size=DIMS.hidden_size, apart=None), unit_step=8)
     none, all_of_it = (space.counts(genome[None]) for genome in (space.lower, space.upper))
     least, most = (float(MEMORY.peak_bytes(counts.heads, counts.units)[0]) for counts in (none, all_of_it))
     limit = least + 0.7 * (most - least)

@@ -16,7 +16,7 @@ def test_what_paretoc_writes_is_read_unchanged():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"schema": 2}, "has schema 2"),
+        ({"schema": 3}, "has schema 3"),
         ({"task": "magic"}, "task: input should be"),
         ({"heads": [[-1, 3], []]}, r"heads\[0\]\[0\]: .*got -1"),
         ({"heads": [[3, 0], []]}, r"heads\[0\]: indices must ascend"),

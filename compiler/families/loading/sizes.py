@@ -128,4 +128,4 @@ def _matrices(config: Any) -> Iterator[tuple[str, int, int]]:
     family = family_of(config.model_type)
     for branch in family.branches(family.sizes(config), 0):
         for matrix, axis in (*((read, 0) for read in branch.reads), (branch.output, 1)):
-            yield matrix.module, axis, matrix.size(branch.groups)
+            yield matrix.module, axis, matrix.size(branch.whole)
