@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("--task", default="embedding")
     parser.add_argument("--target", default="cpu")
     parser.add_argument("--effort", default="fast")
+    parser.add_argument("--seq-len", type=int, default=128)
     parser.add_argument("--winners", type=int, default=8)
     parser.add_argument("--evaluations", type=int, default=None)
     parser.add_argument("--cpu", action="store_true", help="count the process's own time")
@@ -167,7 +168,7 @@ def main() -> None:
         known = asked.model == "minilm" or asked.model in RANDOM
         options = Options(
             model=str(model_folder(asked.model, place)) if known else asked.model, data=asked.data, task=asked.task,
-            target=asked.target, effort=asked.effort, winners=asked.winners, evaluations=asked.evaluations,
+            target=asked.target, effort=asked.effort, seq_len=asked.seq_len, winners=asked.winners, evaluations=asked.evaluations,
             out=place / "out", cache=place / "cache", accept_noisy_table=True,
         )  # fmt: skip
         profiles = profiled(options, cpu=asked.cpu)
