@@ -3,7 +3,7 @@
     python bench/profile_run.py bert-base --target null
     python bench/profile_run.py MODEL --data data/ --effort balanced --json bench/results/profile_run.json
 
-A run of the fast path from an empty cache, on one thread under cProfile: Python itself looks slower than it is. MODEL is a
+A run of the fast path from an empty cache, on one processor under cProfile: Python itself looks slower than it is. MODEL is a
 published shape with random weights (`bench/tables.py`) or a folder. Built-in functions tell their kind by name, and operators by the
 function that they stand in. With --cpu the process's own time is counted, for a machine that others use too: what child
 processes take is then missing, and reading that clock slows Python down several times.
@@ -11,6 +11,7 @@ processes take is then missing, and reading that clock slows Python down several
 
 import argparse
 import cProfile
+import os
 import pstats
 import re
 import sys
@@ -20,7 +21,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from benchmark_data import data_folder
 from markdown_table import table
 from output import write_json
@@ -63,7 +63,7 @@ def _kind_of_built_in(stage: str, function: str) -> str:
     """`function` is as cProfile has it: "<built-in method torch.mm>", "<method 'run' of '...InferenceSession' objects>"."""
     name = re.search(r"method '?[\w.]*?(\w+)['> ]", function)
     bare = name[1] if name else function
-    if "InferenceSession" in function:
+    if "onnxruntime" in function and bare.startswith("run"):
         return "timing" if stage.startswith(_TIMED) else "runtime"
     if "torch" in function:
         kinds = {"products": _PRODUCTS, "solves": _SOLVES}
@@ -138,8 +138,9 @@ def table_of(seconds: Seconds) -> str:
 
 
 def profiled(options: Options, *, cpu: bool) -> StageProfiles:
-    """One run on one thread."""
-    torch.set_num_threads(1)
+    """One run on one processor, so that no network is worked on in a thread that cProfile does not see."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     profiles = StageProfiles(cpu=cpu)
     try:
         compile_model(options, profiles)
