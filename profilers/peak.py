@@ -2,8 +2,9 @@
 
 A time is put into context by it (Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009); no time is ever
 predicted from it. Which library is the fastest depends on the processor: on some, PyTorch's product reaches less than half of
-what oneDNN and ONNX Runtime do. So each is tried at several sides, and the best counts. Where a measured file is faster
-still (its weights stay in a cache that copies are too large for), the peak is what that file reached: no share is above one.
+what oneDNN and ONNX Runtime do. So each is tried at several sides, and the best counts. Where a measured file moves its weights
+faster than any copy (they stay in a cache that copies are too large for), the peak of memory is what that file reached. Where one
+does more arithmetic than the peak allows, the peak was mismeasured: `method` says so, and no share of it is given.
 """
 
 import time
@@ -18,6 +19,7 @@ from targets.errors import TargetError
 _SIDES = {"cpu": (512, 1024, 2048), "gpu": (8192,), "null": (512, 1024, 2048)}
 _COPY_BYTES = {"cpu": 1 << 27, "gpu": 1 << 30, "null": 1 << 27}
 _LEAST_CALLS, _LEAST_S = 3, 0.2
+_ROUNDING = 1 + 1e-9  # of a share that is one
 _INT8 = frozenset({"int8", STATIC})
 
 
@@ -36,7 +38,8 @@ class Peak:
     """Best rates of a device on so many threads; `method` says how they were taken.
 
     `flops_per_s` is of float32, `half_flops_per_s` of fp16 and bf16 where the device has units for them, `int8_ops_per_s` of
-    8-bit products in the runtime that serves, None where they were not measured.
+    8-bit products in the runtime that serves, None where they were not measured. `mismeasured` are precisions whose rate a measured
+    network exceeded.
     """
 
     flops_per_s: float
@@ -45,6 +48,7 @@ class Peak:
     method: str
     half_flops_per_s: Mapping[str, float] = field(default_factory=dict)
     int8_ops_per_s: float | None = None
+    mismeasured: frozenset[str] = frozenset()
 
     def rate(self, precision: str) -> float | None:
         """Operations a second at a precision; None where that of 8 bits is not known."""
@@ -58,40 +62,40 @@ class Peak:
         return None if rate is None else max(operations / rate, traffic_bytes / self.bytes_per_s)
 
     def share(self, run: Reached) -> float | None:
-        """The least time for a network over the time that it took; never above one after `raised`."""
+        """The least time for a network over the time that it took; None where the rate is not known, or is known to be too low."""
         least = self.seconds(run.operations, run.traffic_bytes, run.precision)
-        return None if least is None else min(least / run.seconds, 1.0)
+        if least is None or self._measured_as(run.precision) in self.mismeasured or least > _ROUNDING * run.seconds:
+            return None
+        return min(least / run.seconds, 1.0)
 
-    def raised(self, runs: Iterable[Reached]) -> "Peak":
-        """The peak with every rate that a measured network beats raised to what it reached; `method` names the fastest of them."""
-        peak, arithmetic, traffic = self, "", ""
-        for run in runs:
-            rate, moved = run.operations / run.seconds, run.traffic_bytes / run.seconds
-            known = peak.rate(run.precision)
-            if known is not None and rate > known:
-                peak, arithmetic = peak._with_rate(run.precision, rate), run.name
-            if known is not None and moved > peak.bytes_per_s:
-                peak, traffic = replace(peak, bytes_per_s=moved), run.name
+    def against(self, runs: Iterable[Reached]) -> "Peak":
+        """The peak held against measured networks, after which `share` is of it what they reached; `method` says what they exceeded."""
+        runs = [run for run in runs if self.rate(run.precision) is not None]
+        moved, fastest = max(((run.traffic_bytes / run.seconds, run.name) for run in runs), default=(0.0, ""))
+        above = {self._measured_as(run.precision): run.name for run in runs if self._exceeded_by(run)}
         told = [
-            f"{what} is what {name} reached, which is more{why}"
-            for what, name, why in (
-                ("arithmetic", arithmetic, ""),
-                ("memory", traffic, ": weights may stay in a cache"),
-            )
-            if name
+            f"mismeasured: {name} did more arithmetic in {kind}, of which no share is given"
+            for kind, name in above.items()
         ]
-        return replace(peak, method="; ".join([peak.method, *told]))
+        if moved > self.bytes_per_s:
+            told.append(f"memory is what {fastest} reached, which is more: weights may stay in a cache")
+        return replace(
+            self, bytes_per_s=max(moved, self.bytes_per_s), mismeasured=self.mismeasured | above.keys(), method="; ".join([self.method, *told])
+        )  # fmt: skip
 
-    def _with_rate(self, precision: str, rate: float) -> "Peak":
+    def _exceeded_by(self, run: Reached) -> bool:
+        rate = self.rate(run.precision)
+        return rate is not None and run.operations / run.seconds > rate
+
+    def _measured_as(self, precision: str) -> str:
+        """The precision of the products that its rate was taken on."""
         if precision in _INT8:
-            return replace(self, int8_ops_per_s=rate)
-        if precision in self.half_flops_per_s:
-            return replace(self, half_flops_per_s={**self.half_flops_per_s, precision: rate})
-        return replace(self, flops_per_s=rate)
+            return "int8"
+        return precision if precision in self.half_flops_per_s else "fp32"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+        """Plain JSON values; `method` has said what was mismeasured."""
+        return {name: value for name, value in asdict(self).items() if name != "mismeasured"}
 
 
 class _Best(NamedTuple):

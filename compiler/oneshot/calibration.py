@@ -10,8 +10,11 @@ from scipy.linalg.blas import ssyrk
 from torch import Tensor, nn
 
 from compiler.families import PIECES, Architecture, Branch, Checkpoint
+from compiler.slicing import float32_products
 from compiler.tasks import Batches
 from targets.errors import InputError
+
+_COLUMNS = 512  # of a Gram matrix are added at a time: their part above the diagonal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +52,35 @@ def with_constant(features: Tensor) -> Tensor:
     return torch.cat([features.float(), torch.ones(len(features), 1)], dim=1)
 
 
-def products(features: Tensor) -> Tensor:
-    """Features [tokens, width] times themselves, float64 [width, width]; on a CPU one triangle, in half the time."""
+def upper_products(features: Tensor, into: Tensor | None = None) -> Tensor:
+    """Features [tokens, width] times themselves, float32 [width, width], of which the upper triangle counts: half the work.
+
+    `into` is what an earlier call gave for features of this width; it is overwritten.
+    """
     if features.device.type != "cpu":
-        return (features.T @ features).double()
-    upper = torch.from_numpy(ssyrk(1.0, features.numpy().T))
-    return (upper + upper.triu(1).T).double()
+        return features.T @ features
+    held = {} if into is None else {"c": into.numpy(), "overwrite_c": 1}
+    return torch.from_numpy(ssyrk(1.0, features.numpy().T, **held))
+
+
+class GramSum:
+    """Sum over batches of features times themselves, in float64; each batch's products are float32."""
+
+    def __init__(self, width: int) -> None:
+        self._upper = torch.zeros(width, width, dtype=torch.float64).T  # columns lie together, as BLAS leaves them
+        self._batch: Tensor | None = None
+
+    def add(self, features: Tensor) -> None:
+        """Features of one batch, float32 [tokens, width]."""
+        self._batch = upper_products(features, self._batch)
+        for begin in range(0, len(self._upper), _COLUMNS):
+            columns = slice(begin, begin + _COLUMNS)
+            self._upper[: columns.stop, columns] += self._batch[: columns.stop, columns]
+
+    def matrix(self) -> Tensor:
+        """The sum, float64 [width, width]."""
+        upper = self._upper.triu()
+        return upper + upper.triu(1).T
 
 
 def sub_blocks(architecture: Architecture) -> dict[tuple[int, str], int]:
@@ -122,13 +148,12 @@ class _Accumulator:
     """Sums over batches for one sub-block; `mask` is set before every batch."""
 
     def __init__(self, width: int) -> None:
-        self.matrix = torch.zeros(width + 1, width + 1, dtype=torch.float64)
+        self.gram = GramSum(width + 1)
         self.variance = 0.0
         self.mask = torch.empty(0, dtype=torch.bool)
 
     def read_input(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:
-        features = with_constant(args[0][self.mask])
-        self.matrix += products(features)
+        self.gram.add(with_constant(args[0][self.mask]))
 
     def read_aim(self, aim: Tensor) -> None:
         self.variance += float(aim[self.mask].double().var(dim=-1, unbiased=False).sum())
@@ -150,12 +175,12 @@ def calibrate(
     def keep(key: tuple[int, str], aim: Tensor) -> None:
         sums[key].read_aim(aim)
 
-    with hooked(*inputs), aims(checkpoint, keep), torch.inference_mode():
+    with hooked(*inputs), aims(checkpoint, keep), torch.inference_mode(), float32_products():
         for i, batch in enumerate(batches):
             for accumulator in sums.values():
                 accumulator.mask = batch["attention_mask"].bool()
             checkpoint.model(**batch)
             progress((i + 1) / len(batches.batches))
     tokens = batches.tokens
-    grams = {key: Gram(matrix=s.matrix / tokens, variance=s.variance / tokens) for key, s in sums.items()}
+    grams = {key: Gram(matrix=s.gram.matrix() / tokens, variance=s.variance / tokens) for key, s in sums.items()}
     return Calibration(grams=grams, tokens=tokens)

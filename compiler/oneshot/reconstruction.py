@@ -20,14 +20,14 @@ from compiler.oneshot.calibration import (
     Calibration,
     aims,
     hooked,
-    products,
     stream_of,
     sub_blocks,
+    upper_products,
     with_constant,
 )
 from compiler.oneshot.importance import damping
 from compiler.oneshot.narrowing import EMBEDDED, Narrowing, first_read
-from compiler.slicing import bf16_where_it_is, build_skeleton, sharing_weights, slice_parameters
+from compiler.slicing import bf16_where_it_is, build_skeleton, float32_products, sharing_weights, slice_parameters
 from compiler.spaces import Subnet
 from compiler.tasks import Batches
 
@@ -123,6 +123,7 @@ def residual_sums(
         aims(checkpoint, keep),
         first_read(checkpoint, keep) if narrow else nullcontext(),
         torch.inference_mode(),
+        float32_products(),
     ):
         for rows in _in_parts(batch):
             mask = rows["attention_mask"].bool()
@@ -144,33 +145,44 @@ def resolve(module: nn.Linear, features: Tensor, wanted: Tensor) -> None:
     biased = module.bias is not None
     inputs = with_constant(features) if biased else features.float()
     present = torch.cat([module.weight, module.bias[:, None]], dim=1) if biased else module.weight
-    gram = products(inputs)
-    missing = (inputs.T @ wanted).double() - gram @ present.T.double()
-    ridge = RIDGE * gram.diagonal()[: features.shape[1]].mean()
-    penalty = torch.full((len(gram),), float(ridge), dtype=torch.float64)
+    gram = upper_products(inputs).T.double()  # its lower triangle, all that Cholesky reads
+    penalty = RIDGE * gram.diagonal()[: features.shape[1]].mean().expand(len(gram)).clone()
     if biased:
         penalty[-1] = 1e-6
-    factor = torch.linalg.cholesky(gram + torch.diag(penalty))
-    change = torch.cholesky_solve(missing, factor).T
-    updated = (present.double() + change).float()
+    gram.diagonal().add_(penalty)
+    aim = (inputs.T @ wanted).double() + penalty[:, None] * present.T
+    updated = torch.cholesky_solve(aim, torch.linalg.cholesky(gram)).T.float()
     module.weight.data = updated[:, : features.shape[1]].contiguous()
     if biased:
         module.bias.data = updated[:, -1].contiguous()
 
 
 class _Unpadded:
-    """Keeps padding out of an FFN: it computes each token alone, and most of what a network computes."""
+    """Keeps padding out of modules that compute each token alone: projections and FFNs, most of what a network computes.
+
+    A projection that reads something else too (DeBERTa's relative positions) does so as it is.
+    """
 
     def __init__(self, mask: Tensor) -> None:
         self.mask = mask
 
-    def enter(self, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
-        return (args[0][self.mask],)
+    def around(self, first: nn.Module, last: nn.Module) -> list[Any]:
+        """Hooks that take padding out of what `first` reads and put it into what `last` gives."""
+        taken_out = False
 
-    def leave(self, _: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        whole = output.new_zeros(*self.mask.shape, output.shape[-1])
-        whole[self.mask] = output
-        return whole
+        def enter(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor] | None:
+            nonlocal taken_out
+            taken_out = args[0].shape[:-1] == self.mask.shape
+            return (args[0][self.mask],) if taken_out else None
+
+        def leave(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if not taken_out:
+                return output
+            whole = output.new_zeros(*self.mask.shape, output.shape[-1])
+            whole[self.mask] = output
+            return whole
+
+        return [first.register_forward_pre_hook(enter), last.register_forward_hook(leave)]
 
 
 class _InPass:
@@ -193,10 +205,9 @@ class _InPass:
     def solve(self, key: tuple[int, str], branch: Branch) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             assert isinstance(module, nn.Linear)  # noqa: S101  every branch is made of linear layers
-            features = args[0] if branch.piece == "ffn" else args[0][self.mask]
             wanted = self.sums[key][:, self.kept]
-            with torch.autocast(features.device.type, enabled=False):
-                resolve(module, features, wanted - self.stream[self.mask] if branch.behind is None else wanted)
+            with torch.autocast(args[0].device.type, enabled=False):
+                resolve(module, args[0], wanted - self.stream[self.mask] if branch.behind is None else wanted)
 
         return hook
 
@@ -221,16 +232,16 @@ def reconstruct(
     if narrowing is not None:
         handles += narrowing.before(model.backbone)
     for layer, sizes in enumerate(subnet.shape):
-        branches = a.branches(layer)
-        for branch, kept in zip(branches, sizes, strict=True):
+        for branch, kept in zip(a.branches(layer), sizes, strict=True):
             if kept:
-                output = find(branch.output.module)
-                handles.append(find(branch.entry).register_forward_pre_hook(run.enter, with_kwargs=True))
+                entry, output = find(branch.entry), find(branch.output.module)
+                handles.append(entry.register_forward_pre_hook(run.enter, with_kwargs=True))
+                if branch.piece == "ffn":
+                    handles += unpadded.around(entry, output)
+                else:
+                    reading = [find(name) for name in dict.fromkeys(matrix.module for matrix in branch.reads)]
+                    handles += [hook for one in (*reading, output) for hook in unpadded.around(one, one)]
                 handles.append(output.register_forward_pre_hook(run.solve((layer, branch.piece), branch)))
-        if sizes.ffn_units:
-            ffn = branches[-1]
-            handles.append(find(ffn.entry).register_forward_pre_hook(unpadded.enter))
-            handles.append(find(ffn.output.module).register_forward_hook(unpadded.leave))
     if narrowing is not None:
         handles += narrowing.readers(model.backbone)
     return _fitted(model, batch, handles)

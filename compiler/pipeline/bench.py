@@ -102,7 +102,7 @@ def bench(options: BenchOptions, monitor: Monitor) -> Benchmark:
         Reached(file.name, count.count, count.weight_bytes, file.precision, series[file.name].pooled.percentile_s(50))
         for file, count in zip(files, operations, strict=True)
     ]
-    peak = peak.raised(reached)
+    peak = peak.against(reached)
     monitor.stage("measure memory and energy")
     taken, missing = _take_stock(files, runtime, workload, target, monitor)
     return {

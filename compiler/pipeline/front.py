@@ -101,12 +101,12 @@ def _reached(winner: Winner, outcome: Outcome) -> Reached | None:
     return Reached(winner.id, float(counted[0]), moved, winner.found.precision, winner.series.pooled.median_s)
 
 
-def _with_raised_peak(outcome: Outcome) -> Outcome:
-    """The outcome with a peak that no measured network is above."""
+def _with_checked_peak(outcome: Outcome) -> Outcome:
+    """The outcome with its peak held against every measured network."""
     if outcome.peak is None:
         return outcome
     runs = [_reached(w, outcome) for w in (outcome.dense, *outcome.winners)]
-    return replace(outcome, peak=outcome.peak.raised(run for run in runs if run is not None))
+    return replace(outcome, peak=outcome.peak.against(run for run in runs if run is not None))
 
 
 def _roofline_share(winner: Winner, outcome: Outcome) -> float | None:
@@ -315,7 +315,7 @@ def write_run(outcome: Outcome) -> dict[str, Any]:
 
     Where something was trained, training.csv has its losses.
     """
-    outcome, out = _with_raised_peak(outcome), outcome.options.out
+    outcome, out = _with_checked_peak(outcome), outcome.options.out
     front = front_json(outcome)
     write_atomically(out / "candidates.csv", _rows(outcome).encode())
     if outcome.training:

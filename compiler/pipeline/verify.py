@@ -232,7 +232,7 @@ def _measure(folder: Path, front: Front, nets: Sequence[CandidateInfo], monitor:
     series = interleave(programs, programs[0], runtime, workload, plan=_PLAN, seed=0, progress=monitor.progress)
     timings, checks = [], []
     reached = {name: _reached(file, series[name], workload) for name, file in files.items()}
-    peak = peak.raised(run for run in reached.values() if run is not None)
+    peak = peak.against(run for run in reached.values() if run is not None)
     for net in nets:
         own, file, run = series[net["id"]], files[net["id"]], reached[net["id"]]
         timing = _timing(net, own, None if run is None else peak.share(run))

@@ -13,11 +13,12 @@ from safetensors import SafetensorError
 
 from compiler.pipeline.options import Options
 from compiler.pipeline.outfolder import check_inputs, claimed
-from compiler.store import Store, default_root
+from compiler.slicing import fastest_float32, float32_by
+from compiler.store import Store, default_root, key_of
 from compiler.store.disk import file_error, is_full
 from compiler.store.leftovers import temporary
 from compiler.supernet import leading
-from targets import usable_cpus
+from targets import cpu_name, usable_cpus
 from targets.errors import InputError, printable
 
 _WRITING = {errno.EIO, errno.EFBIG, errno.EROFS, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -40,6 +41,7 @@ def workplace(options: Options, each: Sequence[Options] = ()) -> Iterator[Store]
         _store(options) as store,
         _threads(),
         _disk_errors(),
+        _arithmetic(store),
     ):
         yield store
 
@@ -49,6 +51,18 @@ def _all_claimed(each: Sequence[Options]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for options in each:
             stack.enter_context(claimed(options.out, overwrite=options.overwrite))
+        yield
+
+
+@contextlib.contextmanager
+def _arithmetic(store: Store) -> Iterator[None]:
+    """float32 by the fastest library, timed once for a processor and kept: a run that goes on multiplies as it began."""
+    key = key_of([cpu_name(), torch.__version__, torch.get_num_threads()])
+    library = store.get("float32", key)
+    if library is None:
+        library = fastest_float32()
+        store.put("float32", key, library)
+    with float32_by(library):
         yield
 
 

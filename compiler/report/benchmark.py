@@ -185,7 +185,8 @@ def interval(file: BenchFile) -> str:
 def share(file: BenchFile) -> str:
     """How much of the measured time the device at its best would need; a bound where operators are unknown."""
     known = text.share_of_peak(file["roofline_share"])
-    return f"\N{GREATER-THAN OR EQUAL TO} {known}" if file["operations"]["unknown"] and known != text.UNKNOWN else known
+    bound = file["operations"]["unknown"] and known not in (text.UNKNOWN, text.MISMEASURED)
+    return f"\N{GREATER-THAN OR EQUAL TO} {known}" if bound else known
 
 
 def standing(bench: Benchmark, file: BenchFile) -> str:

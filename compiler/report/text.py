@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 UNKNOWN = "\N{EN DASH}"
+MISMEASURED = "peak mismeasured"
 TIMES = "\N{MULTIPLICATION SIGN}"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -50,8 +51,10 @@ def percent(fraction: float | None, digits: int = 1) -> str:
 
 
 def share_of_peak(fraction: float | None) -> str:
-    """A share of what the device can do at best; a dash where a run of an older version took its peak too low."""
-    return percent(None if fraction is not None and fraction > 1 else fraction, digits=0)
+    """A share of what the device can do at best; `peak mismeasured` where a run of an older version has one above 100 %."""
+    if fraction is not None and fraction > 1:
+        return MISMEASURED
+    return percent(fraction, digits=0)
 
 
 def signed_percent(fraction: float) -> str:

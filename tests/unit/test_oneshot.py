@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from compiler.oneshot import Reconstructor, calibrate, rank_sub_blocks, reconstruct, sensitivities
-from compiler.oneshot.calibration import products
+from compiler.oneshot.calibration import GramSum, upper_products
 from compiler.oneshot.importance import rank_groups
-from compiler.oneshot.reconstruction import one_batch, residual_sums
+from compiler.oneshot.reconstruction import RIDGE, one_batch, residual_sums, resolve
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet
 from compiler.tasks import encode
@@ -149,10 +149,48 @@ def test_bf16_solves_what_fp32_solves(tiny, monkeypatch):
         assert float((solved[1][name] - wanted).norm()) <= 0.03 * float(wanted.norm()), name
 
 
-def test_products_are_those_of_numpy():
-    features = np.random.default_rng(0).normal(size=(50, 9)).astype(np.float32)
-    wanted = features.T.astype(np.float64) @ features
-    np.testing.assert_allclose(products(torch.from_numpy(features)).numpy(), wanted, rtol=1e-5, atol=1e-5)
+def test_a_sum_of_products_is_that_of_numpy_and_of_each_batch_alone(monkeypatch):
+    monkeypatch.setattr("compiler.oneshot.calibration._COLUMNS", 4)  # 9 columns in three parts
+    batches = [np.random.default_rng(i).normal(size=(50 - i, 9)).astype(np.float32) for i in range(3)]
+    made, alone = GramSum(9), torch.zeros(9, 9, dtype=torch.float64)
+    for features in map(torch.from_numpy, batches):
+        made.add(features)
+        upper = upper_products(features).triu()
+        alone += (upper + upper.triu(1).T).double()
+    assert torch.equal(made.matrix(), alone)
+    wanted = sum(features.T.astype(np.float64) @ features for features in batches)
+    np.testing.assert_allclose(made.matrix().numpy(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def correlated(width: int = 96, tokens: int = 2000, outputs: int = 8):
+    """Features of a condition like those of an FFN, all of one sign and some far larger than others, and what to give of them."""
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(tokens, width)) @ rng.normal(size=(width, width)) * np.geomspace(3, 0.03, width)
+    features = np.maximum(mixed, 0) + 0.1
+    return features, features @ rng.normal(size=(width, outputs)) + rng.normal(size=outputs)
+
+
+def solved_in(dtype, features, wanted):
+    """The weight that `resolve` finds where features are rounded to a type first."""
+    module = torch.nn.Linear(features.shape[1], wanted.shape[1])
+    torch.nn.init.zeros_(module.weight)
+    torch.nn.init.zeros_(module.bias)
+    with torch.no_grad():
+        resolve(module, torch.from_numpy(features).to(dtype).float(), torch.from_numpy(wanted).float())
+    return module.weight.detach().double().numpy()
+
+
+def test_solves_are_float64s_from_float32_products_and_not_from_bf16():
+    """Why Gram matrices are never taken of bfloat16: rounded features move the solution by more than ten times the bound."""
+    features, wanted = correlated()
+    x = np.column_stack([features, np.ones(len(features))])
+    gram = x.T @ x
+    penalty = np.full(len(gram), RIDGE * gram.diagonal()[:-1].mean())
+    penalty[-1] = 1e-6
+    exact = np.linalg.solve(gram + np.diag(penalty), x.T @ wanted).T[:, :-1]
+    bound = 1e-4 * np.linalg.norm(exact)
+    assert np.linalg.norm(solved_in(torch.float32, features, wanted) - exact) < bound
+    assert np.linalg.norm(solved_in(torch.bfloat16, features, wanted) - exact) > 10 * bound
 
 
 def test_too_little_text_is_refused(tiny):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compiler.slicing import SubnetRunner, has_bf16
+from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet, make_space
 from compiler.supernet import TrainingOptions, trainer, training
 from compiler.supernet.examples import Examples
@@ -30,6 +30,14 @@ def make_trainer(checkpoint, folder, strategy, *, accumulation=1, temperature=10
     )  # fmt: skip
     made.current_gradient_accumulation_steps = accumulation
     return made
+
+
+@pytest.fixture
+def bf16_by_any_means(monkeypatch):
+    """bfloat16 imitated where the processor has none: slow, and the same code."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("oneDNN does not even imitate bfloat16 on this processor")
+    monkeypatch.setattr("compiler.supernet.training.has_bf16", lambda: True)
 
 
 FIRST_SIX = (np.arange(6),)
@@ -83,9 +91,8 @@ def test_temperature_and_number_of_random_subnets_change_the_gradient(steady_cla
     assert all(torch.equal(sandwich[name], hotter[name]) for name in sandwich)
 
 
+@pytest.mark.usefixtures("bf16_by_any_means")
 def test_bf16_really_computes_in_bf16_on_this_cpu(steady_classifier, tmp_path):
-    if not has_bf16():
-        pytest.skip("this processor has no bf16 arithmetic")
     seen = {}
     for bf16 in (False, True):
         made = make_trainer(steady_classifier, tmp_path, "full", bf16=bf16)
@@ -99,10 +106,9 @@ def test_bf16_really_computes_in_bf16_on_this_cpu(steady_classifier, tmp_path):
     assert seen == {False: {torch.float32}, True: {torch.bfloat16}}
 
 
+@pytest.mark.usefixtures("bf16_by_any_means")
 @pytest.mark.parametrize(("bf16", "longest", "fused"), [(True, 128, False), (True, 8, True), (False, 128, True)])
 def test_attention_of_short_texts_is_written_out_in_bf16(classifier, tmp_path, monkeypatch, bf16, longest, fused):
-    if not has_bf16():
-        pytest.skip("this processor has no bf16 arithmetic")
     calls, kernel = [], functional.scaled_dot_product_attention
     monkeypatch.setattr(functional, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or kernel(*a, **k))
     monkeypatch.setattr(training, "WRITTEN_OUT_TOKENS", longest)
@@ -111,6 +117,7 @@ def test_attention_of_short_texts_is_written_out_in_bf16(classifier, tmp_path, m
     assert classifier.model.backbone.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.usefixtures("bf16_by_any_means")
 def test_attention_written_out_has_the_gradient_of_the_fused_kernel(steady_classifier, tmp_path):
     flat = {}
     for bf16, written_out in ((False, False), (True, False), (True, True)):
