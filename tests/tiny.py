@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import nn
 
 from compiler.families import Checkpoint, load_checkpoint
-from compiler.tasks import Batches, encode
+from compiler.tasks import Batches, encode, task_named
 
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 """Those whose layers are BERT's, of which networks with fewer residual dimensions are made as well."""
@@ -178,15 +178,15 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
 
 
 def save_tiny(
-    folder: Path, model_type: str = "bert", *, labels: int | None = None, seed: int = 0, **extra: Any
+    folder: Path, model_type: str = "bert", *, labels: int | None = None, task: str = "", seed: int = 0, **extra: Any
 ) -> Path:
-    """A checkpoint folder: an embedding encoder, or with `labels` a classifier with a (random) trained head."""
-    from transformers import AutoModel, AutoModelForSequenceClassification
+    """A checkpoint folder: an embedding encoder, or with `labels` a classifier, or with a task its head, (random) as if trained."""
+    import transformers
 
     if labels is not None:
         extra = {"num_labels": labels, **extra}
-    auto = AutoModel if labels is None else AutoModelForSequenceClassification
-    model = auto.from_config(tiny_config(model_type, **extra))
+    task = task or ("embedding" if labels is None else "classification")
+    model = getattr(transformers, task_named(task).auto_class).from_config(tiny_config(model_type, **extra))
     randomise(model, seed)
     model.save_pretrained(folder)
     tiny_tokenizer(model_type).save_pretrained(folder)
