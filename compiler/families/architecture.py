@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from compiler.families.branch import PIECES, Branch, ParameterCount
 from compiler.families.layers import Sizes
-from compiler.families.table import Family, family_of
+from compiler.families.table import TOKEN_HEADS, Family, family_of
 from profilers import LayerSizes, Stack
 
 
@@ -152,7 +152,9 @@ def _stem(model: Any, family: Family, prefix: str) -> Iterator[StemPart]:
     writers |= {f"{prefix}{family.stem.norm}.{kind}": 0 for kind in ("weight", "bias")}
     if f"{projection}.weight" in found:
         writers = {f"{projection}.{kind}": 0 for kind in ("weight", "bias")}
-    for name, axis in {**writers, f"{family.stem.head_input}.weight": 1}.items():
+    readers = (f"{name}.weight" for name in (family.stem.head_input, *TOKEN_HEADS))
+    reader = next((name for name in readers if name in found), None)
+    for name, axis in {**writers, **({reader: 1} if reader else {})}.items():
         if name in found:
             yield StemPart(name, axis, found[name].numel() // found[name].shape[axis])
 

@@ -129,7 +129,7 @@ class QuestionAnswering(Task):
         """Questions, contexts and answers; those of an article, else of a context, belong together."""
         train = next(iter(tables.values()))
         columns = question_columns(train, asked.text_columns, asked.label_column)
-        read = {role: _read(table, columns) for role, table in tables.items()}
+        read = {role: _read(table, columns, shared_out=table is train) for role, table in tables.items()}
         labelled = next(iter(read.values()))[0].labels is not None
         unused = [role for role, (split, _) in read.items() if role == "test" and labelled and split.labels is None]
         splits = {role: split for role, (split, _) in read.items() if role not in unused}
@@ -253,11 +253,12 @@ class QuestionAnswering(Task):
         return fisher(start, generator) + fisher(end, generator)
 
 
-def _read(table: Table, columns: QuestionColumns) -> tuple[Split, list[str]]:
+def _read(table: Table, columns: QuestionColumns, *, shared_out: bool) -> tuple[Split, list[str]]:
+    """Examples, and notes: on articles only where they are shared out among splits."""
     texts, changed = read_texts(table, (columns.question, columns.context))
     labels, said = read_answers(table, columns, texts)
     groups, told = article_numbers(table, columns.title, texts)
-    return Split(texts=texts, labels=labels, groups=groups), [*changed, *said, *told]
+    return Split(texts=texts, labels=labels, groups=groups), [*changed, *said, *(told if shared_out else [])]
 
 
 def _refuse_half_labelled(tables: Mapping[str, Table], splits: Mapping[str, Split]) -> None:
