@@ -158,6 +158,7 @@ class QuestionAnswering(Task):
         most = max_tokens - stride_of(max_tokens) - reader.tokenizer.num_special_tokens_to_add(pair=True) - 1
         with unchanged(reader.tokenizer) as backend:
             backend.no_truncation()
+            backend.no_padding()
             questions = [reader.prompt + question for question, _ in split.texts]
             lengths = [len(each.ids) for each in backend.encode_batch(questions, add_special_tokens=False)]
         long = [row for row, length in enumerate(lengths) if length > most]
