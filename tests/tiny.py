@@ -11,7 +11,7 @@ from torch import nn
 
 from compiler.families import Architecture, Checkpoint, load_checkpoint
 from compiler.spaces import QueryHeads, Subnet
-from compiler.tasks import Batches, encode
+from compiler.tasks import Batches, encode, task_named
 
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 """Those whose layers are BERT's, of which networks with fewer residual dimensions are made as well."""
@@ -183,15 +183,15 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
 
 
 def save_tiny(
-    folder: Path, model_type: str = "bert", *, labels: int | None = None, seed: int = 0, **extra: Any
+    folder: Path, model_type: str = "bert", *, labels: int | None = None, task: str = "", seed: int = 0, **extra: Any
 ) -> Path:
-    """A checkpoint folder: an embedding encoder, or with `labels` a classifier with a (random) trained head."""
-    from transformers import AutoModel, AutoModelForSequenceClassification
+    """A checkpoint folder: an embedding encoder, or with `labels` a classifier, or with a task its head, (random) as if trained."""
+    import transformers
 
     if labels is not None:
         extra = {"num_labels": labels, **extra}
-    auto = AutoModel if labels is None else AutoModelForSequenceClassification
-    model = auto.from_config(tiny_config(model_type, **extra))
+    task = task or ("embedding" if labels is None else "classification")
+    model = getattr(transformers, task_named(task).auto_class).from_config(tiny_config(model_type, **extra))
     randomise(model, seed)
     model.save_pretrained(folder)
     tiny_tokenizer(model_type).save_pretrained(folder)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.data.json_tables import question_error
 from compiler.data.names import (
     LABEL_NAMES,
     PAIR_NAMES,
@@ -19,6 +18,7 @@ from compiler.data.names import (
 )
 from compiler.data.odd_labels import is_date
 from compiler.data.plain_text import token_error
+from compiler.data.questions import question_error
 from compiler.data.table import Table, as_number, is_missing, name_of, shorten
 from targets.errors import InputError
 

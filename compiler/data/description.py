@@ -51,7 +51,7 @@ def _classes(names: tuple[str, ...], labels: Mapping[str, Any]) -> list[dict[str
 
 
 def _scores(labels: Mapping[str, Any]) -> dict[str, float] | None:
-    found = [scores for scores in labels.values() if scores is not None]
+    found = [scores for scores in labels.values() if scores is not None and scores.dtype.kind == "f"]
     if not found:
         return None
     scores = np.concatenate(found)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compiler.data.names import ROLES, is_known
+from compiler.data.questions import are_articles, article_table
 from compiler.data.table import Form, Table, shorten
 from targets.errors import InputError
 from targets.json_file import parse_json_text
@@ -87,6 +88,8 @@ def _of_records(records: Sequence[Any], source: str, *, lines: list[int] | None,
             raise InputError(f"{source} {place} is {shorten(record)}, not an object.\n{_WRITE_LINES}")
     if records and all("row" in record and set(record) <= _ENVELOPE for record in records):
         return _of_records([record["row"] for record in records], source, lines=lines, shape="rows of the hub's server")
+    if are_articles(records):
+        return article_table(records, source, lines)
     names = dict.fromkeys(name for record in records for name in record)
     columns = {name: [record.get(name) for record in records] for name in names}
     form = Form(format="JSON lines" if lines is not None else f"JSON ({shape})")
@@ -104,10 +107,7 @@ def _unwrapped(value: Record, source: str) -> tuple[str, Any]:
     _refuse_ragged(value, source)
     lists = [key for key, part in value.items() if isinstance(part, list) and part and isinstance(part[0], Mapping)]
     if len(lists) == 1:
-        records = value[lists[0]]
-        if "paragraphs" in records[0]:
-            raise question_error(source)
-        return f"records in {shorten(lists[0])}", records
+        return f"records in {shorten(lists[0])}", value[lists[0]]
     _refuse_splits(value, source)
     if value and not any(isinstance(part, list | Mapping) for part in value.values()):
         return "records", [value]
@@ -171,11 +171,3 @@ def _refuse_splits(value: Record, source: str) -> None:
         raise InputError(
             f"{source} holds several splits: {', '.join(found)}.\nWrite each to a file of its own name in one folder.",
         )
-
-
-def question_error(source: str) -> InputError:
-    """The refusal of SQuAD and its kind."""
-    return InputError(
-        f"{source} holds questions with answers to be found in a text (SQuAD): question answering is not supported yet.\n"
-        "Give data with one label a text or pair, or texts alone.",
-    )

@@ -19,6 +19,9 @@ from profilers.workload import DEFAULT_OPSET
 
 _SPLIT_COUNTS_PARTS = 18
 
+BATCH, TOKENS = "batch", "tokens"
+"""Names of the dynamic axes of inputs and outputs."""
+
 FORM = 3
 """Another number for every change that makes another graph of the same model: what was kept of older graphs does not fit."""
 
@@ -139,7 +142,7 @@ def _name_axes(proto: onnx.ModelProto) -> None:
     names: dict[str, str] = {}
     for value in proto.graph.input:
         batch, tokens = value.type.tensor_type.shape.dim
-        names |= {batch.dim_param: "batch", tokens.dim_param: "tokens"}
+        names |= {batch.dim_param: BATCH, tokens.dim_param: TOKENS}
     for value in (*proto.graph.input, *proto.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in names:

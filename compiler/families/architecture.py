@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from compiler.families.branch import PIECES, Branch, ParameterCount
 from compiler.families.layers import Sizes
-from compiler.families.table import Family, family_of
+from compiler.families.table import TOKEN_HEADS, Family, family_of
 from profilers import Heads, LayerSizes, Stack, are_split, attention_sizes
 
 
@@ -116,6 +116,13 @@ class Architecture:
         """
         return None if self.prefix else f"{self.family.layers}.{self.layers}"
 
+    @property
+    def head_input(self) -> str:
+        """The module of a task head that reads the stream, where networks of fewer residual dimensions can be made."""
+        known = {*TOKEN_HEADS, *([self.family.stem.head_input] if self.family.stem else [])}
+        names = (part.parameter.removesuffix(".weight") for part in self.stem)
+        return next(name for name in names if name in known)
+
     def residual_axes(self) -> dict[str, int]:
         """Along which axis of a parameter the residual dimensions lie, for every one of the dense model that has them."""
         axes = {part.parameter: part.axis for part in self.stem}
@@ -168,7 +175,9 @@ def _stem(model: Any, family: Family, prefix: str) -> Iterator[StemPart]:
     writers |= {f"{prefix}{family.stem.norm}.{kind}": 0 for kind in ("weight", "bias")}
     if f"{projection}.weight" in found:
         writers = {f"{projection}.{kind}": 0 for kind in ("weight", "bias")}
-    for name, axis in {**writers, f"{family.stem.head_input}.weight": 1}.items():
+    readers = [f"{name}.weight" for name in (family.stem.head_input, *TOKEN_HEADS)]
+    reader = [name for name in readers if name in found][:1]
+    for name, axis in {**writers, **dict.fromkeys(reader, 1)}.items():
         if name in found:
             yield StemPart(name, axis, found[name].numel() // found[name].shape[axis])
 

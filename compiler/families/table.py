@@ -25,13 +25,17 @@ from targets.errors import InputError
 class Stem:
     """What has residual dimensions outside the layers, where networks of fewer of them can be made.
 
-    Embeddings' norm and projection count from the encoder model, `head_input` from the model with a task head: the one matrix
-    of the head that reads the encoder's output. `projection` is there where embeddings have a size of their own.
+    Embeddings' norm and projection count from the encoder model, `head_input` from the model with a head for whole texts: the one
+    matrix of the head that reads the encoder's output (of tokens: `TOKEN_HEADS`). `projection` is there where embeddings have a size of their own.
     """
 
     norm: str
     head_input: str
     projection: str | None = None
+
+
+TOKEN_HEADS = ("qa_outputs", "classifier")
+"""Names that transformers gives to the one matrix of a head for tokens, which reads the encoder's output itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compiler.families import Architecture, Branch, Checkpoint
-from compiler.families.table import Stem
+from compiler.families.table import TOKEN_HEADS, Stem
 from compiler.oneshot.calibration import hooked, stream_of, sub_blocks
 from compiler.spaces import Subnet
 from compiler.spaces.subnet import IntArray
@@ -137,10 +137,10 @@ class Narrowing:
         """Hooks on what reads the last layer's output: the head, or what gives it the dense model's size."""
         a, find = self.checkpoint.architecture, backbone.get_submodule
         if a.restoring is None:
-            lengths = self.mask.sum(dim=1)
-            first = lengths.cumsum(dim=0) - lengths
-            name = _stem_of(a).head_input
-            hook = self._reader({name: find(name)}, None, self.last, None, first)
+            lengths, name = self.mask.sum(dim=1), a.head_input
+            of_all = name in TOKEN_HEADS
+            read = (self.mask, None) if of_all else (None, lengths.cumsum(dim=0) - lengths)
+            hook = self._reader({name: find(name)}, None, self.last, *read)
             return [find(name).register_forward_pre_hook(hook)]
 
         def restore(module: nn.Module, args: tuple[Tensor, ...]) -> None:

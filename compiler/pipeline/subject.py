@@ -262,6 +262,8 @@ def load_subject(options: Options) -> Subject:
     effort, train_dense = _settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
     _check_training(options, effort=effort, trained=labelled and task.learns_from_labels)
     max_tokens, dealt = min(checkpoint.max_tokens, max(options.seq_len, 128)), list[str]()
+    for split in (data.train, data.validation, data.test):
+        task.check(checkpoint, split, max_tokens=max_tokens)
     if data.train.labels is None and effort == "fast":
         data, dealt = deal(data, checkpoint, max_tokens=max_tokens, seed=options.seed)
     _check_decisions(options, task)

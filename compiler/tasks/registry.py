@@ -6,11 +6,14 @@ from pydantic import AfterValidator
 
 from compiler.tasks.classification import Classification
 from compiler.tasks.embedding import Embedding
+from compiler.tasks.question_answering import QuestionAnswering
 from compiler.tasks.regression import Regression
 from compiler.tasks.task import Task
 from targets.errors import InputError, printable
 
-TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Regression(), Embedding())}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (Classification(), Regression(), Embedding(), QuestionAnswering())
+}
 """Every task by name."""
 
 

@@ -188,6 +188,9 @@ class Task(ABC):
         """Labels whose classes got other numbers, `ids` by the old ones, of `count` in all."""
         return ids[labels]
 
+    def check(self, reader: Reader, split: Split, *, max_tokens: int) -> None:  # noqa: B027  most tasks can read any text
+        """InputError for examples that cannot be encoded; it is asked before anything of a run is computed."""
+
     def examples(self, split: Split) -> Split:
         """A split as a network reads and learns it."""
         return split
@@ -206,7 +209,7 @@ class Task(ABC):
         return batched(reader, encoded, max_tokens=max_tokens, batch_size=batch_size, extras={"labels": list(labels)})
 
     def judged(self, outputs: Outputs) -> Tensor:
-        """What is scored of a network's outputs [lines, ...]."""
+        """What is scored of a network's outputs: [lines, values], or [lines, tokens, values] of tokens."""
         return outputs[-1]
 
     def answers(self, judged: Tensor, inputs: Mapping[str, Tensor], extras: Mapping[str, Any]) -> NDArray[np.float32]:

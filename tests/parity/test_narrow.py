@@ -169,7 +169,13 @@ def test_dimensions_of_another_model_are_refused(tmp_path, wrong):
 
 
 @pytest.fixture(
-    scope="module", params=[("bert", "embedding"), ("electra", "embedding"), ("distilbert", "classification")]
+    scope="module",
+    params=[
+        ("bert", "embedding"),
+        ("electra", "embedding"),
+        ("distilbert", "classification"),
+        ("bert", "question_answering"),
+    ],
 )
 def calibrated(request, tmp_path_factory):
     checkpoint = tiny_checkpoint(tmp_path_factory.mktemp("model"), request.param[0], task=request.param[1])

@@ -203,10 +203,10 @@ NAMED = {
     "ner.txt": (CONLL.encode(), "token classification"),
     "ner.tsv": (b"EU\tB-ORG\nrejects\tO\n\nPeter\tB-PER\n", "token classification"),
     "ner.jsonl": (b'{"tokens": ["EU", "rejects"], "ner_tags": [1, 0]}\n' * 4, "token classification"),
-    "squad.json": (json.dumps(SQUAD).encode(), "question answering"),
+    "squad.json": (json.dumps(SQUAD).encode(), "no rows"),
     "squad.jsonl": (
-        b'{"question": "who is it", "context": "it is he", "answers": {"text": ["he"], "answer_start": [6]}}\n' * 4,
-        "question answering",
+        b'{"question": "who is it", "context": "it is he", "answers": {"text": ["she"], "answer_start": [6]}}\n' * 4,
+        "'she' is not at character 6",
     ),
     "splits.json": (json.dumps({"train": RECORDS, "test": RECORDS}).encode(), "several splits: train, test"),
     "values.json": (FRAME.to_json(orient="values").encode(), "without names of columns"),
