@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import nn
 
 from compiler.families import Checkpoint, load_checkpoint
-from compiler.tasks import Batches, encode
+from compiler.tasks import Batches, encode, task_named
 
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 """Those whose layers are BERT's, of which networks with fewer residual dimensions are made as well."""
@@ -178,14 +178,20 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
 
 
 def save_tiny(
-    folder: Path, model_type: str = "bert", *, labels: int | None = None, seed: int = 0, **extra: Any
+    folder: Path,
+    model_type: str = "bert",
+    *,
+    labels: int | None = None,
+    task: str = "classification",
+    seed: int = 0,
+    **extra: Any,
 ) -> Path:
-    """A checkpoint folder: an embedding encoder, or with `labels` a classifier with a (random) trained head."""
-    from transformers import AutoModel, AutoModelForSequenceClassification
+    """A checkpoint folder: an embedding encoder, or with `labels` a model with a (random) trained head of a task."""
+    import transformers
 
     if labels is not None:
         extra = {"num_labels": labels, **extra}
-    auto = AutoModel if labels is None else AutoModelForSequenceClassification
+    auto = getattr(transformers, "AutoModel" if labels is None else task_named(task).auto_class)
     model = auto.from_config(tiny_config(model_type, **extra))
     randomise(model, seed)
     model.save_pretrained(folder)

@@ -3,13 +3,14 @@
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from compiler.export.reload import MODULE, modelling_file, needs_code
 from compiler.families import Checkpoint
@@ -17,6 +18,9 @@ from compiler.families.loading.library import quiet_transformers
 from compiler.tasks import encode
 from targets.errors import ParetocError, VerificationError
 from targets.json_file import read_bytes, read_json
+
+PerText = list[NDArray[np.float32]]
+"""What is judged of each of `TEXTS`: [values], or of tokens [real tokens, values]."""
 
 TOLERANCE = 1e-4
 NOT_COMPARED = "not compared with other libraries"
@@ -45,12 +49,22 @@ def held_against_libraries(folder: Path, saved: Checkpoint) -> str:
         raise
     except Exception as error:  # noqa: BLE001  whatever a library raises on a folder that it cannot load
         raise VerificationError(f"other libraries cannot load it: {type(error).__name__}: {str(error)[:120]}") from None
-    if found.shape != wanted.shape:
-        raise VerificationError(f"{library} gives {found.shape[1]} values a text, the network {wanted.shape[1]}")
-    worst = float(np.abs(found - wanted).max() / max(1.0, float(np.abs(wanted).max())))
+    worst = _worst(library, found, wanted)
     if not worst < TOLERANCE:
         raise VerificationError(f"{library} differs by {worst:.1e}, allowed {TOLERANCE:.0e}")
     return f"largest difference from {library} {worst:.1e}"
+
+
+def _worst(library: str, found: PerText, wanted: PerText) -> float:
+    """Largest difference of any value, relative where values are above 1. VerificationError for other numbers of values."""
+    for theirs, ours in zip(found, wanted, strict=True):
+        if theirs.shape != ours.shape:
+            raise VerificationError(
+                f"{library} gives values of shape {theirs.shape} for a text, the network {ours.shape}"
+            )
+    largest = max(float(np.abs(ours).max()) for ours in wanted)
+    off = np.max([np.abs(theirs - ours).max() for theirs, ours in zip(found, wanted, strict=True)])
+    return float(off / max(1.0, largest))
 
 
 def check_code(folder: Path, saved: Checkpoint) -> None:
@@ -70,18 +84,25 @@ def check_code(folder: Path, saved: Checkpoint) -> None:
             raise VerificationError(f"{name} names other code than paretoc writes: nothing was loaded with it")
 
 
-def _pairs(texts: Sequence[str]) -> list[tuple[str, ...]]:
-    return [(text,) for text in texts]
+def _real(judged: Tensor, mask: Tensor) -> PerText:
+    """Values of every text of a batch; of tokens, those of the real ones."""
+    of_tokens = judged.ndim > mask.ndim
+    return [(row[real.bool()] if of_tokens else row).numpy() for row, real in zip(judged, mask, strict=True)]
 
 
-def _ours(saved: Checkpoint) -> NDArray[np.float32]:
-    """[texts, values] of our own code."""
-    batches = encode(saved, _pairs(TEXTS), max_tokens=saved.max_tokens)
-    return batches.outputs(lambda inputs: saved.task.judged(saved.model(**inputs)))
+def _ours(saved: Checkpoint) -> PerText:
+    """Values of our own code."""
+    batches = encode(saved, [(text,) for text in TEXTS], max_tokens=saved.max_tokens)
+    found: dict[int, NDArray[np.float32]] = {}
+    with torch.inference_mode():
+        for rows, batch in zip(batches.rows, batches, strict=True):
+            judged = saved.task.judged(saved.model(**batch))
+            found |= zip(rows.tolist(), _real(judged, batch["attention_mask"]), strict=True)
+    return [found[row] for row in range(len(TEXTS))]
 
 
-def _theirs(folder: Path, saved: Checkpoint) -> tuple[str, NDArray[np.float32]]:
-    """Who computed, and [texts, values]."""
+def _theirs(folder: Path, saved: Checkpoint) -> tuple[str, PerText]:
+    """Who computed, and what."""
     with quiet_transformers(), _modules_elsewhere():
         return _by_sentence_transformers(folder) if saved.model.recipe is not None else _by_transformers(folder, saved)
 
@@ -101,16 +122,16 @@ def _modules_elsewhere() -> Iterator[None]:
             loader.HF_MODULES_CACHE, sys.path[:] = kept, path
 
 
-def _by_sentence_transformers(folder: Path) -> tuple[str, NDArray[np.float32]]:
+def _by_sentence_transformers(folder: Path) -> tuple[str, PerText]:
     """ImportError where it is not installed."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(folder), device="cpu", trust_remote_code=True, local_files_only=True)
     found: NDArray[np.float32] = model.encode(list(TEXTS), show_progress_bar=False)
-    return "sentence-transformers", found
+    return "sentence-transformers", list(found)
 
 
-def _by_transformers(folder: Path, saved: Checkpoint) -> tuple[str, NDArray[np.float32]]:
+def _by_transformers(folder: Path, saved: Checkpoint) -> tuple[str, PerText]:
     """With transformers' own tokenizer and model, and nothing but what the folder says."""
     import transformers
 
@@ -119,4 +140,6 @@ def _by_transformers(folder: Path, saved: Checkpoint) -> tuple[str, NDArray[np.f
     model = auto.from_pretrained(folder, trust_remote_code=True, local_files_only=True, dtype=torch.float32).eval()
     given = tokenizer(list(TEXTS), padding=True, truncation=True, return_tensors="pt")
     with torch.inference_mode():
-        return "transformers", model(**given).logits.numpy()
+        outputs = model(**given)
+        judged = saved.task.judged(tuple(getattr(outputs, name) for name in saved.task.output_names))
+        return "transformers", _real(judged, given["attention_mask"])

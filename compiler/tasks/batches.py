@@ -18,6 +18,9 @@ Run = Callable[[Mapping[str, Tensor]], Tensor]
 IGNORED = -100
 """The label of a token that has none, as in PyTorch's cross-entropy."""
 
+_OF_EXAMPLES = 2
+"""Dimensions of what is judged of examples; of tokens it has more."""
+
 
 class Reader(Protocol):
     """A model's side of encoding: its tokenizer, the tensors that it takes, and the prompt before every text."""
@@ -68,8 +71,12 @@ class Batches:
         return replace(self, extras=tuple({**mine, **own} for (_, mine), own in zip(self.each(), more, strict=True)))
 
     def outputs(self, run: Run) -> NDArray[np.float32]:
-        """Outputs [examples, values] of a network, in the order of the texts: of tasks with one line an example."""
-        return joined(self.rows, self.parts(run))
+        """Outputs of a network: [examples, values] in the order of the texts, or of tokens [real tokens, values], batch by batch."""
+        parts = self.parts(run)
+        if parts[0].ndim > _OF_EXAMPLES:
+            masks = [batch["attention_mask"].bool().numpy() for batch in self.batches]
+            return np.concatenate([part[mask] for part, mask in zip(parts, masks, strict=True)])
+        return joined(self.rows, parts)
 
     def parts(self, run: Run) -> list[NDArray[np.float32]]:
         """Outputs of a network, batch by batch."""

@@ -29,8 +29,8 @@ def one_score(scores: Array) -> str | None:
     return _one(f"{float(scores[0, 0]):.3g}", len(scores)) if np.ptp(scores) == 0 else None
 
 
-def _one(answer: str, count: int) -> str:
-    return f"the dense model answers {answer} to each of {count:,} validation texts: to agree with it says nothing"
+def _one(answer: str, count: int, what: str = "validation texts") -> str:
+    return f"the dense model answers {answer} to each of {count:,} {what}: to agree with it says nothing"
 
 
 def doubt_of_classes(metric: Metric, logits: Array, labels: Array, names: Sequence[str]) -> str | None:
@@ -82,6 +82,38 @@ def permuted(predicted: Array, labels: Array, classes: int) -> dict[int, int] | 
     if noise is None or gained.mean() < MUCH or gained.mean() <= BEYOND_DOUBT * noise:
         return None
     return {label: int(means) for label, means in enumerate(to)}
+
+
+def one_tag(tags: Array, names: Sequence[str]) -> str | None:
+    """`one_answer` of tag ids [sentences, words], below 0 where there is no word."""
+    of_words = tags[tags >= 0].astype(np.int64)
+    same = len(np.unique(of_words)) == 1
+    return _one(repr(names[of_words[0]]), len(of_words), "words of validation") if same else None
+
+
+def doubt_of_tags(metric: Metric, tags: Array, labels: Array, names: Sequence[str]) -> str | None:
+    """What is wrong with a tagger by its tag ids and the true ones [sentences, words]; None where it is better than chance for sure.
+
+    Chance is what the tags of a sentence are worth for the next one.
+    """
+    read = (tags >= 0) & (labels >= 0)
+    predicted, true = tags[read].astype(np.int64), labels[read]
+    figure = f"{metric.name} {_figure(metric.score(tags, labels))} on {len(labels):,} validation sentences"
+    entities = np.array([name.strip().upper() != "O" for name in names])
+    inside = entities[predicted] & entities[true]
+    for ours, theirs in ((predicted, true), (predicted[inside], true[inside])):
+        if permutation := permuted(ours, theirs, len(names)):
+            changed = [f"{names[i]}={names[j]}" for i, j in permutation.items() if i != j]
+            told = ",".join(changed[:_PAIRS]) + (",..." if len(changed) > _PAIRS else "")
+            return f"the dense model's tags look permuted: {figure}; if that is so, give --labels {told}"
+    if len(np.unique(predicted)) == 1 and len(np.unique(true)) > 1:
+        return f"the dense model is at chance: it tags each of {len(true):,} words {names[predicted[0]]!r} ({figure}); {_REMEDY}"
+    others = np.roll(tags, 1, axis=0)
+    chance = metric.score(others, labels)
+    gained = metric.values(tags, labels) - metric.values(others, labels)
+    if surely_better(gained, metric.score(tags, labels) - chance):
+        return None
+    return f"the dense model is at chance: {figure}, where tags of other sentences give {_figure(chance)}; {_REMEDY}"
 
 
 def doubt_of_scores(metric: Metric, outputs: Array, labels: Array) -> str | None:

@@ -8,9 +8,10 @@ from compiler.tasks.classification import Classification
 from compiler.tasks.embedding import Embedding
 from compiler.tasks.regression import Regression
 from compiler.tasks.task import Task
+from compiler.tasks.token_classification import TokenClassification
 from targets.errors import InputError, printable
 
-TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Regression(), Embedding())}
+TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Regression(), Embedding(), TokenClassification())}
 """Every task by name."""
 
 
