@@ -43,7 +43,9 @@ def read_conll(text: str, source: str) -> Table:
     tabs = bool(filled) and all("\t" in line.text for line in filled)
     width = Counter(len(_fields(line.text, tabs=tabs)) for line in filled).most_common(1)
     if not width or width[0][0] < 2:
-        raise InputError(f"{source} has no words with a tag behind each.\nWrite a word, a tab and its tag on each line.")
+        raise InputError(
+            f"{source} has no words with a tag behind each.\nWrite a word, a tab and its tag on each line."
+        )
     columns = width[0][0]
     sentences = list(_sentences(lines, source, columns, tabs=tabs))
     place = 1 if columns > 2 and all(_are_numbered(sentence) for sentence in sentences) else 0

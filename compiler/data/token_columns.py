@@ -106,7 +106,9 @@ def read_tagged(table: Table, columns: TokenColumns) -> TaggedRows:
 
 def _words(table: Table, column: str, row: int) -> list[str]:
     words = table.columns[column][row]
-    odd = words if not isinstance(words, list | None) else next((w for w in words or () if not isinstance(w, str)), None)
+    odd = (
+        words if not isinstance(words, list | None) else next((w for w in words or () if not isinstance(w, str)), None)
+    )
     if odd is not None:
         raise InputError(
             f"{table.place(row)}: the words ({name_of(column)}) are {shorten(odd)}, not a list of strings.\n"
@@ -137,7 +139,9 @@ def _tag(table: Table, column: str, row: int, tag: Any, names: tuple[str, ...] |
     if names is not None and isinstance(tag, int) and 0 <= tag < len(names):
         return names[tag]
     known = "" if names is None else f" of 0 to {len(names) - 1}"
-    raise InputError(f"{table.place(row)}: {shorten(tag)} in {name_of(column)} is no tag{known}.\nGive every word a tag.")
+    raise InputError(
+        f"{table.place(row)}: {shorten(tag)} in {name_of(column)} is no tag{known}.\nGive every word a tag."
+    )
 
 
 def _refuse_unequal(

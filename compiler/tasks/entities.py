@@ -1,4 +1,4 @@
-"""Entities in tags of words, as seqeval reads them by default (which is as conlleval does), counted sentence by sentence.
+"""Entities in tags of words, as seqeval and conlleval read them, counted sentence by sentence.
 
 A tag is O, or a mark and a type: B-PER begins an entity, I-PER continues one or begins one where there is none to continue, E-PER
 ends one, S-PER is one alone. L and U are other names of E and S. A tag without a mark reads as one with I.
@@ -45,8 +45,10 @@ class Scheme:
         )
 
     def boundaries(self, tags: Array) -> tuple[Ids, Ids, NDArray[np.bool_], NDArray[np.bool_]]:
-        """Marks and types [sentences, words + 2] of tag ids [sentences, words], O outside; where an entity starts, and where one has
-        ended before. Ids below 0 are no words, and read as O.
+        """Marks and types [sentences, words + 2] of tag ids [sentences, words], and where entities start and have ended before.
+
+        The first and the last are O, outside the sentence, and so is what has an id below 0. Starts and ends [sentences, words + 1]
+        are of the tags from the second on.
         """
         padded = np.pad(np.asarray(tags, dtype=np.int64), ((0, 0), (1, 1)), constant_values=-1)
         marks = np.where(padded < 0, O, self.marks[padded])
@@ -88,6 +90,7 @@ def breaks(scheme: Scheme, tags: Array) -> NDArray[np.bool_]:
     if np.isin(scheme.marks, (E, S)).any():
         return unopened | (ends[:, 1:] & ((mark == B) | (mark == I)))
     parting = (marks[:, :-2] != O) & (types[:, :-2] == types[:, 1:-1])
+    unopened = np.asarray(unopened)
     only_parts = bool((~(mark == B) | parting).all())
     return np.zeros_like(unopened) if only_parts else unopened
 
@@ -145,7 +148,7 @@ def recall_parts(predicted: Array, true: Array, scheme: Scheme) -> tuple[Array, 
     return counts.right, counts.true
 
 
-def accuracy_parts(predicted: Array, true: Array, scheme: Scheme) -> tuple[Array, Array]:
+def accuracy_parts(predicted: Array, true: Array, _: Scheme) -> tuple[Array, Array]:
     """Words with the right tag, of all."""
     words = np.asarray(true) >= 0
     return ((predicted == true) & words).sum(axis=1), words.sum(axis=1)

@@ -11,7 +11,9 @@ from compiler.tasks.task import Task
 from compiler.tasks.token_classification import TokenClassification
 from targets.errors import InputError, printable
 
-TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Regression(), Embedding(), TokenClassification())}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (Classification(), Regression(), Embedding(), TokenClassification())
+}
 """Every task by name."""
 
 
