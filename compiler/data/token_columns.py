@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.data.names import plain
-from compiler.data.table import Table, as_number, is_encodable, name_of, shorten
+from compiler.data.names import LABEL_NAMES, TEXT_NAMES, plain
+from compiler.data.table import Table, as_number, is_encodable, is_missing, name_of, shorten
 from targets.errors import InputError
 
 TOKEN_NAMES = ("tokens", "words", "token", "word", "text", "sentence")
@@ -65,6 +65,19 @@ def token_columns(table: Table, texts: Sequence[str] = (), label: str | None = N
     names = (label,) if label is not None else _by_preference(table, TAG_NAMES)
     tags = _first(table, [name for name in names if name != words], (str, int))
     return TokenColumns(tokens=words, tags=tags)
+
+
+def label_of_rows(table: Table) -> str | None:
+    """A column that is called a label and has one value a row, where there are texts to go with it; else None."""
+    by_name = {plain(name): name for name in reversed(list(table.columns))}
+    single = [name for known in LABEL_NAMES if (name := by_name.get(known)) is not None and _is_single(table, name)]
+    texts = [name for known in TEXT_NAMES if (name := by_name.get(known)) is not None and _is_single(table, name)]
+    return single[0] if single and texts else None
+
+
+def _is_single(table: Table, name: str) -> bool:
+    filled = [value for value in table.columns[name] if not is_missing(value)]
+    return bool(filled) and not any(isinstance(value, list | dict) for value in filled)
 
 
 def _by_preference(table: Table, known: Sequence[str]) -> list[str]:

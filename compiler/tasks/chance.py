@@ -127,7 +127,8 @@ def _told(permutation: Mapping[int, int], names: Sequence[str]) -> str:
 def _renamed_score(metric: Metric, tags: Array, labels: Array, permutation: Mapping[int, int]) -> float:
     """The figure of tags [sentences, words] that are read as the labels which the model means by them."""
     means = np.array(sorted(permutation, key=lambda label: permutation[label]))
-    return metric.score(np.where(tags < 0, tags, means[tags.astype(np.int64)]), labels)
+    words = tags >= 0
+    return metric.score(np.where(words, means[np.where(words, tags, 0).astype(np.int64)], -1), labels)
 
 
 def doubt_of_scores(metric: Metric, outputs: Array, labels: Array) -> str | None:

@@ -86,11 +86,11 @@ def breaks(scheme: Scheme, tags: Array) -> NDArray[np.bool_]:
     """
     marks, types, starts, ends = scheme.boundaries(tags)
     mark, opens = marks[:, 1:-1], starts[:, :-1]
-    unopened = opens & ((mark == I) | (mark == E))
+    unopened: NDArray[np.bool_] = opens & ((mark == I) | (mark == E))
     if np.isin(scheme.marks, (E, S)).any():
-        return unopened | (ends[:, 1:] & ((mark == B) | (mark == I)))
+        unclosed: NDArray[np.bool_] = ends[:, 1:] & ((mark == B) | (mark == I))
+        return np.logical_or(unopened, unclosed)
     parting = (marks[:, :-2] != O) & (types[:, :-2] == types[:, 1:-1])
-    unopened = np.asarray(unopened)
     only_parts = bool((~(mark == B) | parting).all())
     return np.zeros_like(unopened) if only_parts else unopened
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from compiler.data import Split
-from compiler.data.token_columns import SPACE, token_columns
+from compiler.data.token_columns import SPACE, label_of_rows, token_columns
 from compiler.tasks.batches import IGNORED, Batches, Reader, batched
 from compiler.tasks.chance import doubt_of_tags, one_tag
 from compiler.tasks.entities import Scheme, Shares, accuracy_parts, f1_parts, precision_parts, recall_parts
@@ -99,15 +99,22 @@ class TokenClassification(Task):
     # Data
 
     def recognises(self, table: Table, asked: Asked) -> str | None:
-        """Lists of words beside lists of tags; or alone, where the model is trained to tag."""
+        """Lists of words beside lists of tags; or alone, where the model is trained to tag.
+
+        InputError where each text has a label as well, and neither user nor model says which is to be learnt.
+        """
         columns = token_columns(table, asked.text_columns, asked.label_column)
         if columns is None or (columns.tags is None and (self.name not in asked.declared or asked.label_column)):
             return None
-        return (
-            f"{columns.tags} has a tag for each word of {columns.tokens}"
-            if columns.tags
-            else f"{columns.tokens} has lists of words"
-        )
+        if columns.tags is None:
+            return f"{columns.tokens} has lists of words"
+        why = f"{columns.tags} has a tag for each word of {columns.tokens}"
+        if (label := label_of_rows(table)) and asked.label_column is None and self.name not in asked.declared:
+            raise InputError(
+                f"{table.source} fits {self.name} (because {why}) and classification (because {label} labels each row).\n"
+                f"Say which with --task {self.name}, or with --label-column {label}."
+            )
+        return why
 
     def read(self, tables: Mapping[str, Table], asked: Asked) -> Reading:
         """Sentences, and the tags of their words."""
@@ -158,7 +165,7 @@ class TokenClassification(Task):
     def reference(self, split: Split) -> Array:
         """Tag ids [sentences, words of the longest]."""
         assert split.labels is not None  # noqa: S101  it is asked for labelled splits
-        return matrix(split.labels)
+        return matrix(split.labels.tolist())
 
     def dense_reference(self, answers: Array, split: Split) -> Array:
         """The dense model's tags."""
@@ -166,9 +173,8 @@ class TokenClassification(Task):
 
     def bound(self, metric: Metric, label_names: Sequence[str]) -> Metric:
         """With the scheme that the names of the tags are in."""
-        scheme = Scheme.of(label_names)
-        score, values = partial(metric.score, scheme=scheme), partial(metric.values, scheme=scheme)
-        return replace(metric, score=score, values=values)
+        scheme, score, values = Scheme.of(label_names), cast("Any", metric.score), cast("Any", metric.values)
+        return replace(metric, score=partial(score, scheme=scheme), values=partial(values, scheme=scheme))
 
     def doubt(self, metric: Metric, answers: Array, split: Split, names: Sequence[str]) -> str | None:
         """Chance, one tag for all words, or tags that look permuted."""

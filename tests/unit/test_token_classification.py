@@ -213,6 +213,16 @@ def test_a_task_that_the_data_are_not_of_is_refused(tmp_path):
     assert "no lists of words" in refused(tmp_path / "b.csv", task="token_classification")
 
 
+def test_labels_of_words_and_of_texts_are_two_tasks(tmp_path):
+    rows = [
+        {"text": " ".join(w), "tokens": w, "slots": 1, "tags": t, "intent": i % 2} for i, (w, t) in enumerate(SENTENCES)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "fits token_classification" in refused(tmp_path / "a.jsonl")
+    assert read_data(str(tmp_path / "a.jsonl"), task="token_classification").label_column == "tags"
+    assert read_data(str(tmp_path / "a.jsonl"), label_column="intent").task == "classification"
+
+
 def test_texts_and_words_alone_need_a_model_that_tags(tmp_path):
     (tmp_path / "a.txt").write_text("the river is warm\n" * 9)
     (tmp_path / "b.jsonl").write_text('{"tokens": ["the", "river"]}\n' * 9)
