@@ -12,13 +12,16 @@ from pyarrow import parquet
 
 from compiler.data import Split
 from compiler.data.description import describe
+from compiler.evaluation import make_yardstick
+from compiler.families import load_checkpoint
 from compiler.pipeline.labels import aligned
+from compiler.supernet.examples import Examples
 from compiler.tasks import IGNORED, read_data, task_named
 from compiler.tasks.entities import Scheme
 from compiler.tasks.noise import pseudo_values
 from compiler.tasks.tagged import matrix
 from targets.errors import InputError
-from tests.tiny import tiny_tokenizer
+from tests.tiny import save_tiny, tiny_tokenizer
 
 CASES = json.loads((Path(__file__).parent.parent / "fixtures" / "seqeval.json").read_text(encoding="utf-8"))
 TASK = task_named("token_classification")
@@ -332,3 +335,19 @@ def test_without_labels_one_tag_for_all_is_doubted():
     true = TASK.reference(labelled())
     assert doubt(true, split) is None
     assert "'O' to each of 52 words" in doubt(np.where(true < 0, -1, 0), split)
+
+
+def test_a_tagger_learns_the_tags_of_a_batch(tmp_path):
+    save_tiny(tmp_path / "encoder")
+    checkpoint = load_checkpoint(str(tmp_path / "encoder"), task=TASK.name, label_names=NAMES)
+    split = labelled(SENTENCES[:3])
+    batch = Examples(checkpoint, split, max_tokens=32).batch(np.arange(3))
+    labels = batch.pop("labels")
+    optimizer = torch.optim.AdamW(checkpoint.model.parameters(), lr=3e-3)
+    for _ in range(60):
+        loss = TASK.loss(checkpoint.model(**batch), batch["attention_mask"], labels, None, 1.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    test = make_yardstick(checkpoint, split, TASK.metric(), max_tokens=32, dense=lambda _: np.zeros(0))
+    assert test.quality(lambda inputs: TASK.judged(checkpoint.model(**inputs))).metric > 0.9
