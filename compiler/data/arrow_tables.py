@@ -60,19 +60,25 @@ def _table(found: Any, source: str, kind: str) -> Table:
 
 
 def class_names(metadata: bytes) -> dict[str, tuple[str, ...]]:
-    """The ClassLabel names that `datasets` writes into the files it saves; none where the metadata are another's."""
+    """The names of ClassLabels, alone or in lists, that `datasets` writes into the files it saves; none where the metadata are another's."""
     try:
         found = parse_json_text(metadata.decode(), name="metadata")
         features = found["info"]["features"]
-        return {
-            column: tuple(map(str, feature["names"]))
-            for column, feature in features.items()
-            if isinstance(feature, dict)
-            and feature.get("_type") == "ClassLabel"
-            and isinstance(feature.get("names"), list)
-        }
+        named = {column: _names_of(feature) for column, feature in features.items()}
+        return {column: tuple(map(str, names)) for column, names in named.items() if isinstance(names, list)}
     except (InputError, UnicodeDecodeError, LookupError, TypeError, AttributeError):
         return {}
+
+
+def _names_of(feature: Any) -> Any:
+    """The names of a column's ClassLabel, or of that which its lists hold; None where it has none."""
+    if isinstance(feature, list) and len(feature) == 1:
+        return _names_of(feature[0])
+    if not isinstance(feature, dict):
+        return None
+    if feature.get("_type") in {"Sequence", "List", "LargeList"}:
+        return _names_of(feature.get("feature"))
+    return feature.get("names") if feature.get("_type") == "ClassLabel" else None
 
 
 def is_saved(folder: Path) -> bool:

@@ -17,9 +17,9 @@ from compiler.data.names import (
     plain,
 )
 from compiler.data.odd_labels import is_date
-from compiler.data.plain_text import token_error
 from compiler.data.questions import question_error
 from compiler.data.table import Table, as_number, is_missing, name_of, shorten
+from compiler.data.token_columns import token_error
 from targets.errors import InputError
 
 _SPACED_SHARE = 0.5

@@ -46,8 +46,15 @@ def _form(file: Any) -> dict[str, Any]:
 
 
 def _classes(names: tuple[str, ...], labels: Mapping[str, Any]) -> list[dict[str, Any]]:
-    counts = {role: np.bincount(ids, minlength=len(names)).tolist() for role, ids in labels.items() if ids is not None}
+    counts = {
+        role: np.bincount(_flat(ids), minlength=len(names)).tolist() for role, ids in labels.items() if ids is not None
+    }
     return [{"name": name, **{role: count[i] for role, count in counts.items()}} for i, name in enumerate(names)]
+
+
+def _flat(ids: Any) -> Any:
+    """Class ids of all examples [ids], also where each has a list of them."""
+    return np.concatenate([np.asarray(each, dtype=np.int64) for each in ids]) if ids.dtype == object else ids
 
 
 def _scores(labels: Mapping[str, Any]) -> dict[str, float] | None:

@@ -7,16 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from compiler.data.arrow_tables import read_arrow, read_parquet
+from compiler.data.conll import is_tagged, read_conll
 from compiler.data.delimited import read_delimited
 from compiler.data.encodings import decode
 from compiler.data.foreign import refuse_disguised, refuse_foreign
 from compiler.data.json_tables import read_json_records
-from compiler.data.plain_text import read_lines, refuse_tagged
+from compiler.data.plain_text import read_lines
 from compiler.data.table import Table, check_table
 from targets.errors import InputError
 from targets.json_file import read_bytes
 
-FORMATS = (".csv", ".tsv", ".tab", ".jsonl", ".json", ".ndjson", ".parquet", ".arrow", ".feather", ".txt")
+_CONLL = (".conll", ".conll2003", ".iob", ".iob2", ".bio", ".bioes")
+FORMATS = (".csv", ".tsv", ".tab", ".jsonl", ".json", ".ndjson", ".parquet", ".arrow", ".feather", ".txt", *_CONLL)
 MOST_BYTES = 4 * 2**30
 """Of a data file, decompressed: more does not fit into the memory of a common machine as Python strings."""
 
@@ -56,8 +58,13 @@ def _parse(content: bytes, source: str, suffix: str, *, encoding: str | None, he
     text, used, notes = decode(content, source=source, encoding=encoding)
     if suffix in {".csv", ".tsv", ".tab"}:
         refuse_disguised(text, source)
-        refuse_tagged(text, source)
-        table = read_delimited(text, source=source, tab=suffix != ".csv", header=header)
+        if is_tagged(text):
+            table = read_conll(text, source)
+        else:
+            table = read_delimited(text, source=source, tab=suffix != ".csv", header=header)
+    elif suffix in _CONLL:
+        refuse_disguised(text, source)
+        table = read_conll(text, source)
     elif suffix == ".txt":
         refuse_disguised(text, source)
         table = read_lines(text, source, header=header)

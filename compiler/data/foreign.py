@@ -15,9 +15,9 @@ _ARRAY = ("an array", "Save texts and labels as Parquet, CSV or JSON lines")
 _DATABASE = ("a database", "Export the table as CSV or Parquet")
 _DOCUMENT = ("a document", "Save its text as .txt, one example a line")
 _RECORDS = ("of a format that is not read", "Save the data as Parquet, CSV or JSON lines")
-_TOKENS = (
-    "of token labels (CoNLL): token classification is not supported yet",
-    "Give data with one label a text, or texts alone",
+_TREEBANK = (
+    "a treebank (CoNLL-U), whose columns are not read",
+    "Save the words and the tags to learn as two columns, in a file named .conll",
 )
 
 _KINDS = {
@@ -43,7 +43,7 @@ _KINDS = {
         "msgpack",
         "proto",
     ),
-    _TOKENS: ("conll", "conllu", "conll2003", "iob", "iob2", "bio", "bioes"),
+    _TREEBANK: ("conllu", "conllx"),
 }
 _BY_SUFFIX = {f".{suffix}": kind for kind, suffixes in _KINDS.items() for suffix in suffixes}
 

@@ -61,9 +61,15 @@ def _message(name: str, error: Exception) -> str:
 def _table(split: Any, source: str) -> Table:
     """One `datasets.Dataset` as a table."""
     refuse_many(len(split), source)
+    inner = {column: _of_lists(feature) for column, feature in split.features.items()}
     names = {
-        column: tuple(feature.names)
-        for column, feature in split.features.items()
-        if type(feature).__name__ == "ClassLabel"
+        column: tuple(feature.names) for column, feature in inner.items() if type(feature).__name__ == "ClassLabel"
     }
     return Table(source=source, columns={name: split[name][:] for name in split.column_names}, class_names=names)
+
+
+def _of_lists(feature: Any) -> Any:
+    """A column's feature, or that of what its lists hold."""
+    if isinstance(feature, list):
+        return feature[0]
+    return getattr(feature, "feature", feature)

@@ -1,4 +1,4 @@
-"""Text files without a format: one text a line, fields between tabs, or fastText's labels before the text."""
+"""Text files without a format: one text a line, fields between tabs, fastText's labels before the text, or CoNLL's columns."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import io
 import re
 from collections import Counter
 
+from compiler.data.conll import is_tagged, read_conll
 from compiler.data.delimited import read_delimited
 from compiler.data.table import Form, Table, shorten
 from targets.errors import InputError
 
-_TAG = re.compile(r"(?:O|[BIESLU]-\S+)")
 _FASTTEXT = re.compile(r"__label__(\S+)\s+(?!__label__)(\S.*)")
-_TAGGED_SHARE = 0.9
-_READ_LINES = 2000
 
 
 def read_lines(text: str, source: str, *, header: bool | None = None) -> Table:
-    """A text a line; fields where every line has the same number of tabs; labels and texts of fastText."""
-    refuse_tagged(text, source)
+    """A text a line; fields where every line has the same number of tabs; labels and texts of fastText; words and tags of CoNLL."""
+    if is_tagged(text):
+        return read_conll(text, source)
     numbered = [(i, line.rstrip("\n")) for i, line in enumerate(io.StringIO(text, newline=None), start=1)]
     kept = [(i, line) for i, line in numbered if line.strip()]
     lines = [i for i, _ in kept]
@@ -52,20 +51,3 @@ def _fasttext(kept: list[tuple[int, str]], source: str) -> Table:
     pairs = [match.groups() for _, match in found if match is not None]
     columns = {"label": [label for label, _ in pairs], "text": [text for _, text in pairs]}
     return Table(source=source, columns=columns, lines=[i for i, _ in kept], form=Form(format="fastText"))
-
-
-def refuse_tagged(text: str, source: str) -> None:
-    """InputError for a token and its tag a line (CoNLL), which no task here takes."""
-    lines = text[:1_000_000].splitlines()[:_READ_LINES]
-    filled = [fields for line in lines if (fields := line.split()) and not line.startswith(("#", "-DOCSTART-"))]
-    tags = [fields[-1] for fields in filled if len(fields) > 1 and _TAG.fullmatch(fields[-1])]
-    if len(tags) >= max(_TAGGED_SHARE * len(filled), 2) and any(tag != "O" for tag in tags):
-        raise token_error(source)
-
-
-def token_error(source: str) -> InputError:
-    """The refusal of data that label tokens."""
-    return InputError(
-        f"{source} labels tokens (named entities, parts of speech): token classification is not supported yet.\n"
-        "Give data with one label a text, or texts alone.",
-    )

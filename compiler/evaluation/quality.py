@@ -187,5 +187,8 @@ def make_yardstick(
     batches = guided(checkpoint, task.encode(checkpoint, split, max_tokens=max_tokens))
     labelled = split.labels is not None and task.learns_from_labels
     reference = task.reference(split) if labelled else task.dense_reference(dense(batches), split)
-    others = tuple(m for m in (*task.metrics_of(labelled=labelled), *more) if m.name != metric.name)
+    names = checkpoint.label_names if task.head and not task.pretrained_head else ()
+    metric = task.bound(metric, names)
+    every = (*task.metrics_of(labelled=labelled), *more)
+    others = tuple(task.bound(m, names) for m in every if m.name != metric.name)
     return Yardstick(task=task, metric=metric, others=others, batches=batches, reference=reference, beside=beside)

@@ -254,7 +254,7 @@ def load_subject(options: Options) -> Subject:
     if not is_compiled(folder):
         checkpoint = replace(checkpoint, name="all-MiniLM-L6-v2" if options.demo else _display_name(options.model))
     pairs = _pairs(data, task)
-    if not task.pairs:
+    if not task.pairs and not (task.learns_from_labels and labels is not None):
         data = _flatten_pairs(data)
     if options.traffic is None:
         check_length(checkpoint, options.seq_len)
@@ -267,7 +267,9 @@ def load_subject(options: Options) -> Subject:
     if data.train.labels is None and effort == "fast":
         data, dealt = deal(data, checkpoint, max_tokens=max_tokens, seed=options.seed)
     _check_decisions(options, task)
-    notes = [*data.notes, *checkpoint.notes, *dealt]
+    judged = {"validation": data.validation, "test": data.test}
+    limits = task.encoding_notes(checkpoint, judged, max_tokens=max_tokens)
+    notes = [*data.notes, *checkpoint.notes, *dealt, *limits]
     if is_compiled(folder):
         notes.append("the model was compiled before: it is the baseline of every ratio here, called dense")
     if task.learns_from_labels and not labelled:

@@ -1,6 +1,6 @@
 """Whether a model answers no better than chance, always the same, or as if its labels were permuted; in words, or nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,8 @@ def one_score(scores: Array) -> str | None:
     return _one(f"{float(scores[0, 0]):.3g}", len(scores)) if np.ptp(scores) == 0 else None
 
 
-def _one(answer: str, count: int) -> str:
-    return f"the dense model answers {answer} to each of {count:,} validation texts: to agree with it says nothing"
+def _one(answer: str, count: int, what: str = "validation texts") -> str:
+    return f"the dense model answers {answer} to each of {count:,} {what}: to agree with it says nothing"
 
 
 def doubt_of_classes(metric: Metric, logits: Array, labels: Array, names: Sequence[str]) -> str | None:
@@ -39,9 +39,8 @@ def doubt_of_classes(metric: Metric, logits: Array, labels: Array, names: Sequen
     hits, most = predicted == labels, int(np.bincount(labels).argmax())
     usual, figure = labels == most, f"accuracy {_figure((predicted == labels).mean())}"
     if permutation := permuted(predicted, labels, logits.shape[1]):
-        pairs = [(i, j) for i, j in permutation.items() if i != j]
         right = np.mean([permutation[label] == answer for label, answer in zip(labels, predicted, strict=True)])
-        told = ",".join(f"{names[i]}={names[j]}" for i, j in pairs[:_PAIRS]) + (",..." if len(pairs) > _PAIRS else "")
+        told = _told(permutation, names)
         return (
             f"the dense model's classes look permuted: {figure} on {examples}, {_figure(right)} if labels were renamed; "
             f"if that is so, give --labels {told}"
@@ -82,6 +81,54 @@ def permuted(predicted: Array, labels: Array, classes: int) -> dict[int, int] | 
     if noise is None or gained.mean() < MUCH or gained.mean() <= BEYOND_DOUBT * noise:
         return None
     return {label: int(means) for label, means in enumerate(to)}
+
+
+def one_tag(tags: Array, names: Sequence[str]) -> str | None:
+    """`one_answer` of tag ids [sentences, words], below 0 where there is no word."""
+    of_words = tags[tags >= 0].astype(np.int64)
+    same = len(np.unique(of_words)) == 1
+    return _one(repr(names[of_words[0]]), len(of_words), "words of validation") if same else None
+
+
+def doubt_of_tags(metric: Metric, tags: Array, labels: Array, names: Sequence[str]) -> str | None:
+    """What is wrong with a tagger by its tag ids and the true ones [sentences, words]; None where it is better than chance for sure.
+
+    Chance is what the tags of a sentence are worth for the next one.
+    """
+    read = (tags >= 0) & (labels >= 0)
+    predicted, true = tags[read].astype(np.int64), labels[read]
+    figure = f"{metric.name} {_figure(metric.score(tags, labels))} on {len(labels):,} validation sentences"
+    inside = np.array([name.strip().upper() != "O" for name in names])
+    both = inside[predicted] & inside[true]
+    for rows in (slice(None), both):
+        permutation = permuted(predicted[rows], true[rows], len(names))
+        if (
+            permutation
+            and (right := _renamed_score(metric, tags, labels, permutation)) > metric.score(tags, labels) + MUCH
+        ):
+            told = _told(permutation, names)
+            return f"the dense model's tags look permuted: {figure}, {_figure(right)} if renamed; if that is so, give --labels {told}"
+    if len(np.unique(predicted)) == 1 and len(np.unique(true)) > 1:
+        return f"the dense model is at chance: it tags each of {len(true):,} words {names[predicted[0]]!r} ({figure}); {_REMEDY}"
+    others = np.roll(tags, 1, axis=0)
+    chance = metric.score(others, labels)
+    gained = metric.values(tags, labels) - metric.values(others, labels)
+    if surely_better(gained, metric.score(tags, labels) - chance):
+        return None
+    return f"the dense model is at chance: {figure}, where tags of other sentences give {_figure(chance)}; {_REMEDY}"
+
+
+def _told(permutation: Mapping[int, int], names: Sequence[str]) -> str:
+    """What --labels takes: which class the model means by each label."""
+    changed = [f"{names[i]}={names[j]}" for i, j in permutation.items() if i != j]
+    return ",".join(changed[:_PAIRS]) + (",..." if len(changed) > _PAIRS else "")
+
+
+def _renamed_score(metric: Metric, tags: Array, labels: Array, permutation: Mapping[int, int]) -> float:
+    """The figure of tags [sentences, words] that are read as the labels which the model means by them."""
+    means = np.array(sorted(permutation, key=lambda label: permutation[label]))
+    words = tags >= 0
+    return metric.score(np.where(words, means[np.where(words, tags, 0).astype(np.int64)], -1), labels)
 
 
 def doubt_of_scores(metric: Metric, outputs: Array, labels: Array) -> str | None:

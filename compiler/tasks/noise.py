@@ -36,6 +36,14 @@ def pseudo_values(whole: float, without: Array) -> Array:
     return count * whole - (count - 1) * without
 
 
+def share_values(part: NDArray[np.generic], whole: NDArray[np.generic]) -> Array:
+    """Pseudo-values [N] of the ratio of two sums, from every example's part in both [N]; 0 where it is of nothing."""
+    ours, all_ = (np.asarray(side, dtype=np.float64) for side in (part, whole))
+    left, of = ours.sum() - ours, all_.sum() - all_
+    without = np.divide(left, of, out=np.zeros_like(left), where=of > 0)
+    return pseudo_values(float(ours.sum() / all_.sum()) if all_.sum() else 0.0, without)
+
+
 def by_kind(
     score: Score, outputs: NDArray[np.generic], reference: NDArray[np.generic], kind: NDArray[np.int64]
 ) -> Array:

@@ -9,10 +9,12 @@ from compiler.tasks.embedding import Embedding
 from compiler.tasks.question_answering import QuestionAnswering
 from compiler.tasks.regression import Regression
 from compiler.tasks.task import Task
+from compiler.tasks.token_classification import TokenClassification
 from targets.errors import InputError, printable
 
 TASKS: dict[str, Task] = {
-    task.name: task for task in (Classification(), Regression(), Embedding(), QuestionAnswering())
+    task.name: task
+    for task in (Classification(), Regression(), Embedding(), TokenClassification(), QuestionAnswering())
 }
 """Every task by name."""
 

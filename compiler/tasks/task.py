@@ -208,6 +208,10 @@ class Task(ABC):
         labels = np.array(split.labels, dtype=self.label_type)
         return batched(reader, encoded, max_tokens=max_tokens, batch_size=batch_size, extras={"labels": list(labels)})
 
+    def encoding_notes(self, reader: Reader, splits: Mapping[str, Split], *, max_tokens: int) -> tuple[str, ...]:
+        """Notes on what the limit of tokens takes from judged splits, by name; mostly none."""
+        return ()
+
     def judged(self, outputs: Outputs) -> Tensor:
         """What is scored of a network's outputs: [lines, values], or [lines, tokens, values] of tokens."""
         return outputs[-1]
@@ -263,6 +267,10 @@ class Task(ABC):
         if name not in known | aliases:
             raise InputError(f"metric {name!r} does not fit a {self.words} task; known: {', '.join(known)}")
         return (aliases | known)[name]
+
+    def bound(self, metric: Metric, label_names: Sequence[str]) -> Metric:
+        """A metric that knows the names of the model's classes, where they decide what counts; mostly the metric itself."""
+        return metric
 
     def doubt(self, metric: Metric, answers: Array, split: Split, names: Sequence[str]) -> str | None:
         """What is wrong with a dense model of these answers; None where it is better than chance for sure.

@@ -199,9 +199,7 @@ NAMED = {
     "cut.csv.gz": (gzip.compress(CSV.encode())[:-30], "in the middle"),
     "no.csv.gz": (CSV.encode(), "no gzip file"),
     "bomb.csv.gz": (gzip.compress(b"a" * 70_000_000), "expands"),
-    "ner.conll": (CONLL.encode(), "token classification"),
-    "ner.txt": (CONLL.encode(), "token classification"),
-    "ner.tsv": (b"EU\tB-ORG\nrejects\tO\n\nPeter\tB-PER\n", "token classification"),
+    "ner.conllu": (CONLL.encode(), "treebank"),
     "ner.jsonl": (b'{"tokens": ["EU", "rejects"], "ner_tags": [1, 0]}\n' * 4, "token classification"),
     "squad.json": (json.dumps(SQUAD).encode(), "no rows"),
     "squad.jsonl": (
@@ -240,10 +238,13 @@ def test_encodings_that_no_text_file_is_in(tmp_path, encoding):
     assert "encoding" in refusal(tmp_path / "a.csv", encoding=encoding)
 
 
-def test_a_folder_of_token_labels_is_named(tmp_path):
+def test_a_folder_of_token_labels_is_read(tmp_path):
     for name in ("train", "dev", "test"):
-        (tmp_path / f"{name}.conll").write_text(CONLL)
-    assert "token classification" in refusal(tmp_path)
+        (tmp_path / f"{name}.conll").write_text(f"{CONLL}\n{CONLL}")
+    data = read_data(str(tmp_path))
+    assert (data.task, data.label_names) == ("token_classification", ("O", "B-ORG", "B-PER"))
+    assert data.train.texts == (("EU rejects",), ("Peter sleeps",)) * 2
+    assert any("words are column 1, tags the last of 4" in note for note in data.notes)
 
 
 def test_labels_that_stand_before_the_text_are_noted(tmp_path):

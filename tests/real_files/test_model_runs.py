@@ -52,12 +52,12 @@ def test_a_head_of_another_task_is_refused_before_data_are_read(tmp_path):
         settled(model, tmp_path / "none.csv", task="classification")
 
 
-def test_a_token_classifier_is_compiled_as_an_encoder_where_that_is_asked_for(tmp_path):
+def test_a_head_of_no_task_is_compiled_as_an_encoder_where_that_is_asked_for(tmp_path):
     model = tiny(tmp_path / "model")
-    set_config(model, architectures=["BertForTokenClassification"])
+    set_config(model, architectures=["BertForMultipleChoice"])
     data = tmp_path / "texts.txt"
     data.write_text("\n".join(f"the film {i}" for i in range(60)), encoding="utf-8")
-    with pytest.raises(InputError, match="has a head for token classification"):
+    with pytest.raises(InputError, match="has a head for multiple choice"):
         settled(model, data)
     assert settled(model, data, task="embedding").task.name == "embedding"
 

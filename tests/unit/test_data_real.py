@@ -19,6 +19,7 @@ FOLDERS = {
     "sst2": ("classification", ("sentence",), "label", 2, (47144, 20205, 872)),
     "banking77": ("classification", ("text",), "label", 77, (7002, 3001, 3080)),
     "trec": ("classification", ("text",), "label", 6, (3816, 1636, 500)),
+    "wnut17": ("token_classification", ("tokens",), "tags", 13, (3394, 1009, 1287)),
 }
 
 
