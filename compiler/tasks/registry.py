@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from compiler.tasks.classification import Classification
 from compiler.tasks.embedding import Embedding
@@ -21,7 +22,7 @@ TASKS: dict[str, Task] = {
 
 def _known(name: str) -> str:
     if name not in TASKS:
-        raise ValueError(f"known tasks: {', '.join(TASKS)}")
+        raise PydanticCustomError("task", "Input should be a task: " + ", ".join(TASKS))
     return name
 
 
