@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compiler.data.json_tables import question_error
@@ -39,6 +39,12 @@ class Columns:
     label: str | None
     notes: tuple[str, ...]
     unused: tuple[str, ...] = ()
+
+    def using(self, name: str) -> Columns:
+        """The same where a column that is no text and no label is in use as well."""
+        rest = tuple(other for other in self.unused if other != name)
+        kept = tuple(note for note in self.notes if note not in _unused_notes(self.unused))
+        return replace(self, unused=rest, notes=(*kept, *_unused_notes(rest)))
 
 
 def choose_columns(
@@ -87,9 +93,11 @@ def _notes(
         notes.append(f"text columns inferred: {', '.join(texts)}")
     if label_column is None:
         notes.append(f"label column inferred: {label}" if label is not None else "no label column was found")
-    if unused:
-        notes.append(f"columns not used: {', '.join(name or '(unnamed)' for name in unused)}")
-    return tuple(notes)
+    return (*notes, *_unused_notes(unused))
+
+
+def _unused_notes(unused: tuple[str, ...]) -> tuple[str, ...]:
+    return (f"columns not used: {', '.join(name or '(unnamed)' for name in unused)}",) if unused else ()
 
 
 def _refuse_unknown(table: Table, names: Sequence[str]) -> None:

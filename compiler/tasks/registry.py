@@ -7,10 +7,11 @@ from pydantic import AfterValidator
 from compiler.tasks.classification import Classification
 from compiler.tasks.embedding import Embedding
 from compiler.tasks.regression import Regression
+from compiler.tasks.reranking import Reranking
 from compiler.tasks.task import Task
 from targets.errors import InputError, printable
 
-TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Regression(), Embedding())}
+TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Regression(), Embedding(), Reranking())}
 """Every task by name."""
 
 
