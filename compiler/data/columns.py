@@ -66,7 +66,7 @@ def choose_columns(
     _refuse_unknown(table, [*given, *([label_column] if label_column is not None else [])])
     _refuse_misuse(given, label_column)
     _refuse_untextual(table, given)
-    label = label_column or _label_by_name(table, given)
+    label = label_column or label_by_name(table, given)
     texts = given or _infer_texts(table, label)
     if label is None and labelled is not False:
         label = _label_by_content(table, texts)
@@ -125,7 +125,8 @@ def _refuse_untextual(table: Table, names: Sequence[str]) -> None:
             )
 
 
-def _label_by_name(table: Table, texts: tuple[str, ...]) -> str | None:
+def label_by_name(table: Table, texts: tuple[str, ...]) -> str | None:
+    """The column that is called a label and has values, if there is one."""
     by_name = {plain(name): name for name in reversed(list(table.columns)) if name not in texts}
     found = [by_name[name] for name in LABEL_NAMES if name in by_name]
     usable = [name for name in found if any(not is_missing(value) for value in table.columns[name])]

@@ -52,7 +52,7 @@ class _Order:
         tie, row = np.cumsum(new_tie) - 1, np.arange(len(query))
         first_of_query, first_of_tie = row[new_query][query], row[new_tie][tie]
         relevant = grade > 0
-        ahead = np.cumsum(relevant) - relevant
+        ahead: Array = np.cumsum(relevant) - relevant
         return cls(
             query=query,
             grade=grade,

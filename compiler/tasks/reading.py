@@ -99,9 +99,9 @@ def _recognised(tables: Mapping[str, Table], asked: Asked) -> Reading:
 
 
 def _classes_of(reading: Reading) -> Labels | None:
-    """Class ids [N] of the training examples, where each has one."""
+    """Class ids [N] of the training examples, where each has one, or which labels each has [N, labels]."""
     labels = next(iter(reading.splits.values())).labels
-    return labels if labels is not None and labels.dtype == np.int64 and labels.ndim == 1 else None
+    return labels if labels is not None and (labels.dtype.str[1:], labels.ndim) in {("i8", 1), ("i1", 2)} else None
 
 
 def _source_file(role: str, table: Table) -> SourceFile:

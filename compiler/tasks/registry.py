@@ -6,12 +6,15 @@ from pydantic import AfterValidator
 
 from compiler.tasks.classification import Classification
 from compiler.tasks.embedding import Embedding
+from compiler.tasks.multi_label import MultiLabel
 from compiler.tasks.regression import Regression
 from compiler.tasks.reranking import Reranking
 from compiler.tasks.task import Task
 from targets.errors import InputError, printable
 
-TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Regression(), Embedding(), Reranking())}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (Classification(), Regression(), Embedding(), Reranking(), MultiLabel())
+}
 """Every task by name."""
 
 

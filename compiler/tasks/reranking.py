@@ -167,11 +167,11 @@ class Reranking(SequenceTask):
 
     def reference(self, split: Split) -> Array:
         """Grades and queries (`JUDGED`). InputError where no query has a relevant candidate."""
-        assert split.labels is not None and split.groups is not None  # noqa: S101  labelled data of this task
+        assert split.labels is not None  # noqa: S101  it is asked for labelled splits
         made = _reference(split, split.labels, np.zeros(len(split)))
         if not judged(made).any():
             raise InputError(
-                f"None of {len(np.unique(split.groups)):,} queries that networks are judged on has a relevant candidate.\n"
+                f"None of {len(np.unique(made['query'])):,} queries that networks are judged on has a relevant candidate.\n"
                 "Give more queries, or a file of their own for each split."
             )
         return made
@@ -268,7 +268,8 @@ def _told(split: Split, source: str) -> list[str]:
             f"{source} has one candidate for each of {len(rows):,} queries: there is nothing to put in order.\n"
             "Give candidates of one query with its text or its query_id repeated."
         )
-    notes = [f"{source}: {len(rows):,} queries of {min(map(len, rows))} to {max(map(len, rows))} candidates"]
+    sizes = " to ".join(map(str, sorted({min(map(len, rows)), max(map(len, rows))})))
+    notes = [f"{source}: {len(rows):,} queries of {sizes} candidates"]
     if split.labels is None:
         return notes
     without = sum(not (split.labels[own] > 0).any() for own in rows)
