@@ -42,10 +42,11 @@ def is_query_text(column: str) -> bool:
     return plain(column) in QUERY_TEXTS
 
 
-def are_grades(values: Sequence[Any]) -> bool:
-    """Whether values are numbers from 0 on, or true and false."""
-    numbers = [_grade(value) for value in values if not is_missing(value)]
-    return bool(numbers) and all(number is not None and number >= 0 for number in numbers)
+def holds_grades(table: Table, column: str) -> bool:
+    """Whether a column holds numbers from 0 on, or true and false, and they do not number classes with names."""
+    numbers = [_grade(value) for value in table.columns[column] if not is_missing(value)]
+    named = any(as_number(name) is None for name in table.class_names.get(column, ()))
+    return bool(numbers) and not named and all(number is not None and number >= 0 for number in numbers)
 
 
 def _grade(value: object) -> float | None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from compiler.data import Split
 from compiler.data.columns import Columns, choose_columns
 from compiler.data.queries import (
-    are_grades,
+    holds_grades,
     is_query_text,
     query_column,
     query_groups,
@@ -104,7 +104,7 @@ class Reranking(SequenceTask):
         if asked.declared and self.name not in asked.declared:
             return None
         pairs = _pairs(table, asked)
-        graded = pairs is not None and pairs.label is not None and are_grades(table.columns[pairs.label])
+        graded = pairs is not None and pairs.label is not None and holds_grades(table, pairs.label)
         if pairs is None or not (graded or (pairs.label is None and asked.declared)):
             return None
         if (column := query_column(table)) is not None:
