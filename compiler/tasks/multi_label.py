@@ -150,11 +150,11 @@ class MultiLabel(SequenceTask):
         return given(answers).astype(np.int8)
 
     def doubt(self, metric: Metric, answers: Array, split: Split, names: Sequence[str]) -> str | None:
-        """Labels no better than the most frequent ones for every text; the same labels for each."""
+        """Labels no better than the most frequent ones, or all, for every text; the same labels for each."""
         if split.labels is None:
             return _one_set(answers, names)
-        usual = _usual(split.labels)
-        constant = np.broadcast_to(np.where(usual, 1.0, -1.0), answers.shape)
+        usual = _usual(split.labels, metric)
+        constant = _always(usual, len(answers))
         gained = metric.values(answers, split.labels) - metric.values(constant, split.labels)
         figure, chance = (metric.score(each, split.labels) for each in (answers, constant))
         if surely_better(gained, figure - chance):
@@ -238,12 +238,18 @@ def _flags(table: Table, asked: Asked) -> tuple[str, ...]:
     return found if len(found) > 1 and free else ()
 
 
-def _usual(labels: Array) -> Array:
-    """Which labels, given to every example, have the best micro F1 [labels]."""
+def _usual(labels: Array, metric: Metric) -> Array:
+    """Which labels [labels], given to every example, score best: those of the best micro F1, or all."""
     counts = labels.sum(axis=0, dtype=np.int64)
     order = np.argsort(-counts, kind="stable")
     scores = 2 * np.cumsum(counts[order]) / (np.arange(1, len(order) + 1) * len(labels) + counts.sum())
-    return np.isin(np.arange(len(order)), order[: int(scores.argmax()) + 1])
+    frequent = np.isin(np.arange(len(order)), order[: int(scores.argmax()) + 1])
+    return max(frequent, np.ones_like(frequent), key=lambda each: metric.score(_always(each, len(labels)), labels))
+
+
+def _always(given_labels: Array, count: int) -> Array:
+    """Logits [examples, labels] that give every example these labels."""
+    return np.broadcast_to(np.where(given_labels, 1.0, -1.0), (count, len(given_labels)))
 
 
 def _one_set(answers: Array, names: Sequence[str]) -> str | None:
