@@ -155,11 +155,16 @@ def encode_sets(tables: Mapping[str, Table], column: str) -> tuple[dict[str, Lab
     train = next(iter(tables.values()))
     names, written = _label_names(train, column)
     labels = {role: _matrix(table, column, names, written) for role, table in tables.items()}
-    counts = labels[next(iter(labels))].sum(axis=0)
-    if len(names) < 2 or not counts.any():
-        only = f"only {shorten(names[0])}" if names and counts.any() else "none"
+    own = labels[next(iter(labels))]
+    if len(train) and (own == own[0]).all():
+        shown = ", ".join(shorten(name) for name, there in zip(names, own[0], strict=True) if there) or "none"
         raise InputError(
-            f"{train.source} has {only} for labels ({column}): there are no several to tell apart.\n"
+            f"All {len(train):,} rows of {train.source} have the same labels ({column}): {shown}; there is nothing to learn.\n"
+            "Name another column, or several of 0 and 1, with --label-column."
+        )
+    if len(names) < 2:
+        raise InputError(
+            f"{train.source} has only {shorten(names[0])} for labels ({column}): there are no several to tell apart.\n"
             "Give data with two labels or more; with or without one label is --task classification."
         )
     return labels, names

@@ -21,14 +21,13 @@ _ROWS = 256  # of the examples left out at a time: memory is this many times all
 
 def given(logits: Array) -> Array:
     """Which labels a model gives."""
-    above: Array = logits > 0
-    return above
+    return np.asarray(logits > 0)
 
 
 def _f1(right: Array, wrong: Array) -> Array:
     """From counts of what is right (there and given) and wrong (one of both); NaN where there is neither."""
     whole = 2.0 * right + wrong
-    return np.divide(2.0 * right, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    return np.asarray(np.divide(2.0 * right, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0))
 
 
 def _mean(figures: Array) -> Array:

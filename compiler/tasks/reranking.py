@@ -68,6 +68,7 @@ class Reranking(SequenceTask):
     label_type = np.float32
     needs_labels = None
     grouped = True
+    units = "queries"
     metrics = (
         Metric(
             name="ndcg_at_10", description="NDCG@10 of queries (linear gain)", score=mean_of(NDCG), values=NDCG

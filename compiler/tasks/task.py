@@ -106,6 +106,7 @@ class Task(ABC):
         learns_from_labels: whether a training without a teacher is one.
         guides: whether answers need the dense model's outputs on the same batch (`guide`).
         grouped: whether one unit of a metric spans several lines, so that no first look at some batches is taken.
+        units: what a metric's values are of, in words: examples, or what the task judges as one.
         pairs: whether an example may have two texts, that are read as one line.
         polish_share: epochs of a polish, of those of a run.
         polish_rate: learning rate of a polish.
@@ -125,6 +126,7 @@ class Task(ABC):
     learns_from_labels: ClassVar[bool] = True
     guides: ClassVar[bool] = False
     grouped: ClassVar[bool] = False
+    units: ClassVar[str] = "examples"
     pairs: ClassVar[bool] = True
     polish_share: ClassVar[float] = 0.5
     polish_rate: ClassVar[float] = 5e-5

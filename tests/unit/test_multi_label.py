@@ -175,7 +175,8 @@ def test_bad_input_is_refused_with_lines(tmp_path):
     )
     assert "'Warm' (1 rows) differs from 'warm'" in refused(lines(path, [*SETS[:2], ["Warm"], *SETS[3:]]))
     assert "only 'warm'" in refused(lines(path, [["warm"][: i % 2] for i in range(64)]))
-    assert "has none for labels" in refused(lines(path, [[]] * 64), task="multi_label")
+    assert "the same labels (labels): none" in refused(lines(path, [[]] * 64), task="multi_label")
+    assert "the same labels (labels): 'cold', 'warm'" in refused(lines(path, [["warm", "cold"]] * 64))
     csv = flags(tmp_path / "d.csv", values=("0", "2"))
     assert "d.csv lines 3, 5, 7 and 29 more: 'warm' is '2', not 0 or 1" in refused(csv, label_column="warm,cold,late")
     assert "no label column" in refused(
