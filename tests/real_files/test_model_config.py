@@ -190,9 +190,9 @@ def test_a_masked_language_model_is_an_encoder_and_its_new_head_is_untrained(tmp
 def test_several_labels_at_once(judge, tmp_path):
     folder = copied(judge, tmp_path / "model")
     set_config(folder, problem_type="multi_label_classification")
-    assert "has a head for multi-label classification, asked is classification" in refusal(folder, "classification")
-    assert declared_task(folder) == "multi_label"
-    assert load(folder, "multi_label").head_trained
+    assert "multi_label_classification is not supported" in refusal(folder, "classification")
+    with pytest.raises(InputError, match="multi_label_classification"):
+        declared_task(folder)
     assert torch.equal(answers(load(folder)), known_answers(judge))
 
 
