@@ -101,6 +101,9 @@ def compile_command(
         ),
     ] = None,
     prompt: Annotated[str | None, typer.Option(help="embedding models: text put before every input")] = None,
+    embedding_dim: Annotated[
+        str | None, typer.Option(help="embedding models: quality of vectors cut to so many dimensions, 256,128")
+    ] = None,
     effort: Annotated[
         str,
         typer.Option(help="fast: no training; balanced: + fine-tuning where needed, polish; thorough: super-network"),
@@ -129,6 +132,12 @@ def compile_command(
     min_speedup: Annotated[str | None, typer.Option(help="budget, like 2x")] = None,
     max_memory: Annotated[str | None, typer.Option(help="budget on the serving process, like 300MB")] = None,
     max_drop: Annotated[str | None, typer.Option(help="budget on the metric, relative to dense, like 1%")] = None,
+    max_flips: Annotated[
+        str | None, typer.Option(help="budget on answers that are others than the dense model's, like 1%")
+    ] = None,
+    max_class_drop: Annotated[
+        str | None, typer.Option(help="budget on what any class loses of its answers that are right, like 3%")
+    ] = None,
     batch: Annotated[int, typer.Option(help="sequences a call")] = 1,
     seq_len: Annotated[int, typer.Option(help="tokens a sequence")] = 128,
     threads: Annotated[int, typer.Option(help="threads it will be served with")] = 1,
@@ -182,11 +191,13 @@ def compile_command(
         min_speedup=None if min_speedup is None else quantities.ratio(min_speedup, "--min-speedup"),
         max_memory_bytes=None if max_memory is None else quantities.size_bytes(max_memory, "--max-memory"),
         max_drop=None if max_drop is None else quantities.share(max_drop, "--max-drop"),
+        max_flips=None if max_flips is None else quantities.share(max_flips, "--max-flips"),
+        max_class_drop=None if max_class_drop is None else quantities.share(max_class_drop, "--max-class-drop"),
     )
     options = Options(
         model=model or "", target=targets[0], precisions=_split(precision), data=data, demo=demo, out=out, task=task,
         text_columns=_split(text_columns), label_column=label_column, labels=_split(labels), encoding=encoding, header=header,
-        metric=metric, pooling=pooling, prompt=prompt, effort=effort, space=space, search=search, strategy=strategy,
+        metric=metric, pooling=pooling, prompt=prompt, embedding_dim=() if embedding_dim is None else quantities.whole_numbers(embedding_dim, "--embedding-dim"), effort=effort, space=space, search=search, strategy=strategy,
         sampling=sampling, order=order, temperature=temperature, random_subnets=random_subnets,
         objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
         runtime=runtime, opset=opset, percentile=percentile, traffic=traffic, accept_modelled=accept_modelled,

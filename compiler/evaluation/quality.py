@@ -1,7 +1,7 @@
 """The yardstick of one run: which metric, on which examples, against what."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from compiler.data import Split
+from compiler.evaluation.beside import Beside
+from compiler.evaluation.changes import Changes, changes, tokens_of
 from compiler.families import Checkpoint
 from compiler.tasks import SCALES, SHARE, Batches, Metric, Run, Scale, Task
 from compiler.tasks.noise import ONE_SIDED, SURE, standard_error
@@ -77,13 +79,17 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Yardstick:
-    """Scores networks on one split against labels, or against the dense model where there are none."""
+    """Scores networks on one split against labels, or against the dense model where there are none.
+
+    `beside` has figures of finished networks that no search looks at.
+    """
 
     task: Task
     metric: Metric
     others: tuple[Metric, ...]
     batches: Batches
     reference: Array
+    beside: Beside | None = None
 
     def outputs(self, run: Run) -> NDArray[np.float32]:
         """A network's answers on the split."""
@@ -109,6 +115,19 @@ class Yardstick:
     def quality(self, run: Run) -> Quality:
         """The metrics of a network."""
         return self.score(self.outputs(run))
+
+    def judged(self, run: Run) -> tuple[Quality, NDArray[np.int64] | None]:
+        """The metrics of a network, and what it decided (`Task.decisions`)."""
+        outputs = self.outputs(run)
+        quality = self.score(outputs)
+        if self.beside is not None:
+            quality = replace(quality, others={**quality.others, **self.beside.figures(run)})
+        return quality, self.task.decisions(outputs)
+
+    def changes(self, decisions: NDArray[np.int64], dense: NDArray[np.int64], names: Sequence[str]) -> Changes:
+        """What a network decides otherwise than the dense model; `names` are those of the classes."""
+        right, tokens = self.task.decided(self.reference), tokens_of(self.batches)
+        return changes(decisions, dense, right, names=names, tokens=tokens)
 
     def looks(self, run: Run) -> Iterator[Quality]:
         """The metrics of a network at a first look, at the units `first_rows`, then on all; each when it is asked for.
@@ -152,12 +171,22 @@ def guided(checkpoint: Checkpoint, batches: Batches) -> Batches:
 
 
 def make_yardstick(
-    checkpoint: Checkpoint, split: Split, metric: Metric, *, max_tokens: int, dense: Callable[[Batches], Array]
+    checkpoint: Checkpoint,
+    split: Split,
+    metric: Metric,
+    *,
+    max_tokens: int,
+    dense: Callable[[Batches], Array],
+    more: Sequence[Metric] = (),
+    beside: Beside | None = None,
 ) -> Yardstick:
-    """A yardstick on a split; without labels the dense model's own answers, which `dense` gives, are the reference."""
+    """A yardstick on a split; without labels the dense model's own answers, which `dense` gives, are the reference.
+
+    `more` are metrics beside those of the task.
+    """
     task = checkpoint.task
     batches = guided(checkpoint, task.encode(checkpoint, split, max_tokens=max_tokens))
     labelled = split.labels is not None and task.learns_from_labels
     reference = task.reference(split) if labelled else task.dense_reference(dense(batches), split)
-    others = tuple(m for m in task.metrics_of(labelled=labelled) if m.name != metric.name)
-    return Yardstick(task=task, metric=metric, others=others, batches=batches, reference=reference)
+    others = tuple(m for m in (*task.metrics_of(labelled=labelled), *more) if m.name != metric.name)
+    return Yardstick(task=task, metric=metric, others=others, batches=batches, reference=reference, beside=beside)

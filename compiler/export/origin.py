@@ -58,9 +58,10 @@ def declared_tasks(folder: Path, asked: str = "auto") -> tuple[Task, ...]:
     folder = transformer_folder(folder)
     with refusing(folder, "the model folder cannot be read"):
         check_folder(folder)
-    if asked != "auto" and not task_named(asked).head:
+    aim = None if asked == "auto" else task_named(asked)
+    if aim is not None and not aim.head:
         return ()
-    head, declared = declared_head(folder)
+    head, declared = declared_head(folder, aim)
     if head.kind and not head.pretrained and not declared and asked == "auto":
         raise InputError(
             f"{label_of(folder)}: {head.name} has a head for {head.words}, a task that is not supported\n"

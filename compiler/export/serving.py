@@ -17,6 +17,7 @@ import onnx
 
 from compiler.export.files import opset_of, parts_of
 from compiler.export.preprocessing import BEGIN, END, preprocessing
+from compiler.export.routing import ROUTES, Route, Tei
 from compiler.export.tensorrt import input_shapes
 from compiler.families import Checkpoint, EmbeddingRecipe
 from compiler.families.recipe_files import CONFIG
@@ -25,6 +26,13 @@ Accelerator = Literal["cpu", "cuda", "tensorrt"]
 
 MAX_BATCH = 32
 """Requests that Triton puts into one call at most."""
+
+_CALLS = {"cpu": (256, 16), "cuda": (8192, 1024), "tensorrt": (8192, 1024)}
+"""For the HTTP server's calls, in tokens: the most that a call has, and what starting one costs; on a CPU for each thread.
+
+MiniLM on one thread of a busy CPU: a call costs as much as 10 to 15 tokens, and a token in a call of 64 as much as in one of 512,
+where texts only wait for each other. On GPUs they are set to what keeps one busy, and not measured.
+"""
 
 TEI_OPSETS = range(7, 23)
 """Of Text Embeddings Inference 1.9: ONNX Runtime 1.22."""
@@ -35,7 +43,12 @@ _ONNX_RUNTIME = {17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18", 22:
 _TRITON = {17: "22.07", 18: "23.03", 19: "23.05", 20: "24.03", 21: "24.05", 22: "25.03", 23: "25.08"}
 """The first release whose build.py names that ONNX Runtime or a newer one."""
 
-_TRITON_TYPES: dict[int, str] = {onnx.TensorProto.INT64: "TYPE_INT64", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+_TRITON_TYPES: dict[int, str] = {
+    onnx.TensorProto.INT32: "TYPE_INT32",
+    onnx.TensorProto.INT64: "TYPE_INT64",
+    onnx.TensorProto.FLOAT: "TYPE_FP32",
+    onnx.TensorProto.FLOAT16: "TYPE_FP16",
+}
 
 
 _PROVIDERS: dict[str, list[Any]] = {
@@ -82,20 +95,23 @@ def write_bundles(
     about_triton = {"max_batch": MAX_BATCH, "triton": triton, "instances": instances, "threads": threads,
                     "texts": _about_texts(checkpoint), "kind": "KIND_CPU" if runs_on == "cpu" else "KIND_GPU", "accelerator": accelerator}  # fmt: skip
     _write_triton(folder / "triton" / "model", path, model, about_triton)
-    page = _tei_page(checkpoint)
+    route = ROUTES[checkpoint.task.name]
     _write_http(folder / "http", path, checkpoint, runs_on, threads)
-    if opset in TEI_OPSETS:
-        _write_tei(folder / "tei", path, checkpoint, page)
+    if opset in TEI_OPSETS and route.tei is not None:
+        _write_tei(folder / "tei", path, checkpoint, _tei_page(checkpoint, route.tei))
     about = _template("serving.md").substitute(
-        opset=opset, onnxruntime=_ONNX_RUNTIME[opset], triton=triton, tei=_about_tei(opset, page),
-        texts=_about_texts(checkpoint),
-        route="predict" if checkpoint.task.head else "embed",
+        opset=opset, onnxruntime=_ONNX_RUNTIME[opset], triton=triton, tei=_about_tei(opset, checkpoint, route.tei),
+        texts=_about_texts(checkpoint), paths=", ".join(f"`{each}`" for each in route.paths), first=route.paths[0], example=route.example,
     )  # fmt: skip
     (folder / "README.md").write_text(about, encoding="utf-8")
 
 
+def _text(name: str) -> str:
+    return files("compiler.export").joinpath(f"{name}.txt").read_text(encoding="utf-8")
+
+
 def _template(name: str) -> Template:
-    return Template(files("compiler.export").joinpath(f"{name}.txt").read_text(encoding="utf-8"))
+    return Template(_text(name))
 
 
 def _link_graph(path: Path, target: Path) -> None:
@@ -141,23 +157,49 @@ def _write_http(folder: Path, path: Path, checkpoint: Checkpoint, runs_on: Accel
 
 
 def server_script(path: Path, checkpoint: Checkpoint, runs_on: Accelerator, threads: int) -> str:
-    """A FastAPI server of one file that reads graph and tokenizer two folders up.
+    """The HTTP server of a checkpoint's task, in one file; it reads graph and tokenizer two folders up.
 
     It depends on nothing else, so a script that differs from it is not ours.
     """
-    embeds = not checkpoint.task.head
+    route = ROUTES[checkpoint.task.name]
+    return server_source(
+        route, file=path.name, facts=route.facts(checkpoint), lines=preprocessing(checkpoint),
+        max_tokens=checkpoint.max_tokens, runs_on=runs_on, threads=threads,
+    )  # fmt: skip
+
+
+def server_source(
+    route: Route,
+    *,
+    file: str,
+    facts: Mapping[str, Any],
+    lines: str,
+    max_tokens: int,
+    runs_on: Accelerator = "cpu",
+    threads: int = 1,
+) -> str:
+    """A FastAPI server of one file: the part that all tasks share, and the route's own.
+
+    `file` is the graph's name, `facts` the constants that the route's part reads, `lines` those from texts to arrays
+    (`preprocessing`), `threads` those of one call of the graph.
+    """
+    call_tokens, call_cost = (tokens * (threads if runs_on == "cpu" else 1) for tokens in _CALLS[runs_on])
     return _template("server.py").substitute(
-        file=path.name,
-        task=checkpoint.task.name,
-        providers=[*_PROVIDERS[runs_on], "CPUExecutionProvider"],
+        file=file,
+        paths=", ".join(route.paths),
+        max_tokens=max_tokens,
+        outputs=list(route.outputs),
+        facts="".join(f"{name} = {value!r}\n" for name, value in facts.items()),
         threads=threads,
-        max_tokens=checkpoint.max_tokens,
-        labels=repr([] if embeds else list(checkpoint.label_names)),
-        pairs="" if embeds else ", or pairs of texts where the model compares two",
-        input="str" if embeds else "str | tuple[str, str]",
+        call_tokens=call_tokens,
+        call_cost=call_cost,
+        providers=[*_PROVIDERS[runs_on], "CPUExecutionProvider"],
         begin=BEGIN,
-        preprocessing=preprocessing(checkpoint),
+        preprocessing=lines,
         end=END,
+        metrics=_text("server_metrics.py"),
+        batching=_text("server_batching.py"),
+        route=_text(f"routes/{route.file}.py"),
     )
 
 
@@ -184,28 +226,30 @@ def _pooling(recipe: EmbeddingRecipe) -> dict[str, Any]:
     return {"pooling_mode_cls_token": first, "pooling_mode_mean_tokens": not first}
 
 
-def _tei_page(checkpoint: Checkpoint) -> str:
-    """How to start TEI, and what requests must say for it to do as the recipe says."""
+def _tei_page(checkpoint: Checkpoint, tei: Tei) -> str:
+    """How to start TEI, and what requests must say for it to do as the recipe and the task say."""
     recipe = checkpoint.model.recipe
     named = recipe.default_prompt if recipe is not None and recipe.prompt else None
-    say = []
+    say = list(tei.requests)
     if recipe is not None and not recipe.normalize:
         say.append('"normalize": false')
     if checkpoint.tokenizer.truncation_side == "left":
         say.append('"truncation_direction": "Left"')
+    must = f"Every request must say {', '.join(say)}: TEI does otherwise by itself. " if say else ""
     return _template("tei.md").substitute(
-        flags=f" --default-prompt-name {shlex.quote(named)}" if named else "",
-        requests=f"Every request must say {', '.join(say)}: TEI does otherwise by itself. " if say else "",
+        flags=f" --default-prompt-name {shlex.quote(named)}" if named else "", requests=must + tei.note
     )
 
 
-def _about_tei(opset: int, page: str) -> str:
+def _about_tei(opset: int, checkpoint: Checkpoint, tei: Tei | None) -> str:
+    if tei is None:
+        return f"There is no bundle: it does not know {checkpoint.task.words}."
     if opset not in TEI_OPSETS:
         return (
             f"There is no bundle: version 1.9 has ONNX Runtime 1.22, which does not run opset {opset}. "
             f"Compile with `--opset {TEI_OPSETS[-1]}` to get one."
         )
-    return page.strip()
+    return _tei_page(checkpoint, tei).strip()
 
 
 def _about_texts(checkpoint: Checkpoint) -> str:

@@ -153,6 +153,7 @@ def candidate(winner: Winner, outcome: Outcome) -> dict[str, Any]:
         "shape": _shape(winner.found.subnet),
         "error": winner.validation.error,
         "metric": _metric(outcome.subject.metric.name, winner.validation, winner.test),
+        "changes": {split: changes.to_json() for split, changes in winner.changes.items()} or None,
         "same_as": _same_as(winner, outcome),
         "predicted": _predicted(winner, outcome),
         "measured": _measured(winner),

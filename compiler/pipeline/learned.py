@@ -76,4 +76,5 @@ def _weights(trainer: Trainer, ranking: Ranking, start: Parameters, stages: Stag
 
 def _yardstick(trainer: Trainer, name: str, split: Split) -> Yardstick:
     """The yardstick on a split; the dense model's outputs come from the store where it was run on them before."""
-    return trainer.subject.yardstick(split, lambda batches: dense_outputs(trainer, name, batches))
+    finished = None if name == "search" else name
+    return trainer.subject.yardstick(split, lambda batches: dense_outputs(trainer, name, batches), finished)

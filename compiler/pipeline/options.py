@@ -23,13 +23,16 @@ _OF_SUPERNETS = ("strategy", "temperature", "random_subnets")
 class Budgets:
     """Limits a candidate must meet, judged on the device by measurement; None is no limit.
 
-    `max_drop` is relative to the dense model's metric on validation: 0.01 is one percent of it.
+    `max_drop` is relative to the dense model's metric on validation: 0.01 is one percent of it. `max_flips` is a share of the
+    decisions there, `max_class_drop` one of those of any class with enough of them (`compiler.evaluation.changes.TELLING`).
     """
 
     max_latency_s: float | None = None
     min_speedup: float | None = None
     max_memory_bytes: float | None = None
     max_drop: float | None = None
+    max_flips: float | None = None
+    max_class_drop: float | None = None
 
     def limits(self) -> dict[str, float]:
         """The limits that are set, in printed units."""
@@ -38,6 +41,8 @@ class Budgets:
             "min_speedup": self.min_speedup,
             "max_memory_bytes": self.max_memory_bytes,
             "max_drop": self.max_drop,
+            "max_flips": self.max_flips,
+            "max_class_drop": self.max_class_drop,
         }
         return {name: value for name, value in named.items() if value is not None}
 
@@ -61,6 +66,7 @@ class Options:
     metric: str | None = None
     pooling: str | None = None
     prompt: str | None = None
+    embedding_dim: tuple[int, ...] = ()
     effort: str = "auto"
     space: str = "medium"
     search: str = "auto"
@@ -186,7 +192,7 @@ class Options:
         return ((f"--{each.name.replace('_', '-')}", getattr(self, each.name)) for each in fields(self))
 
 
-_LIMITS = ("--max-latency", "--min-speedup", "--max-memory", "--max-drop")
+_LIMITS = ("--max-latency", "--min-speedup", "--max-memory", "--max-drop", "--max-flips", "--max-class-drop")
 """Flags of the fields of `Budgets`."""
 
 

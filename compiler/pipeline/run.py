@@ -263,7 +263,7 @@ class Compilation:
             kept.scored(hunt, found, lambda: hunt.learned.weights.dense)
             for found in (dense_found, *kept.dense_elsewhere(hunt, dense_found))
         )
-        return [dense, *sorted([*finished, *elsewhere], key=lambda w: w.found.latency_s)]
+        return kept.compared([dense, *sorted([*finished, *elsewhere], key=lambda w: w.found.latency_s)], dense, hunt)
 
     def _written(self, nets: Sequence[kept.Winner]) -> list[kept.Winner]:
         """The same with their files."""

@@ -1,7 +1,7 @@
 """What is compiled: a checkpoint with its data and the yardsticks that judge its sub-networks."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.data import Split, TextData, demo_data
-from compiler.evaluation import Yardstick, answers, make_yardstick
+from compiler.evaluation import Beside, Yardstick, answers, make_yardstick
 from compiler.export import declared_tasks, is_compiled, load_model
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import resolve
@@ -21,6 +21,7 @@ from compiler.pipeline.calibration_texts import FEWEST_RANGE_TEXTS, LIKENESS_EXA
 from compiler.pipeline.labels import aligned, head_names
 from compiler.pipeline.options import Options
 from compiler.tasks import Batches, Metric, Task, encode, read_data, task_named
+from compiler.tasks.vector_pairs import VectorPairs
 from targets import STATIC
 from targets.errors import InputError
 
@@ -32,7 +33,8 @@ SEARCH_EXAMPLES, FINAL_EXAMPLES = 1000, 4000
 class Subject:
     """A checkpoint, its data and its metric. `effort` is settled: fast, balanced or thorough.
 
-    `train_dense` says that the dense model is fine-tuned first; `max_tokens` is where texts are cut.
+    `train_dense` says that the dense model is fine-tuned first; `max_tokens` is where texts are cut. `pairs`, by split, and
+    `embedding_dims` are what finished embedding models are looked at beside.
     """
 
     checkpoint: Checkpoint
@@ -42,6 +44,8 @@ class Subject:
     train_dense: bool
     max_tokens: int
     notes: tuple[str, ...]
+    pairs: Mapping[str, VectorPairs] = field(default_factory=dict)
+    embedding_dims: tuple[int, ...] = ()
 
     def key(self, **more: Any) -> dict[str, Any]:
         """What every stored result depends on, with what this one depends on besides."""
@@ -75,15 +79,30 @@ class Subject:
         """Whether there are labels; else networks are judged by their likeness to the dense model."""
         return self.data.train.labels is not None
 
-    def yardstick(self, split: Split, dense: Callable[[Batches], Any] | None = None) -> Yardstick:
+    def yardstick(
+        self, split: Split, dense: Callable[[Batches], Any] | None = None, name: str | None = None
+    ) -> Yardstick:
         """The metric on a split; where it is likeness, on some examples of it.
 
-        `dense` gives the dense model's outputs, where they are known.
+        `dense` gives the dense model's answers, where they are known. A split with a name ("validation", "test") has what is looked
+        at beside of finished networks.
         """
         judged = split if self.labelled else split.some(LIKENESS_EXAMPLES)
         return make_yardstick(
-            self.checkpoint, judged, self.metric, max_tokens=self.max_tokens, dense=dense or self.dense_outputs
+            self.checkpoint,
+            judged,
+            self.metric,
+            max_tokens=self.max_tokens,
+            dense=dense or self.dense_outputs,
+            more=[metric for size in self.embedding_dims for metric in self.task.truncated(size)] if name else (),
+            beside=self._beside(name),
         )
+
+    def _beside(self, name: str | None) -> Beside | None:
+        pairs = self.pairs.get(name or "")
+        if pairs is None:
+            return None
+        return Beside.of(self.checkpoint, pairs, max_tokens=self.max_tokens, dimensions=self.embedding_dims)
 
     def range_texts(self, precisions: Collection[str]) -> Batches:
         """A few texts of the train split: what the ranges of statically quantised activations are taken on.
@@ -139,6 +158,15 @@ def _of_head(data: TextData, head: Task) -> TextData:
     return replace(data, task=head.name, notes=(*notes, f"task: {head.words}, that of the model's own head"))
 
 
+def _pairs(data: TextData, task: Task) -> dict[str, VectorPairs]:
+    """What finished networks are looked at beside, of both splits or of none."""
+    found = {
+        name: task.pairs_of(split, data.text_columns)
+        for name, split in (("validation", data.validation), ("test", data.test))
+    }
+    return {name: pairs for name, pairs in found.items() if pairs is not None} if all(found.values()) else {}
+
+
 def _flatten_pairs(data: TextData) -> TextData:
     """Texts one by one, each once, for a task that reads no pairs."""
 
@@ -185,6 +213,22 @@ def _check_training(options: Options, *, effort: str, trained: bool) -> None:
         )
 
 
+def _check_decisions(options: Options, task: Task) -> None:
+    """InputError where a budget is on decisions, and the task decides on no classes."""
+    budgets = options.budgets
+    flag = (
+        "--max-flips"
+        if budgets.max_flips is not None
+        else "--max-class-drop"
+        if budgets.max_class_drop is not None
+        else None
+    )
+    if flag is not None and not task.decides:
+        raise InputError(
+            f"{flag} is of tasks with classes, and this one is {task.words}\nleave it out, or give --max-drop"
+        )
+
+
 def check_length(checkpoint: Checkpoint, tokens: int) -> None:
     """InputError where the model has no positions for so many tokens."""
     if tokens > checkpoint.architecture.max_tokens:
@@ -209,6 +253,7 @@ def load_subject(options: Options) -> Subject:
     )
     if not is_compiled(folder):
         checkpoint = replace(checkpoint, name="all-MiniLM-L6-v2" if options.demo else _display_name(options.model))
+    pairs = _pairs(data, task)
     if not task.pairs:
         data = _flatten_pairs(data)
     if options.traffic is None:
@@ -219,6 +264,7 @@ def load_subject(options: Options) -> Subject:
     max_tokens, dealt = min(checkpoint.max_tokens, max(options.seq_len, 128)), list[str]()
     if data.train.labels is None and effort == "fast":
         data, dealt = deal(data, checkpoint, max_tokens=max_tokens, seed=options.seed)
+    _check_decisions(options, task)
     notes = [*data.notes, *checkpoint.notes, *dealt]
     if is_compiled(folder):
         notes.append("the model was compiled before: it is the baseline of every ratio here, called dense")
@@ -236,7 +282,28 @@ def load_subject(options: Options) -> Subject:
         train_dense=train_dense,
         max_tokens=max_tokens,
         notes=tuple(notes),
+        pairs=pairs,
+        embedding_dims=_dimensions(options, checkpoint),
     )
+
+
+def _dimensions(options: Options, checkpoint: Checkpoint) -> tuple[int, ...]:
+    """Those of --embedding-dim. InputError where the model embeds nothing, or in no more dimensions."""
+    recipe = checkpoint.model.recipe
+    if not options.embedding_dim:
+        return ()
+    if recipe is None:
+        raise InputError(
+            f"--embedding-dim is of embedding models, and this run is for {checkpoint.task.words}\nleave it out"
+        )
+    *_, size = recipe.sizes(checkpoint.architecture.hidden_size)
+    size = min(size, recipe.dimensions or size)
+    over = [each for each in options.embedding_dim if each >= size]
+    if over or len(set(options.embedding_dim)) < len(options.embedding_dim):
+        raise InputError(
+            f"--embedding-dim must be different numbers below {size}, the model's own, got {over[0] if over else 'one twice'}"
+        )
+    return options.embedding_dim
 
 
 def _display_name(model: str) -> str:

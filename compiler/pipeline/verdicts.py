@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from compiler.evaluation import Changes
 from compiler.pipeline.options import Budgets
 from compiler.pipeline.winners import Winner
 from compiler.tasks import Task
@@ -35,12 +36,22 @@ def judge(winner: Winner, dense: Winner, budgets: Budgets, percentile: str) -> V
         and (budgets.max_memory_bytes is None or memory is None or memory <= budgets.max_memory_bytes)
         and (budgets.max_drop is None or winner.validation.keeps(dense.validation, 1 - budgets.max_drop))
     )
+    if budgets.max_flips is not None or budgets.max_class_drop is not None:
+        met = met and _as_dense(winner.changes["validation"], budgets)
     if not limits:
         return Verdict(status="none", limits=limits)
     if not met:
         return Verdict(status="missed", limits=limits)
     certain = measured and (budgets.max_memory_bytes is None or winner.memory_bytes is not None)
     return Verdict(status="met" if certain else "predicted", limits=limits)
+
+
+def _as_dense(changes: Changes, budgets: Budgets) -> bool:
+    """Whether a network decides enough as the dense model does, over all and in every class with enough decisions."""
+    worst = changes.worst_class
+    return (budgets.max_flips is None or changes.flips <= budgets.max_flips) and (
+        budgets.max_class_drop is None or worst is None or worst.drop <= budgets.max_class_drop
+    )
 
 
 def kept_share(task: Task, budgets: Budgets) -> float:

@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from compiler.evaluation.changes import TELLING
 from compiler.export import check_attention, check_graph, compare, load_sliced, odd_inputs, read_origin, sha256_of
 from compiler.export.foreign import NOT_COMPARED, held_against_libraries
 from compiler.export.parity import TOLERANCES, in_float64
@@ -22,7 +23,16 @@ from compiler.report.artifact_path import artifact_path
 from compiler.report.card import read_base_card, write_cards
 from compiler.report.html import write_report
 from compiler.report.manifest import read_with_digest, refresh
-from compiler.report.schema import CandidateInfo, Front, PeakInfo, percentiles_ms, read_front, this_tool, write_front
+from compiler.report.schema import (
+    CandidateInfo,
+    ChangesInfo,
+    Front,
+    PeakInfo,
+    percentiles_ms,
+    read_front,
+    this_tool,
+    write_front,
+)
 from compiler.report.verification import SCHEMA_VERSION, Check, Timing, Verification
 from compiler.spaces import Shape
 from profilers import LayerSizes, Plan, Runtime, Series, Workload, interleave, make_runtime
@@ -282,6 +292,18 @@ def _broken(
     least = front["dense"]["metric"]["validation"] * (1 - limits.get("max_drop", np.inf))
     if net["metric"]["validation"] < least:
         yield f"metric {net['metric']['validation']:.4f}, promised {least:.4f}"
+    if changes := (net.get("changes") or {}).get("validation"):
+        yield from _changed(changes, limits)
+
+
+def _changed(changes: ChangesInfo, limits: Mapping[str, float]) -> Iterator[str]:
+    """Limits on what is decided otherwise than by the dense model that are broken by what the run found."""
+    if changes["flips"] > limits.get("max_flips", 1.0):
+        yield f"{changes['flips']:.2%} of the answers flip, allowed {limits['max_flips']:.2%}"
+    telling = [group for group in changes["classes"] if group["count"] >= TELLING]
+    worst = max(telling, key=lambda group: group["drop"], default=None)
+    if worst is not None and worst["drop"] > limits.get("max_class_drop", 1.0):
+        yield f"{worst['name']} loses {worst['drop']:.2%} of its answers, allowed {limits['max_class_drop']:.2%}"
 
 
 def _upgrade(folder: Path, front: Front, found: _Measured) -> None:

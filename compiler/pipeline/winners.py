@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from compiler.evaluation import Quality
+from compiler.evaluation import Changes, Quality, Yardstick
 from compiler.export import Artifact, write_artifact
 from compiler.export.serving import Accelerator, write_bundles
 from compiler.export.tensorrt import shape_profile, write_recipe
@@ -25,6 +26,7 @@ from compiler.pipeline.options import Budgets
 from compiler.pipeline.outfolder import install, writing
 from compiler.spaces import Form
 from compiler.store import key_of
+from compiler.tasks import Run
 from profilers import Series
 from targets import STATIC
 
@@ -34,7 +36,7 @@ class Winner:
     """A kept network with its final metrics and, once written and measured, its artefact and what it takes.
 
     `read` gives its final weights: those of all winners together may not fit into memory.
-    `memory_bytes` is the peak of a process that serves it, `energy_j` a call's, `throughput_per_s` that at the predicted
+    `decisions`, and `changes` against the dense model, are by split: of tasks that decide on classes. `memory_bytes` is the peak of a process that serves it, `energy_j` a call's, `throughput_per_s` that at the predicted
     best `batch`: None where the run did not ask.
     """
 
@@ -49,6 +51,8 @@ class Winner:
     throughput_per_s: float | None = None
     batch: int | None = None
     grid: tuple[dict[str, Any], ...] = ()
+    decisions: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    changes: Mapping[str, Changes] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -99,16 +103,39 @@ def finish(hunt: Hunt, chosen: Sequence[Found], monitor: Monitor) -> list[Winner
 
 def scored(hunt: Hunt, found: Found, read: Callable[[], Mapping[str, Tensor]]) -> Winner:
     """A winner with its metrics on both splits, from the store where these very weights were scored before."""
-    splits, parameters = (hunt.learned.validation, hunt.learned.test), read()
-    about = hunt.subject.key(examples=[len(split.batches) for split in splits])
+    splits, parameters = _splits(hunt), read()
+    beside = [sorted(hunt.subject.pairs), hunt.subject.embedding_dims]
+    about = hunt.subject.key(examples=[len(split.batches) for split in splits.values()], beside=beside)
     key = key_of([about, found.subnet.digest, digest_of(parameters), str(judged_in(found.form))])
-    stored = hunt.store.get("scored", key)
+    stored = hunt.store.get("judged", key)
     if stored is None:
         run = hunt.judge.served(found.subnet, parameters, found.form)
-        stored = [split.quality(run).to_json() for split in splits]
-        hunt.store.put("scored", key, stored)
-    validation, test = map(Quality.from_json, stored)
-    return Winner(found=found, read=read, validation=validation, test=test)
+        stored = {name: _scored(split, run) for name, split in splits.items()}
+        hunt.store.put("judged", key, stored)
+    qualities = {name: Quality.from_json(each["quality"]) for name, each in stored.items()}
+    decided = {name: each["decisions"] for name, each in stored.items() if each["decisions"] is not None}
+    decisions = {name: np.array(each, dtype=np.int64) for name, each in decided.items()}
+    validation, test = qualities["validation"], qualities["test"]
+    return Winner(found=found, read=read, validation=validation, test=test, decisions=decisions)
+
+
+def _splits(hunt: Hunt) -> dict[str, Yardstick]:
+    return {"validation": hunt.learned.validation, "test": hunt.learned.test}
+
+
+def _scored(split: Yardstick, run: Run) -> dict[str, Any]:
+    quality, decisions = split.judged(run)
+    return {"quality": quality.to_json(), "decisions": None if decisions is None else decisions.tolist()}
+
+
+def compared(winners: Sequence[Winner], dense: Winner, hunt: Hunt) -> list[Winner]:
+    """The same with what they decide otherwise than the dense model."""
+    names, splits = hunt.subject.data.label_names or hunt.subject.checkpoint.label_names, _splits(hunt)
+
+    def of(winner: Winner) -> dict[str, Changes]:
+        return {s: splits[s].changes(own, dense.decisions[s], names) for s, own in winner.decisions.items()}
+
+    return [replace(winner, changes=of(winner)) for winner in winners]
 
 
 def write(winner: Winner, out: Path, hunt: Hunt, budgets: Budgets) -> Winner:

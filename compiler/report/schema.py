@@ -237,11 +237,32 @@ class SubBlockInfo(TypedDict):
     piece: Literal["attention", "ffn"]
 
 
+class GroupInfo(TypedDict):
+    """Decisions of one class or length, and the shares that the dense model and the network have right."""
+
+    name: forms.Words
+    count: forms.Count
+    dense: forms.Share
+    network: forms.Share
+    drop: forms.Correlation
+    standard_error: forms.Deviation | None
+
+
+class ChangesInfo(TypedDict):
+    """What a network decides otherwise than the dense model, on one split."""
+
+    decisions: forms.Count
+    flips: forms.Share
+    standard_error: forms.Deviation | None
+    classes: list[GroupInfo]
+    lengths: list[GroupInfo]
+
+
 class CandidateInfo(TypedDict):
     """One sub-network; the dense baseline has the same form and the id `dense`. `error` is on validation.
 
     `exceptions` are the sub-blocks that stay in fp32 whatever the `precision`; runs of older versions lack it.
-    `same_as` names the candidates whose metric on validation is within the noise of this one's, paired over examples.
+    `changes` is of tasks that decide on classes. `same_as` names the candidates whose metric on validation is within the noise of this one's, paired over examples.
     `roofline_share` is the least time that the device's own peak allows, over the measured one.
     """
 
@@ -249,6 +270,7 @@ class CandidateInfo(TypedDict):
     shape: Shape
     error: forms.Figure
     metric: CandidateMetric
+    changes: NotRequired[Mapping[Literal["validation", "test"], ChangesInfo] | None]
     same_as: list[forms.Id]
     predicted: Predicted
     measured: Measured | None

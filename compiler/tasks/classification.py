@@ -63,6 +63,7 @@ class Classification(SequenceTask):
     name = words = "classification"
     problem = "single_label_classification"
     route = "classification"
+    decides = True
     metrics = (
         Metric(name="accuracy", description="share of correct classes", score=accuracy, values=_hits),
         Metric(name="f1", description="F1 (of class 1, or macro)", score=f1, values=by_confusion(f1)),
@@ -90,6 +91,14 @@ class Classification(SequenceTask):
     def dense_reference(self, answers: Array, split: Split) -> Array:
         """The dense model's classes."""
         return np.asarray(answers.argmax(axis=1))
+
+    def decisions(self, answers: Array) -> NDArray[np.int64]:
+        """The class of each example [N, 1]."""
+        return np.asarray(answers.argmax(axis=1)[:, None])
+
+    def decided(self, reference: Array) -> NDArray[np.int64]:
+        """That of its label, or of the dense model."""
+        return np.asarray(reference[:, None])
 
     def doubt(self, metric: Metric, answers: Array, split: Split, names: Sequence[str]) -> str | None:
         """Chance, one answer for all, or labels that look permuted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from compiler.tasks.losses import Outputs
 from compiler.tasks.metric import Metric, unit
 from compiler.tasks.probes import gaussian
 from compiler.tasks.task import Asked, Card, Labelled, Task
+from compiler.tasks.vector_pairs import VectorPairs
 
 if TYPE_CHECKING:
     import torch
@@ -109,6 +110,35 @@ class Embedding(Task):
     def metrics_of(self, *, labelled: bool) -> tuple[Metric, ...]:
         """Those that there are: they say that they are against the dense model."""
         return self.metrics
+
+    def truncated(self, dimensions: int) -> tuple[Metric, ...]:
+        """Of vectors whose first dimensions alone are kept: cosines to the dense model's cut alike, neighbours of its whole vectors."""
+        cosine, overlap = self.metrics
+        ending = f"of_{dimensions}_dimensions"
+
+        def cut(answers: Array, dense: Array) -> tuple[Array, Array]:
+            return answers[:, :dimensions], dense[:, :dimensions]
+
+        return (
+            replace(
+                cosine,
+                name=f"{cosine.name}_{ending}",
+                description=f"{cosine.description}, both cut to {dimensions} dimensions",
+                score=lambda answers, dense: mean_cosine(*cut(answers, dense)),
+                values=lambda answers, dense: _cosines(*cut(answers, dense)),
+            ),
+            replace(
+                overlap,
+                name=f"{overlap.name}_{ending}",
+                description=f"{overlap.description} by {dimensions} dimensions",
+                score=lambda answers, dense: neighbour_overlap(answers[:, :dimensions], dense),
+                values=lambda answers, dense: _overlaps(answers[:, :dimensions], dense),
+            ),
+        )
+
+    def pairs_of(self, split: Split, columns: Sequence[str]) -> VectorPairs | None:
+        """Queries with what is to be found for them, or texts with scores of their likeness."""
+        return VectorPairs.of(split, columns)
 
     def columns_in_use(self, tables: Mapping[str, Table], columns: Columns, asked: Asked) -> Columns:
         """Without a label, except the scores of pairs, unless the user named one."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from compiler.data.table import Table
     from compiler.data.text_data import Labels
     from compiler.tasks.scores import ScoreScale
+    from compiler.tasks.vector_pairs import VectorPairs
 
 Array = NDArray[Any]
 
@@ -104,6 +105,7 @@ class Task(ABC):
         needs_labels: whether labels are read from a column: True for always, None where there is one; False where they may be
             none, or the texts themselves.
         learns_from_labels: whether a training without a teacher is one.
+        decides: whether answers are decisions on classes (`decisions`).
         guides: whether answers need the dense model's outputs on the same batch (`guide`).
         grouped: whether one unit of a metric spans several lines, so that no first look at some batches is taken.
         units: what a metric's values are of, in words: examples, or what the task judges as one.
@@ -124,6 +126,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     needs_labels: ClassVar[bool | None] = True
     learns_from_labels: ClassVar[bool] = True
+    decides: ClassVar[bool] = False
     guides: ClassVar[bool] = False
     grouped: ClassVar[bool] = False
     units: ClassVar[str] = "examples"
@@ -236,9 +239,25 @@ class Task(ABC):
     def dense_reference(self, answers: Array, split: Split) -> Array:
         """What unlabelled examples are held against, from the dense model's answers."""
 
+    def decisions(self, answers: Array) -> NDArray[np.int64] | None:
+        """Classes that were decided on [examples, decisions], by number, -1 for none; None where a task decides on none."""
+        return None
+
+    def decided(self, reference: Array) -> NDArray[np.int64]:
+        """The same of a reference, of a task that decides."""
+        raise NotImplementedError
+
     def metrics_of(self, *, labelled: bool) -> tuple[Metric, ...]:
         """The metrics of a run; without labels they are against the dense model, under names that say so."""
         return self.metrics if labelled else tuple(map(against_dense, self.metrics))
+
+    def truncated(self, dimensions: int) -> tuple[Metric, ...]:
+        """The metrics of answers cut to so many dimensions, of tasks whose answers may be cut."""
+        return ()
+
+    def pairs_of(self, split: Split, columns: Sequence[str]) -> VectorPairs | None:
+        """What shows the use of finished networks beside the metric, of a split as it was read; None where nothing does."""
+        return None
 
     def metric(self, name: str | None = None, *, labelled: bool = True) -> Metric:
         """The first metric, or the named one. InputError lists them."""

@@ -318,9 +318,7 @@ def difference(exported: Exported, path: Path, subnet: Subnet) -> float:
         with torch.no_grad():
             theirs = [tensor.numpy() for tensor in exported.runner(subnet, inputs)]
         real = inputs["attention_mask"].bool().numpy()
-        first_is_read = (
-            exported.checkpoint.task == "classification" and not exported.checkpoint.architecture.family.causal
-        )
+        first_is_read = exported.checkpoint.task.head and not exported.checkpoint.architecture.family.causal
         for a, b in zip(ours, theirs, strict=True):
             assert a.shape == b.shape
             if a.ndim == 3:

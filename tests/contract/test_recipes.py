@@ -132,7 +132,9 @@ def by_the_card(folder, monkeypatch):
     lines = dedent(card.split("ONNX Runtime, with the tokenizers package", 1)[1].split("\n\n", 2)[1])
     exec(lines, names)  # noqa: S102  as a reader would
     printed = names["sentence_embedding"]
-    found = [names["session"].run(None, names["arrays"]([text], names["session"]))[-1] for text in TEXTS]
+    found = [
+        names["session"].run(None, names["arrays"](names["encode"]([text]), names["session"]))[-1] for text in TEXTS
+    ]
     return printed, np.concatenate(found)
 
 

@@ -577,3 +577,52 @@ def test_index_order_keeps_the_first_and_importance_order_does_not(place, first)
     assert not all(kept == list(range(len(kept))) for kept in kept_of(first))
     done, _ = place.run("--order", "index", "--search", "exact", code=2)
     assert "--order importance" in done.err
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_what_changes_for_whom_is_counted_shown_and_held_against_budgets(place):
+    front = place.front(model=place.judge, data=place.classes)
+    dense, *_ = nets = [front["dense"], *front["candidates"]]
+    assert (dense["changes"]["test"]["flips"], dense["changes"]["test"]["decisions"]) == (
+        0,
+        front["data"]["test_examples"],
+    )
+    for net in nets:
+        classes_of = net["changes"]["validation"]["classes"]
+        assert sum(group["count"] for group in classes_of) == net["changes"]["validation"]["decisions"]
+        right = sum(group["count"] * group["network"] for group in classes_of)
+        assert right / net["changes"]["validation"]["decisions"] == pytest.approx(net["metric"]["validation"])
+    flips = sorted(net["changes"]["validation"]["flips"] for net in nets)
+    limit = (flips[0] + flips[-1]) / 2
+    held = place.front("--max-flips", f"{limit:.6f}", "--max-class-drop", "0.9", model=place.judge, data=place.classes)
+    for net in (held["dense"], *held["candidates"]):
+        broken = net["changes"]["validation"]["flips"] > limit
+        assert broken == (net["budget"]["status"] == "missed")
+    assert "max_flips" in held["dense"]["budget"]["limits"]
+
+
+@pytest.mark.parametrize("flag", ["--max-flips", "--max-class-drop"])
+def test_a_budget_on_decisions_needs_a_task_with_classes(place, flag):
+    done, _ = place.run(flag, "1%", code=2)
+    assert f"{flag} is of tasks with classes" in done.message[0]
+
+
+@pytest.mark.usefixtures("no_fresh_export")
+def test_embedding_models_are_judged_on_queries_and_on_fewer_dimensions_too(place):
+    lines = texts(60)
+    path = place.root / "pairs.csv"
+    rows = [f"{query},{passage}" for query, passage in zip(lines[:30], lines[30:], strict=True)]
+    path.write_text("\n".join(["query,passage", *rows]) + "\n", encoding="utf-8")
+    front = place.front("--embedding-dim", "8,4", data=path)
+    for net in (front["dense"], *front["candidates"]):
+        others = net["metric"]["others"]
+        for name in ("retrieval_ndcg_at_10", "retrieval_recall_at_10", "neighbour_overlap_at_10"):
+            assert {name, f"{name}_of_8_dimensions", f"{name}_of_4_dimensions"} <= set(others)
+    whole, cut = (
+        front["dense"]["metric"]["others"][f"neighbour_overlap_at_10{end}"]["test"] for end in ("", "_of_4_dimensions")
+    )
+    assert (whole, cut < 1) == (1, True)
+    done, _ = place.run("--embedding-dim", "100000", data=path, code=2)
+    assert "below" in done.message[0]
+    done, _ = place.run("--embedding-dim", "4", model=place.judge, data=place.classes, code=2)
+    assert "embedding models" in done.message[0]

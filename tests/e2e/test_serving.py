@@ -1,16 +1,12 @@
 """Serving bundles: our server answers what the checkpoint answers, Triton's own definition reads its configuration."""
 
-import contextlib
 import importlib.util
-import json
 import re
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.metadata import files
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -20,7 +16,9 @@ import torch
 from google.protobuf import text_format
 
 from compiler.export import load_sliced
+from compiler.export.routing import ROUTES
 from compiler.export.serving import write_bundles
+from tests import served
 from tests.cli import call, texts, write_texts
 from tests.tiny import save_tiny
 
@@ -52,44 +50,13 @@ def judge(tmp_path_factory):
     return compiled(root, "roberta", root / "pairs.csv", labels=3)
 
 
-@contextlib.contextmanager
-def served(folder):
-    """The address of the bundle's server, run in a process that has no paretoc and no torch."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    blocked = (
-        "import sys, runpy\nfor name in ('compiler', 'profilers', 'torch', 'transformers'): sys.modules[name] = None\n"
-    )
-    script = folder / "serving" / "http" / "server.py"
-    start = (
-        f"{blocked}sys.argv = ['server.py', '--port', '{port}']\nrunpy.run_path({str(script)!r}, run_name='__main__')"
-    )
-    server = subprocess.Popen([sys.executable, "-c", start], stderr=subprocess.PIPE, text=True)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_for(address, server)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
-
-
-def wait_for(address, server):
-    for _ in range(200):
-        assert server.poll() is None, server.stderr.read()
-        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(f"{address}/health") as answer:
-            assert json.load(answer) == {"status": "ok"}
-            return
-        time.sleep(0.1)
-    pytest.fail("the server did not start")
+def started(folder):
+    """The bundle's server, in a process that has no paretoc and no torch."""
+    return served.started(folder / "serving" / "http" / "server.py")
 
 
 def ask(address, route, inputs):
-    body = json.dumps({"inputs": inputs}).encode()
-    request = urllib.request.Request(f"{address}/{route}", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)
+    return served.ask(f"{address}/{route}", {"inputs": inputs})
 
 
 def expected(folder, *columns):
@@ -100,22 +67,34 @@ def expected(folder, *columns):
 
 def test_the_server_of_an_embedding_model(encoder):
     sentences = texts(5)
-    with served(encoder) as address:
+    with started(encoder) as (address, _):
         found = ask(address, "embed", sentences)
-        with pytest.raises(urllib.error.HTTPError, match="422"):
-            ask(address, "embed", [])
-        with pytest.raises(urllib.error.HTTPError, match="404"):
-            ask(address, "predict", sentences)
+        assert served.post(f"{address}/embed", {"inputs": []})[0] == 422
+        assert served.post(f"{address}/classify", {"inputs": sentences})[0] == 404
+        form = served.ask(f"{address}/v1/embeddings", {"input": sentences, "model": "any"})
     prompted = ["the " + sentence for sentence in sentences]
-    np.testing.assert_allclose(found, expected(encoder, prompted).numpy(), atol=1e-5)
+    wanted = expected(encoder, prompted).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    np.testing.assert_allclose([each["embedding"] for each in form["data"]], wanted, atol=1e-5)
+
+
+def test_no_embedding_depends_on_what_it_was_computed_with(encoder):
+    sentences = [" ".join(texts(4, seed=i)[: 1 + i % 4]) for i in range(64)]
+    with started(encoder) as (address, _), ThreadPoolExecutor(16) as threads:
+        alone = [ask(address, "embed", text)[0] for text in sentences]
+        together = list(threads.map(lambda text: ask(address, "embed", text)[0], sentences))
+        with urllib.request.urlopen(f"{address}/metrics") as answer:
+            metrics = answer.read().decode()
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    calls = int(re.search(r"^paretoc_call_rows_count (\d+)$", metrics, re.MULTILINE)[1])
+    assert len(sentences) < calls < 2 * len(sentences), "some were computed together"
 
 
 def test_the_server_of_a_classifier_of_pairs(judge):
-    with served(judge) as address:
-        found = ask(address, "predict", PAIRS)
-        alone = ask(address, "predict", PAIRS[:1])
-        with pytest.raises(urllib.error.HTTPError, match="422"):
-            ask(address, "predict", [PAIRS[0], "one text"])
+    with started(judge) as (address, _):
+        found = ask(address, "classify", PAIRS)
+        alone = ask(address, "classify", PAIRS[:1])
+        assert served.post(f"{address}/classify", {"inputs": [PAIRS[0], "one text"]})[0] == 422
     scores = expected(judge, *map(list, zip(*PAIRS, strict=True))).softmax(dim=1).numpy()
     names = list(load_sliced(judge).label_names)
     assert [list(row) for row in found] == [names, names]
@@ -217,6 +196,45 @@ def test_each_bundle_says_what_it_needs_and_that_it_was_not_run(encoder, tmp_pat
     assert "no such server has been run with it" in page
 
 
+def spans(path):
+    table = np.zeros(80)
+    served.lookup_graph(path, start_logits=table, end_logits=table)
+
+
+def tags(path):
+    served.lookup_graph(path, logits=np.zeros((80, 5)))
+
+
+def ranks(path):
+    served.context_graph(path, "logits", 1, 80)
+
+
+@pytest.mark.parametrize(
+    ("task", "graph", "outputs", "tei"),
+    [
+        (
+            "question_answering",
+            spans,
+            [("start_logits", [-1]), ("end_logits", [-1])],
+            "does not know question answering",
+        ),
+        ("token_classification", tags, [("logits", [-1, 5])], "does not know token classification"),
+        ("reranking", ranks, [("logits", [1])], "text-embeddings-router --model-id tei"),
+        ("multi_label", ranks, [("logits", [1])], '"raw_scores": true: TEI does otherwise'),
+    ],
+)
+def test_bundles_follow_from_the_graph_and_the_task(judge, tmp_path, task, graph, outputs, tei):
+    graph(tmp_path / "model.onnx")
+    checkpoint = replace(load_sliced(judge), task=SimpleNamespace(name=task, words=task.replace("_", " ")))
+    write_bundles(tmp_path / "serving", tmp_path / "model.onnx", checkpoint, runs_on="cpu", threads=1)
+    config = model_config(tmp_path / "serving" / "triton" / "model")
+    assert [(tensor.name, list(tensor.dims)) for tensor in config.output] == outputs
+    page = (tmp_path / "serving" / "README.md").read_text(encoding="utf-8")
+    assert tei in page
+    assert (tmp_path / "serving" / "tei").exists() == ("does not know" not in tei)
+    assert f"localhost:8000{ROUTES[task].paths[0]} " in page
+
+
 def test_the_graph_is_stored_once(encoder):
     assert (encoder / "serving" / "triton" / "model" / "1" / "model.onnx").samefile(encoder / "model.onnx")
 
@@ -227,7 +245,8 @@ def test_the_page_says_what_was_not_run_and_what_is_needed(encoder):
     assert "no Triton server has been run" in page
     assert not (encoder / "serving" / "tei").exists()
     assert "does not run opset 23" in page
-    assert not re.search(r"\$\w", page.replace("$route", "x"))
+    assert "localhost:8000/embed " in page
+    assert not re.search(r"\$\w", page)
 
 
 def test_every_network_of_the_run_has_them(encoder):

@@ -41,7 +41,7 @@ def exported(request, tmp_path_factory) -> Exported:
     """Cut from an export that ends in a map to the dense model's embeddings, where there is no head to read the stream."""
     folder = tmp_path_factory.mktemp(request.param[0])
     checkpoint = tiny_checkpoint(folder / "model", request.param[0], task=request.param[1])
-    proto, twin = export_dense(checkpoint, restoring=checkpoint.task == "embedding")
+    proto, twin = export_dense(checkpoint, restoring=checkpoint.model.recipe is not None)
     parameters = {name: tensor.detach().numpy() for name, tensor in twin.backbone.named_parameters()}
     template = make_template(proto, parameters, checkpoint.architecture)
     return Exported(checkpoint, template, SubnetRunner(checkpoint.model, checkpoint.architecture), folder)
@@ -78,7 +78,7 @@ def test_file_equals_a_fresh_export(exported):
 def test_narrower_precisions_answer_about_the_same(exported, precision):
     checkpoint, subnet = exported.checkpoint, NARROW["uneven"]
     whole = checkpoint.whole
-    if checkpoint.task == "embedding":
+    if checkpoint.model.recipe is not None:
         whole = with_restoring(whole, checkpoint.architecture)
     weights = {n: p.detach().numpy() for n, p in whole.backbone.named_parameters()}
     template = narrow_template(exported.template, precision, weights, checkpoint.architecture)

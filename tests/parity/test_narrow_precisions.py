@@ -192,5 +192,5 @@ def test_where_all_sub_blocks_are_exceptions_only_tables_are_rounded(bench, subn
     known = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
     inputs = {name: known[name] for name in bench.checkpoint.input_names}
     wanted, found = (graph_run(g, 1)(inputs).numpy() for g in (oracle, graph))
-    head = 0.05 if precision == "int8" and bench.checkpoint.task == "classification" else 1e-4  # it stays in 8 bits
+    head = 0.05 if precision == "int8" and bench.checkpoint.task.head else 1e-4  # it stays in 8 bits
     np.testing.assert_allclose(found, wanted, atol=head * np.abs(wanted).max())

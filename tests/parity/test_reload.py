@@ -101,7 +101,7 @@ def outputs_of(checkpoint, run):
     inputs = checkpoint.tokenizer(texts(5), padding=True, return_tensors="pt")
     with torch.no_grad():
         outputs = run({name: inputs[name] for name in checkpoint.input_names})[0]
-    return (outputs * inputs["attention_mask"][..., None] if checkpoint.task == "embedding" else outputs).numpy()
+    return (outputs * inputs["attention_mask"][..., None] if checkpoint.model.recipe is not None else outputs).numpy()
 
 
 AUTO = {"embedding": "AutoModel", "classification": "AutoModelForSequenceClassification"}

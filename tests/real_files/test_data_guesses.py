@@ -313,25 +313,25 @@ def test_pairs_that_belong_to_queries_are_ranked(tmp_path):
 
 @pytest.mark.parametrize("labels", [[i % 2 for i in range(100)], [float(i % 2) for i in range(100)]])
 def test_zeros_and_ones_are_scores_for_a_head_of_one_output(tmp_path, labels):
-    data = read_data(labelled(tmp_path, labels), declared="regression")
+    data = read_data(labelled(tmp_path, labels), declared=("regression",))
     assert (data.task, data.label_names, set(data.train.labels)) == ("regression", None, {0.0, 1.0})
-    assert read_data(labelled(tmp_path, labels), declared="classification").label_names == ("0", "1")
+    assert read_data(labelled(tmp_path, labels), declared=("classification",)).label_names == ("0", "1")
 
 
 def test_words_are_no_scores_for_a_head_of_one_output(tmp_path):
     source = labelled(tmp_path, CLASSES)
     with pytest.raises(InputError, match=r"labels \(label\) of a.csv are words: 'bad', 'good'"):
-        read_data(source, declared="regression")
+        read_data(source, declared=("regression",))
 
 
 def test_many_numbered_classes_are_classes_for_a_head_of_classes(tmp_path):
     labels = [i % 77 for i in range(600)]
-    assert len(read_data(labelled(tmp_path, labels), declared="classification").label_names) == 77
+    assert len(read_data(labelled(tmp_path, labels), declared=("classification",)).label_names) == 77
 
 
 def test_a_named_task_is_stronger_than_what_a_head_declares(tmp_path):
     source = labelled(tmp_path, [i % 2 for i in range(100)])
-    assert read_data(source, task="classification", declared="regression").label_names == ("0", "1")
+    assert read_data(source, task="classification", declared=("regression",)).label_names == ("0", "1")
 
 
 def test_truths_of_json_beside_numbers_are_refused(tmp_path):

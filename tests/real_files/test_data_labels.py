@@ -8,11 +8,12 @@ import pytest
 from compiler.pipeline import Options
 from compiler.pipeline.labels import aligned, head_names
 from compiler.pipeline.subject import load_subject
-from compiler.tasks import encode, read_data
+from compiler.tasks import encode, read_data, task_named
 from targets.errors import InputError
 from tests.cli import call, texts
 from tests.tiny import save_tiny
 
+CLASSES = task_named("classification")
 SENTIMENT = ("positive", "negative", "neutral")
 NLI = ("entailment", "neutral", "contradiction")
 LINES = texts(60)
@@ -150,13 +151,14 @@ def renamed(folder, names, **changes):
 
 def test_names_of_a_head(tmp_path):
     three = save_tiny(tmp_path / "three", labels=3)
-    assert head_names(three) == ("LABEL_0", "LABEL_1", "LABEL_2")
-    assert head_names(renamed(three, NLI)) == NLI
-    assert head_names(renamed(three, NLI, architectures=None)) == NLI
-    assert head_names(save_tiny(tmp_path / "encoder")) is None
-    assert head_names(save_tiny(tmp_path / "one", labels=1)) is None
+    assert head_names(three, CLASSES) == ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert head_names(renamed(three, NLI), CLASSES) == NLI
+    assert head_names(renamed(three, NLI, architectures=None), CLASSES) == NLI
+    assert head_names(save_tiny(tmp_path / "encoder"), CLASSES) is None
+    with pytest.raises(InputError, match="has a head for regression"):
+        head_names(save_tiny(tmp_path / "one", labels=1), CLASSES)
     with pytest.raises(InputError, match="names two outputs 'a'"):
-        head_names(renamed(three, ("a", "a", "b")))
+        head_names(renamed(three, ("a", "a", "b")), CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +210,7 @@ def test_a_head_of_one_output_takes_zeros_and_ones_for_scores(tmp_path):
     subject = load_subject(
         Options(model=str(folder), data=str(written(tmp_path, [i % 2 for i in range(60)])), target="null", seq_len=32)
     )
-    assert (subject.checkpoint.task, subject.checkpoint.head_trained) == ("regression", True)
+    assert (subject.task.name, subject.checkpoint.head_trained) == ("regression", True)
     assert set(subject.data.train.labels) == {0.0, 1.0}
 
 

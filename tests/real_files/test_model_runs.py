@@ -21,7 +21,7 @@ def binary(tmp_path):
 
 def test_labels_0_and_1_are_scores_to_a_model_with_one_output(tmp_path, binary):
     found = settled(tiny(tmp_path / "model", labels=1), binary)
-    assert (found.checkpoint.task, found.effort, found.data.label_names) == ("regression", "fast", None)
+    assert (found.task.name, found.effort, found.data.label_names) == ("regression", "fast", None)
     assert sorted(np.unique(found.data.train.labels)) == [0, 1]
     notes = " ".join(found.notes)
     assert "the model's head has one output" in notes
@@ -32,7 +32,7 @@ def test_whole_scores_are_classes_to_a_model_with_one_output_each(tmp_path):
     data = write_rows(tmp_path / "data.csv", [f"{i % 3}.0" for i in range(60)])
     model = tiny(tmp_path / "model", labels=3)
     found = settled(model, data)
-    assert found.checkpoint.task == "classification"
+    assert found.task.name == "classification"
 
 
 def test_words_are_no_scores(tmp_path):
@@ -42,7 +42,7 @@ def test_words_are_no_scores(tmp_path):
 
 
 def test_a_task_that_was_asked_for_is_not_changed(tmp_path, binary):
-    with pytest.raises(InputError, match="1 outputs, the data need 2"):
+    with pytest.raises(InputError, match="has a head for regression"):
         settled(tiny(tmp_path / "model", labels=1), binary, task="classification")
 
 
@@ -62,7 +62,7 @@ def test_a_token_classifier_is_compiled_as_an_encoder_where_that_is_asked_for(tm
     data.write_text("\n".join(f"the film {i}" for i in range(60)), encoding="utf-8")
     with pytest.raises(InputError, match="has a head for token classification"):
         settled(model, data)
-    assert settled(model, data, task="embedding").checkpoint.task == "embedding"
+    assert settled(model, data, task="embedding").task.name == "embedding"
 
 
 def test_a_wrapped_model_is_the_plain_one_to_every_stored_result(tmp_path, binary):

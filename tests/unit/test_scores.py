@@ -14,6 +14,7 @@ from tests.training import MAX_TOKENS, SMALL_SUBNET, TEXTS, run_supernet, split
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 STANDARD = np.random.default_rng(2).normal(size=len(TEXTS))
 SCALE = ScoreScale(300.0, 40.0)
+SCORES = np.array([260.0, 340.0])
 
 
 def scores(checkpoint, parameters=None):
@@ -51,11 +52,11 @@ def test_a_classifier_has_no_score_to_move(classifier):
 
 def test_a_new_head_answers_as_the_labels_do_and_a_trained_one_as_it_was_trained(tmp_path):
     folder = save_tiny(tmp_path / "encoder")
-    fresh = load_checkpoint(str(folder), task="regression", scale=SCALE)
+    fresh = load_checkpoint(str(folder), task="regression", labels=SCORES)
     assert scores(fresh) == pytest.approx(np.full(50, 300), abs=3 * 40)
     assert fresh.digest != load_checkpoint(str(folder), task="regression").digest
     folder = save_tiny(tmp_path / "regressor", labels=1)
-    trained = load_checkpoint(str(folder), task="regression", scale=SCALE)
+    trained = load_checkpoint(str(folder), task="regression", labels=SCORES)
     assert trained.digest == load_checkpoint(str(folder), task="regression").digest
 
 

@@ -2,21 +2,16 @@
 
 import json
 import socket
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from compiler.export.serving import server_script
+from tests import served
 from tests.tiny import tiny_tokenizer
 
 MOST_MEMORY = 600 * 2**20
@@ -25,56 +20,27 @@ MOST_MEMORY = 600 * 2**20
 
 def graph(path):
     """An embedding [texts, 2] of token ids: their sum and the highest."""
-    ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"])
-    out = helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, ["batch", "two"])
     nodes = [
         helper.make_node("Cast", ["input_ids"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("ReduceSum", ["floats", "axis"], ["sum"], keepdims=1),
         helper.make_node("ReduceMax", ["floats", "axis"], ["most"], keepdims=1),
         helper.make_node("Concat", ["sum", "most"], ["sentence_embedding"], axis=1),
     ]
-    axis = helper.make_tensor("axis", TensorProto.INT64, [1], [1])
-    made = helper.make_graph(nodes, "stand-in", [ids], [out], [axis])
-    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    served.saved(path, nodes, {"sentence_embedding": ["batch", 2]}, {"axis": np.array([1])}, names=("input_ids",))
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
-    tokenizer = tiny_tokenizer("bert")
-    tokenizer.save_pretrained(folder)
     graph(folder / "model.onnx")
-    checkpoint = SimpleNamespace(
-        tokenizer=tokenizer, model=SimpleNamespace(recipe=None), task="embedding", max_tokens=64, label_names=()
-    )
-    (folder / "serving" / "http").mkdir(parents=True)
-    script = folder / "serving" / "http" / "server.py"
-    script.write_text(server_script(Path("model.onnx"), checkpoint, "cpu", 1), encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen([sys.executable, str(script), "--port", str(port)], stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    for _ in range(400):
-        try:
-            urllib.request.urlopen(f"{address}/health").close()
-            break
-        except urllib.error.URLError:
-            time.sleep(0.1)
-    yield address, process
-    process.terminate()
-    process.wait(timeout=20)
+    script = served.write_server(folder, "embedding", tiny_tokenizer("bert"))
+    with served.started(script, "--under-way", 40) as (address, process):
+        yield address, process
 
 
 def post(address, body):
     """The status and the answer."""
-    request = urllib.request.Request(f"{address}/embed", body, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read()
+    return served.post(f"{address}/embed", body)[:2]
 
 
 def inputs(*texts):
@@ -94,7 +60,8 @@ REFUSED = {
     "surrogate": (b'{"inputs": ["\\ud800"]}', 422),
     "not UTF-8": (b'{"inputs": ["\xff"]}', 422),
     "pair": (b'{"inputs": [["a", "b"]]}', 422),
-    "unknown key": (b'{"inputs": ["a"], "truncate": false}', 422),
+    "unknown key": (b'{"inputs": ["a"], "normalise": false}', 422),
+    "too long to be left whole": (b'{"inputs": ["' + b"a " * 64 + b'"], "truncate": false}', 413),
     "many texts": (inputs(*["a"] * 257), 413),
     "long text": (inputs("a " * 2**14 + "a"), 413),
     "much in all": (inputs(*["a " * 2**13] * 40), 413),
@@ -145,7 +112,8 @@ def test_a_request_too_many_is_told_so(server):
         for slow in waiting:  # headers, and a body that does not come
             slow.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
         time.sleep(1)
-        assert post(address, inputs("a"))[0] == 503
+        status, _, headers = served.post(f"{address}/embed", inputs("a"))
+        assert (status, headers["Retry-After"]) == (429, "1")
     finally:
         for slow in waiting:
             slow.close()

@@ -21,7 +21,7 @@ def make_trainer(checkpoint, folder, strategy, *, accumulation=1, temperature=10
     space = make_space("medium", checkpoint.architecture)
     examples = Examples(checkpoint, split(TEXTS, LABELS), max_tokens=MAX_TOKENS)
     options = TrainingOptions(bf16=bf16, accumulation=accumulation)
-    run = training._Run(checkpoint, TEXTS, LABELS, options, MAX_TOKENS, folder, lambda *_: None)
+    run = training._Run(checkpoint, split(TEXTS, LABELS), options, MAX_TOKENS, folder, lambda *_: None)
     made = trainer.SubnetTrainer(
         model=trainer.SuperNetwork(copy.deepcopy(checkpoint.model), checkpoint.architecture),
         arguments=run._arguments(10), examples=examples, batches=[np.arange(6)],

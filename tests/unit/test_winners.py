@@ -12,6 +12,7 @@ from compiler.pipeline.options import Budgets
 from compiler.pipeline.verdicts import Verdict, best_of, kept_share, reservation
 from compiler.pipeline.winners import Winner
 from compiler.spaces import Form, Subnet
+from compiler.tasks import task_named
 from targets.errors import BudgetError
 
 RNG = np.random.default_rng(0)
@@ -48,7 +49,7 @@ NEARLY = winner("nearly", 5, wrong_on(1, also_right=1))
 
 def chosen(winners, budgets=BUDGET, missed=(), keep=None):
     verdicts = {w.id: Verdict(status="missed" if w.id in missed else "predicted", limits={}) for w in winners}
-    keep = kept_share("classification", budgets) if keep is None else keep
+    keep = kept_share(task_named("classification"), budgets) if keep is None else keep
     return best_of(winners, DENSE, verdicts, budgets, keep=keep).id
 
 
@@ -105,9 +106,11 @@ def test_the_margin_is_the_textbooks_lower_bound_on_the_same_examples():
 
 
 def test_a_head_keeps_99_percent_of_its_own_behaviour_and_embeddings_their_likeness():
-    assert kept_share("classification", Budgets()) == kept_share("regression", Budgets()) == 0.99
-    assert kept_share("embedding", Budgets()) == 0.90
-    assert kept_share("embedding", Budgets(max_drop=0.05)) == 0.95
+    assert (
+        kept_share(task_named("classification"), Budgets()) == kept_share(task_named("regression"), Budgets()) == 0.99
+    )
+    assert kept_share(task_named("embedding"), Budgets()) == 0.90
+    assert kept_share(task_named("embedding"), Budgets(max_drop=0.05)) == 0.95
 
 
 def front(*metrics):

@@ -44,12 +44,14 @@ def read_settings(folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     return checked_settings(raw, name)
 
 
-def declared_head(folder: Path) -> tuple[DeclaredHead, tuple[Task, ...]]:
+def declared_head(folder: Path, asked: Task | None = None) -> tuple[DeclaredHead, tuple[Task, ...]]:
     """The head that a folder's configuration declares, and the tasks it may have been trained for.
 
-    InputError as in `declared_tasks`.
+    InputError as in `declared_tasks`, and where it is not of the task that was asked for.
     """
     settings, _ = read_settings(folder)
+    if asked is not None:
+        refuse_other_head(head_of(settings), asked, settings, f"{label_of(folder)}/{FILE}")
     return head_of(settings), declared_tasks(settings, f"{label_of(folder)}/{FILE}")
 
 
