@@ -176,8 +176,9 @@ class Options:
         if self.precisions is not None and len(set(self.precisions)) != max(len(self.precisions), 1):
             raise InputError(f"--precision must name each precision once, got {','.join(self.precisions) or 'none'}")
         for flag, value in self._given():
-            if flag in BOUNDS:
-                check_number(flag, value)
+            for number in value if isinstance(value, tuple) else (value,):
+                if flag in BOUNDS:
+                    check_number(flag, number)
         for flag, value in zip(_LIMITS, astuple(self.budgets), strict=True):
             check_number(flag, value)
 

@@ -76,6 +76,7 @@ class MultiLabel(SequenceTask):
     problem = "multi_label_classification"
     route = "multi_label"
     label_type = np.float32
+    decides = True
     metrics = (
         Metric(name="micro_f1", description="F1 of all labels of all texts", score=micro_f1, values=micro_values),
         Metric(name="macro_f1", description="mean F1 of the labels", score=macro_f1, values=macro_values),
@@ -148,6 +149,15 @@ class MultiLabel(SequenceTask):
     def dense_reference(self, answers: Array, split: Split) -> Array:
         """The labels that the dense model gives."""
         return given(answers).astype(np.int8)
+
+    def decisions(self, answers: Array) -> NDArray[np.int64]:
+        """One on each label of each text: the label's number where it is given, else one beyond all labels."""
+        return self.decided(given(answers))
+
+    def decided(self, reference: Array) -> NDArray[np.int64]:
+        """The same by 0 and 1 [texts, labels]."""
+        labels = reference.shape[1]
+        return np.where(reference > 0, np.arange(labels), labels)
 
     def doubt(self, metric: Metric, answers: Array, split: Split, names: Sequence[str]) -> str | None:
         """Labels no better than the most frequent ones, or all, for every text; the same labels for each."""

@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score, f1_score
 from compiler.data import Split, describe
 from compiler.data.label_sets import encode_sets
 from compiler.data.table import Table
+from compiler.evaluation.changes import changes
 from compiler.pipeline.labels import aligned
 from compiler.tasks import read_data, task_named
 from compiler.tasks.multi_label import multi_label_loss
@@ -55,6 +56,16 @@ def test_nothing_to_find_and_nothing_given_is_right():
     nothing, labels = np.full((3, 2), -1.0), np.zeros((3, 2), dtype=np.int8)
     assert [metric.score(nothing, labels) for metric in TASK.metrics[:2]] == [1, 1]
     assert [metric.score(-nothing, labels) for metric in TASK.metrics[:2]] == [0, 0]
+
+
+def test_decisions_are_on_every_label_of_every_text():
+    labels, names = np.array([[1, 0], [1, 1], [0, 0]], dtype=np.int8), ("x", "y")
+    dense, network = (
+        TASK.decisions(np.array(each)) for each in ([[1, -1], [1, 1], [-1, 1]], [[1, -1], [-1, 1], [-1, 1]])
+    )
+    found = changes(network, dense, TASK.decided(labels), names=names, tokens=np.array([3, 3, 5]))
+    assert (found.decisions, found.flips) == (6, pytest.approx(1 / 6))
+    assert [(group.name, group.count, group.drop) for group in found.classes] == [("x", 2, 0.5), ("y", 1, 0.0)]
 
 
 # --- data
