@@ -202,7 +202,7 @@ def _title(table: Table) -> str:
 
 def _label_by_content(table: Table, texts: tuple[str, ...]) -> str | None:
     rest = [name for name in table.columns if name not in texts and not is_identifier(name)]
-    candidates = [name for name in rest if _is_labelling(table.columns[name])]
+    candidates = [name for name in rest if is_labelling(table.columns[name])]
     found = [name for name in candidates if not describes_rows(name)]
     if candidates and not found:
         raise InputError(
@@ -218,7 +218,7 @@ def _label_by_content(table: Table, texts: tuple[str, ...]) -> str | None:
     return found[0] if found else None
 
 
-def _is_labelling(values: Sequence[Any]) -> bool:
+def is_labelling(values: Sequence[Any]) -> bool:
     """Whether every row has a value, and the values are classes or scores rather than the names of rows."""
     if any(is_missing(value) or isinstance(value, list | dict) for value in values) or all(map(is_date, values)):
         return False

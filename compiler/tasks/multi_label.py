@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from compiler.data import Split
-from compiler.data.columns import choose_columns, label_by_name
+from compiler.data.columns import choose_columns, is_labelling, label_by_name
 from compiler.data.label_sets import (
     encode_sets,
     flag_columns,
@@ -21,6 +21,7 @@ from compiler.data.label_sets import (
     with_flags_joined,
     with_names,
 )
+from compiler.data.names import describes_rows, is_identifier
 from compiler.data.table import Table, name_of, shorten
 from compiler.tasks.chance import surely_better
 from compiler.tasks.label_metrics import (
@@ -244,8 +245,17 @@ def _flags(table: Table, asked: Asked) -> tuple[str, ...]:
         return names
     found = tuple(name for name in flag_columns(table) if name not in asked.text_columns)
     called = label_by_name(table, asked.text_columns)
-    free = called is None or (called in found and bool(asked.declared or asked.chosen))
-    return found if len(found) > 1 and free else ()
+    if asked.declared or asked.chosen:
+        return found if len(found) > 1 and (called is None or called in found) else ()
+    return found if called is None and _are_labels(table, found, asked.text_columns) else ()
+
+
+def _are_labels(table: Table, flags: Sequence[str], texts: Sequence[str]) -> bool:
+    """Whether several columns of 0 and 1 vary, and no other column could be a label: one alone is a classification."""
+    varying = [name for name in flags if len({str(value) for value in table.columns[name]}) > 1]
+    others = [name for name in table.columns if name not in flags and name not in texts]
+    candidates = [name for name in others if not is_identifier(name) and not describes_rows(name)]
+    return len(varying) > 1 and not any(is_labelling(table.columns[name]) for name in candidates)
 
 
 def _usual(labels: Array, metric: Metric) -> Array:

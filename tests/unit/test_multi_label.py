@@ -130,6 +130,19 @@ def test_columns_that_the_user_names(tmp_path):
         read_data(source, label_column="late,hot")
 
 
+def test_columns_of_zeros_and_ones_beside_another_label_are_no_guess(tmp_path):
+    path = tmp_path / "d.csv"
+    kinds = ("news", "sport")
+    rows = [f"{text},{i % 2},{i // 2 % 2},{kinds[i // 4 % 2]}" for i, text in enumerate(TEXTS)]
+    path.write_text("\n".join(["text,warm,cold,kind", *rows]), encoding="utf-8")
+    with pytest.raises(InputError, match="several columns that could be the label"):
+        read_data(str(path))
+    assert read_data(str(path), task="multi_label").label_names == ("warm", "cold")
+    rows = [f"{text},{i % 2},0" for i, text in enumerate(TEXTS)]
+    path.write_text("\n".join(["text,warm,deleted", *rows]), encoding="utf-8")
+    assert read_data(str(path)).task == "classification"
+
+
 @pytest.mark.parametrize("spelt", [json.dumps, repr])
 def test_lists_that_are_spelt_as_text(tmp_path, spelt):
     path = tmp_path / "d.tsv"
