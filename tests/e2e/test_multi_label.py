@@ -24,7 +24,7 @@ class Place:
         self.encoder = save_tiny(root / "encoder")
         self.sets, self.flags, self.plain = root / "sets.jsonl", root / "flags.csv", root / "plain.txt"
         found = [
-            (" ".join([*text.split(), *(n for j, n in enumerate(NAMES) if i >> j & 1)]))
+            (" ".join([*text.split(), *(n for j, n in enumerate(NAMES) if i % (j + 3) == 0)]))
             for i, text in enumerate(texts(160))
         ]
         labels = [[name for name in NAMES if name in text.split()] for text in found]
@@ -98,9 +98,9 @@ def test_a_compiled_network_is_compiled_again_in_the_order_of_its_head(place, fa
 
 
 def test_a_new_head_learns_labels(place):
-    _, front = place.run(place.encoder, place.sets, "--epochs", 12, "--learning-rate", 3e-3)
+    _, front = place.run(place.encoder, place.sets, "--epochs", 30, "--learning-rate", 3e-3)
     assert (front["task"], front["effort"]) == ("multi_label", "balanced")
     assert set(front["dense"]["metric"]["others"]) == {"macro_f1", "mean_average_precision"}
     assert "doubt" not in front or front["doubt"] is None
-    assert front["dense"]["metric"]["validation"] > 0.75
+    assert front["dense"]["metric"]["validation"] > 0.7
     assert np.isfinite([net["metric"]["test"] for net in front["candidates"]]).all()
