@@ -10,7 +10,9 @@ def data_command(
     source: Annotated[str, typer.Argument(help="data file, folder or hub name")],
     task: Annotated[str, typer.Option(help="auto, classification, regression or embedding")] = "auto",
     text_columns: Annotated[str | None, typer.Option(help="one or two columns, A,B")] = None,
-    label_column: Annotated[str | None, typer.Option(help="the column with labels or scores")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="the column with labels or scores, or several of 0 and 1: A,B,C")
+    ] = None,
     encoding: Annotated[str | None, typer.Option(help="encoding of text files (UTF-8)")] = None,
     header: Annotated[
         bool | None, typer.Option("--header/--no-header", help="whether CSV and TSV name their columns")

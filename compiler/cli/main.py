@@ -85,7 +85,9 @@ def compile_command(
     ] = False,
     task: Annotated[str, typer.Option(help="auto, classification, regression or embedding")] = "auto",
     text_columns: Annotated[str | None, typer.Option(help="one or two columns, A,B")] = None,
-    label_column: Annotated[str | None, typer.Option(help="the column with labels or scores")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="the column with labels or scores, or several of 0 and 1: A,B,C")
+    ] = None,
     labels: Annotated[str | None, typer.Option(help="names of the data's labels in the model: data=model,…")] = None,
     encoding: Annotated[str | None, typer.Option(help="encoding of text files (UTF-8)")] = None,
     header: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compiler.data.names import (
@@ -40,6 +40,12 @@ class Columns:
     notes: tuple[str, ...]
     unused: tuple[str, ...] = ()
 
+    def using(self, name: str) -> Columns:
+        """The same where a column that is no text and no label is in use as well."""
+        rest = tuple(other for other in self.unused if other != name)
+        kept = tuple(note for note in self.notes if note not in _unused_notes(self.unused))
+        return replace(self, unused=rest, notes=(*kept, *_unused_notes(rest)))
+
 
 def choose_columns(
     table: Table,
@@ -60,7 +66,7 @@ def choose_columns(
     _refuse_unknown(table, [*given, *([label_column] if label_column is not None else [])])
     _refuse_misuse(given, label_column)
     _refuse_untextual(table, given)
-    label = label_column or _label_by_name(table, given)
+    label = label_column or label_by_name(table, given)
     texts = given or _infer_texts(table, label)
     if label is None and labelled is not False:
         label = _label_by_content(table, texts)
@@ -87,9 +93,11 @@ def _notes(
         notes.append(f"text columns inferred: {', '.join(texts)}")
     if label_column is None:
         notes.append(f"label column inferred: {label}" if label is not None else "no label column was found")
-    if unused:
-        notes.append(f"columns not used: {', '.join(name or '(unnamed)' for name in unused)}")
-    return tuple(notes)
+    return (*notes, *_unused_notes(unused))
+
+
+def _unused_notes(unused: tuple[str, ...]) -> tuple[str, ...]:
+    return (f"columns not used: {', '.join(name or '(unnamed)' for name in unused)}",) if unused else ()
 
 
 def _refuse_unknown(table: Table, names: Sequence[str]) -> None:
@@ -117,7 +125,8 @@ def _refuse_untextual(table: Table, names: Sequence[str]) -> None:
             )
 
 
-def _label_by_name(table: Table, texts: tuple[str, ...]) -> str | None:
+def label_by_name(table: Table, texts: tuple[str, ...]) -> str | None:
+    """The column that is called a label and has values, if there is one."""
     by_name = {plain(name): name for name in reversed(list(table.columns)) if name not in texts}
     found = [by_name[name] for name in LABEL_NAMES if name in by_name]
     usable = [name for name in found if any(not is_missing(value) for value in table.columns[name])]
@@ -193,7 +202,7 @@ def _title(table: Table) -> str:
 
 def _label_by_content(table: Table, texts: tuple[str, ...]) -> str | None:
     rest = [name for name in table.columns if name not in texts and not is_identifier(name)]
-    candidates = [name for name in rest if _is_labelling(table.columns[name])]
+    candidates = [name for name in rest if is_labelling(table.columns[name])]
     found = [name for name in candidates if not describes_rows(name)]
     if candidates and not found:
         raise InputError(
@@ -209,7 +218,7 @@ def _label_by_content(table: Table, texts: tuple[str, ...]) -> str | None:
     return found[0] if found else None
 
 
-def _is_labelling(values: Sequence[Any]) -> bool:
+def is_labelling(values: Sequence[Any]) -> bool:
     """Whether every row has a value, and the values are classes or scores rather than the names of rows."""
     if any(is_missing(value) or isinstance(value, list | dict) for value in values) or all(map(is_date, values)):
         return False

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compiler.data.table import name_of, shorten
-from compiler.data.text_data import Split, TextData
+from compiler.data.text_data import Split, TextData, class_counts
 from targets.errors import printable
 
 _MOST_CLASSES = 12
@@ -46,9 +46,7 @@ def _form(file: Any) -> dict[str, Any]:
 
 
 def _classes(names: tuple[str, ...], labels: Mapping[str, Any]) -> list[dict[str, Any]]:
-    counts = {
-        role: np.bincount(_flat(ids), minlength=len(names)).tolist() for role, ids in labels.items() if ids is not None
-    }
+    counts = {role: class_counts(_flat(ids), len(names)).tolist() for role, ids in labels.items() if ids is not None}
     return [{"name": name, **{role: count[i] for role, count in counts.items()}} for i, name in enumerate(names)]
 
 

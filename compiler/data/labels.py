@@ -66,11 +66,11 @@ def encode_classes(tables: Mapping[str, Table], column: str) -> tuple[dict[str, 
     where all are numbers, else alphabetically, a class that negates another first.
     """
     train = next(iter(tables.values()))
-    counts = Counter(map(_canonical, train.columns[column]))
+    counts = Counter(map(canonical, train.columns[column]))
     _refuse_unclasslike(train, column, counts)
     named = train.class_names.get(column)
     if named is None or not all(isinstance(value, int) for value in train.columns[column]):
-        names = _ordered(counts)
+        names = ordered(counts)
         return _ids(tables, column, names), tuple(names)
     return _ids(tables, column, [str(i) for i in range(len(named))]), named
 
@@ -80,7 +80,7 @@ def _ids(tables: Mapping[str, Table], column: str, names: Sequence[str]) -> dict
     return {role: _class_ids(table, column, ids) for role, table in tables.items()}
 
 
-def _canonical(value: object) -> str:
+def canonical(value: object) -> str:
     """One spelling a class: 1, 1.0 and "1" are the same label."""
     number = as_number(value)
     if number is None:
@@ -88,7 +88,8 @@ def _canonical(value: object) -> str:
     return str(int(number)) if number.is_integer() else repr(number)
 
 
-def _ordered(names: Mapping[str, int]) -> list[str]:
+def ordered(names: Mapping[str, int]) -> list[str]:
+    """Names of classes: numerically where all are numbers, else alphabetically, a class that negates another first."""
     if all(as_number(name) is not None for name in names):
         return sorted(names, key=float)
     return sorted(names, key=lambda name: (not _negates(name, names), name))
@@ -116,7 +117,7 @@ def _refuse_unclasslike(table: Table, column: str, counts: Counter[str]) -> None
 
 
 def _class_ids(table: Table, column: str, ids: Mapping[str, int]) -> Labels:
-    names = [_canonical(value) for value in table.columns[column]]
+    names = [canonical(value) for value in table.columns[column]]
     unseen = Counter(name for name in names if name not in ids)
     if unseen:
         shown = ", ".join(shorten(name) for name in list(unseen)[:_SHOWN])

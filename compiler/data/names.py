@@ -116,7 +116,13 @@ _NO_LABELS = {
 QUERY_NAMES = {"query_id", "qid", "question_id", "queryid", "q_id", "topic_id"}
 """Columns that say which rows are candidates for one query."""
 
-_IDENTIFIERS = {"", "id", "ids", "idx", "index", "guid", "uuid", "uid", "pairid", "row", "no", "nr"}
+QUERY_TEXTS = {"query", "question", "search_query"}
+"""Texts that candidates may be ranked for, where a column repeats them."""
+
+_IDENTIFIERS = {
+    "", "id", "ids", "idx", "index", "guid", "uuid", "uid", "pairid", "row", "no", "nr", "docid", "docno", "pid",
+    *QUERY_NAMES,
+}  # fmt: skip
 
 
 def plain(name: str) -> str:

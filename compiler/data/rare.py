@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from compiler.data.table import Table, shorten
-from compiler.data.text_data import Labels, Split
+from compiler.data.text_data import Labels, Split, class_counts
 
 _SHOWN = 3
 
@@ -18,8 +18,8 @@ def rare_class_notes(
     """Notes on the classes without an example in validation; of a single example with its line."""
     if names is None or train_labels is None or splits["validation"].labels is None:
         return []
-    totals = np.bincount(train_labels, minlength=len(names))
-    validated = np.bincount(splits["validation"].labels, minlength=len(names))
+    totals = class_counts(train_labels, len(names))
+    validated = class_counts(splits["validation"].labels, len(names))
     unseen = [i for i in range(len(names)) if not validated[i]]
     if not unseen:
         return []
@@ -31,5 +31,6 @@ def rare_class_notes(
 
 def _count(name: str, total: int, train: Table, labels: Labels, number: int) -> str:
     if total == 1:
-        return f"{shorten(name)} (one example: {train.place(int(np.flatnonzero(labels == number)[0]))})"
+        has = labels[:, number] if labels.ndim == 2 else labels == number
+        return f"{shorten(name)} (one example: {train.place(int(np.flatnonzero(has)[0]))})"
     return f"{shorten(name)} ({total or 'no'} examples)"

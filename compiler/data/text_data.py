@@ -98,6 +98,11 @@ class TextData:
     numbered: bool = False
 
 
+def class_counts(labels: Labels, classes: int) -> npt.NDArray[np.int64]:
+    """Examples of every class, by class ids [examples] or 0 and 1 [examples, classes]."""
+    return labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+
+
 def content_sha256(splits: dict[str, Split], label_names: tuple[str, ...] | None) -> str:
     """Hex digest of the examples, independent of the file format they came in."""
     digest = hashlib.sha256(json.dumps(label_names).encode())

@@ -103,7 +103,8 @@ class Yardstick:
         scale = self.metric.scale
         if not np.isfinite(outputs).all():
             others = {m.name: m.scale.worst for m in self.others}
-            return Quality(metric=scale.worst, others=others, values=np.zeros(len(outputs)), scale=scale)
+            units = len(self.metric.values(np.nan_to_num(outputs, posinf=0.0, neginf=0.0), reference))
+            return Quality(metric=scale.worst, others=others, values=np.zeros(units), scale=scale)
         return Quality(
             metric=self.metric.score(outputs, reference),
             others={m.name: m.score(outputs, reference) for m in self.others},

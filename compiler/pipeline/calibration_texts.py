@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.data import Split, TextData
 from compiler.data.text_data import content_sha256
@@ -45,11 +46,30 @@ def deal(data: TextData, checkpoint: Checkpoint, *, max_tokens: int, seed: int) 
     moved = min(len(train) - min(needed, half), LIKENESS_EXAMPLES - len(validation))
     if moved <= 0:
         return data, []
-    order = np.random.default_rng(seed).permutation(len(train))
-    left = train.take(np.sort(order[moved:]))
-    more = Split(texts=(*validation.texts, *train.take(np.sort(order[:moved])).texts), labels=None)
+    going, staying = _apart(train, moved, seed)
+    if not len(going):
+        return data, []
+    left, more = train.take(staying), _joined(validation, train.take(going))
     splits = {"train": left, "validation": more, "test": data.test}
     note = f"nothing is trained: {len(left):,} texts calibrate, networks are judged on {len(more):,} others"
     notes = tuple(said for said in data.notes if not said.startswith(_OF_THE_SPLIT))
     sha256 = content_sha256(splits, data.label_names)
     return replace(data, train=left, validation=more, notes=notes, sha256=sha256), [note]
+
+
+def _apart(train: Split, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """About so many rows to move, drawn by a seed, and the others, both ascending; groups go whole."""
+    rng = np.random.default_rng(seed)
+    if train.groups is None:
+        order = rng.permutation(len(train))
+        return np.sort(order[:count]), np.sort(order[count:])
+    numbers, sizes = np.unique(train.groups, return_counts=True)
+    order = rng.permutation(len(numbers))
+    going = np.isin(train.groups, numbers[order[np.cumsum(sizes[order]) <= count]])
+    return np.flatnonzero(going), np.flatnonzero(~going)
+
+
+def _joined(first: Split, second: Split) -> Split:
+    """Two splits without labels as one. Groups have numbers of their own in each split of a data set."""
+    groups = None if first.groups is None or second.groups is None else np.append(first.groups, second.groups)
+    return Split(texts=(*first.texts, *second.texts), labels=None, groups=groups)

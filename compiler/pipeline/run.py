@@ -214,7 +214,9 @@ class Compilation:
         judged = {w.id: verdicts.judge(w, dense, options.budgets, percentile) for w in nets}
         keep = verdicts.kept_share(subject.task, options.budgets)
         best = verdicts.best_of(winners, dense, judged, options.budgets, keep=keep)
-        reserved = verdicts.reservation(best, dense, options.budgets, subject.metric.name.replace("_", " "), keep=keep)
+        reserved = verdicts.reservation(
+            best, dense, options.budgets, subject.metric.name.replace("_", " "), keep=keep, units=subject.task.units
+        )
         self.notes.say(*filter(None, [reserved]))
         self.best = best.found
         if device.has_clock:

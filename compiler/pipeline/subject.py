@@ -147,7 +147,7 @@ def _read(options: Options, folder: Path) -> tuple[TextData, Task]:
     if data.label_names is not None or options.labels is not None:
         names = head_names(folder, task_named(data.task), trust_remote_code=options.trust_remote_code)
         data = aligned(data, names, options.labels)
-    if options.task != "auto" or not heads or data.train.labels is not None:
+    if options.task != "auto" or not heads or data.train.labels is not None or task_named(data.task) in heads:
         return data, task_named(data.task)
     return _of_head(data, heads[0]), heads[0]
 

@@ -86,12 +86,14 @@ def best_of(
     return _most_accurate(keeping or allowed)
 
 
-def reservation(best: Winner, dense: Winner, budgets: Budgets, metric: str, *, keep: float) -> str | None:
+def reservation(
+    best: Winner, dense: Winner, budgets: Budgets, metric: str, *, keep: float, units: str = "examples"
+) -> str | None:
     """What to know of the choice: that no network keeps the share, or none for sure; None where the one chosen does."""
     if _of_costs(budgets) or best.validation.margin(dense.validation, keep) >= 0:
         return None
     scores = f"{best.validation.metric:.4f} against {dense.validation.metric:.4f} of the dense model"
-    examples = f"{len(best.validation.values):,} validation examples"
+    examples = f"{len(best.validation.values):,} validation {units}"
     if not best.validation.keeps(dense.validation, keep):
         return f"no network keeps {keep:.0%} of the {metric}: {best.id} is the best there is ({scores}, {examples})"
     return f"{best.id} keeps {keep:.0%} of the {metric} or more, but no surer than chance on {examples} ({scores}): more data would tell"

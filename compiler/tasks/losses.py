@@ -20,6 +20,15 @@ def distilled(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return temperature**2 * functional.kl_div(softened, target, reduction="batchmean", log_target=True)
 
 
+def distilled_labels(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """The same of logits [rows, labels] each with a sigmoid of its own, a mean over rows and labels."""
+    target = (teacher.detach() / temperature).sigmoid()
+    crossed = functional.binary_cross_entropy_with_logits(logits / temperature, target)
+    return temperature**2 * (
+        crossed - functional.binary_cross_entropy_with_logits(teacher.detach() / temperature, target)
+    )
+
+
 def classification_loss(logits: Tensor, labels: Tensor | None, teacher: Tensor | None, temperature: float) -> Tensor:
     """Cross-entropy of int64 `labels` [rows], `IGNORED` left out, plus `distilled`. ValueError without any target."""
     terms = []

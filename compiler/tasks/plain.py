@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from compiler.data.columns import Columns, choose_columns
 from compiler.data.labels import refuse_missing
-from compiler.data.names import QUERY_NAMES, plain
 from compiler.data.odd_labels import refuse_odd, with_decimal_points
 from compiler.data.table import Table, is_missing, shorten
 from compiler.data.text_data import Labels, Split
@@ -45,13 +44,11 @@ def read_plain(tables: Mapping[str, Table], asked: Asked, task: Task | None = No
         label_column=columns.label,
         splits=splits,
         label_names=labelled.names,
-        notes=(
-            *columns.notes, *healed, *notes, *said, *labelled.notes, *changed, *_ranking_notes(columns, labelled.names),
-        ),
+        notes=(*columns.notes, *healed, *notes, *said, *labelled.notes, *changed),
         unused=columns.unused,
         shown=(*columns.notes, *labelled.notes),
         numbered=labelled.names is not None and labelled.names is train.class_names.get(str(columns.label)),
-    )  # fmt: skip
+    )
 
 
 def _told_by_labels(train: Table, columns: Columns, asked: Asked) -> tuple[Task, list[str]]:
@@ -73,14 +70,6 @@ def _labelled(tables: Mapping[str, Table], column: str | None, task: Task, *, ch
         refuse_missing(table, column)
         refuse_odd(table, column, chosen=chosen)
     return task.label(tables, column)
-
-
-def _ranking_notes(columns: Columns, label_names: tuple[str, ...] | None) -> list[str]:
-    """A note where pairs with labels belong to queries: answers are ranked there, and here each is classified alone."""
-    groups = [name for name in columns.unused if plain(name) in QUERY_NAMES]
-    if not groups or label_names is None or len(columns.texts) != 2:
-        return []
-    return [f"{groups[0]} groups the pairs: ranking (MRR, NDCG) is not supported yet, each pair is classified alone"]
 
 
 def _with_plain_labels(tables: Mapping[str, Table], label: str | None) -> tuple[dict[str, Table], list[str]]:

@@ -18,3 +18,9 @@ def fisher(logits: Tensor, generator: torch.Generator) -> Tensor:
     chances = logits.detach().softmax(dim=-1)
     drawn = torch.multinomial(chances, 1, generator=generator).squeeze(1)
     return (logits * (chances - nn.functional.one_hot(drawn, logits.shape[1]))).sum()
+
+
+def bernoulli(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """The sum of logits [rows, labels] times the scores of labels drawn, each on its own, from their own predictions."""
+    chances = logits.detach().sigmoid()
+    return (logits * (chances - torch.bernoulli(chances, generator=generator))).sum()

@@ -15,7 +15,7 @@ from compiler.data.table import Table
 from compiler.data.text_data import Labels, SourceFile, Split, TextData, content_sha256
 from compiler.tasks.plain import read_plain
 from compiler.tasks.registry import TASKS, task_named
-from compiler.tasks.task import Asked, Reading
+from compiler.tasks.task import Asked, Reading, undecided
 from targets.errors import InputError, printable
 
 _SINGLE_FILE_HELD_OUT = 0.3
@@ -90,8 +90,7 @@ def _recognised(tables: Mapping[str, Table], asked: Asked) -> Reading:
     train = next(iter(tables.values()))
     found = {name: why for name, task in TASKS.items() if (why := task.recognises(train, asked)) is not None}
     if len(found) > 1:
-        told = " and ".join(f"{name} (because {why})" for name, why in found.items())
-        raise InputError(f"{train.source} fits {told}.\nSay which with --task.")
+        raise undecided(train.source, found)
     if not found:
         return read_plain(tables, asked)
     ((name, why),) = found.items()
@@ -100,9 +99,9 @@ def _recognised(tables: Mapping[str, Table], asked: Asked) -> Reading:
 
 
 def _classes_of(reading: Reading) -> Labels | None:
-    """Class ids [N] of the training examples, where each has one."""
+    """Class ids [N] of the training examples, where each has one, or which labels each has [N, labels]."""
     labels = next(iter(reading.splits.values())).labels
-    return labels if labels is not None and labels.dtype == np.int64 and labels.ndim == 1 else None
+    return labels if labels is not None and (labels.dtype.str[1:], labels.ndim) in {("i8", 1), ("i1", 2)} else None
 
 
 def _source_file(role: str, table: Table) -> SourceFile:

@@ -7,15 +7,25 @@ from pydantic_core import PydanticCustomError
 
 from compiler.tasks.classification import Classification
 from compiler.tasks.embedding import Embedding
+from compiler.tasks.multi_label import MultiLabel
 from compiler.tasks.question_answering import QuestionAnswering
 from compiler.tasks.regression import Regression
+from compiler.tasks.reranking import Reranking
 from compiler.tasks.task import Task
 from compiler.tasks.token_classification import TokenClassification
 from targets.errors import InputError, printable
 
 TASKS: dict[str, Task] = {
     task.name: task
-    for task in (Classification(), Regression(), Embedding(), TokenClassification(), QuestionAnswering())
+    for task in (
+        Classification(),
+        MultiLabel(),
+        Regression(),
+        Reranking(),
+        TokenClassification(),
+        QuestionAnswering(),
+        Embedding(),
+    )
 }
 """Every task by name."""
 

@@ -82,6 +82,12 @@ class Card:
     answers: str
 
 
+def undecided(source: str, found: Mapping[str, str]) -> InputError:
+    """The refusal of data that several tasks fit equally well: reasons by task, in words that follow "because"."""
+    told = " and ".join(f"{name} (because {why})" for name, why in found.items())
+    return InputError(f"{source} fits {told}.\nSay which with --task.")
+
+
 class Task(ABC):
     """One object a task; `compiler.tasks.TASKS` lists them. What no task changes stands elsewhere and asks it.
 
@@ -96,11 +102,13 @@ class Task(ABC):
         pretrained_head: whether the head is one of pre-training, which is nothing that fine-tuning must make.
         output_names: of the graph, in order: those under which Optimum's and sentence-transformers' loaders look.
         metrics: the first is the one by default.
-        needs_labels: whether labels are read from a column; without, they may be none, or the texts themselves.
+        needs_labels: whether labels are read from a column: True for always, None where there is one; False where they may be
+            none, or the texts themselves.
         learns_from_labels: whether a training without a teacher is one.
         decides: whether answers are decisions on classes (`decisions`).
         guides: whether answers need the dense model's outputs on the same batch (`guide`).
         grouped: whether one unit of a metric spans several lines, so that no first look at some batches is taken.
+        units: what a metric's values are of, in words: examples, or what the task judges as one.
         pairs: whether an example may have two texts, that are read as one line.
         polish_share: epochs of a polish, of those of a run.
         polish_rate: learning rate of a polish.
@@ -116,11 +124,12 @@ class Task(ABC):
     pretrained_head: ClassVar[bool] = False
     output_names: ClassVar[tuple[str, ...]] = ("logits",)
     metrics: ClassVar[tuple[Metric, ...]]
-    needs_labels: ClassVar[bool] = True
+    needs_labels: ClassVar[bool | None] = True
     learns_from_labels: ClassVar[bool] = True
     decides: ClassVar[bool] = False
     guides: ClassVar[bool] = False
     grouped: ClassVar[bool] = False
+    units: ClassVar[str] = "examples"
     pairs: ClassVar[bool] = True
     polish_share: ClassVar[float] = 0.5
     polish_rate: ClassVar[float] = 5e-5
@@ -261,7 +270,7 @@ class Task(ABC):
         """The first metric, or the named one. InputError lists them."""
         of_run = self.metrics_of(labelled=labelled)
         known = {metric.name: metric for metric in of_run}
-        aliases = {old.name: new for old, new in zip(self.metrics, of_run, strict=False)}
+        aliases = {old.name: new for old in self.metrics for new in of_run if new.score is old.score}
         if name is None:
             return of_run[0]
         if name not in known | aliases:

@@ -300,9 +300,15 @@ def test_a_first_row_with_a_label_of_a_pair_is_no_header(tmp_path):
     assert sum(map(len, (data.train, data.validation, data.test))) == 100
 
 
-def test_pairs_that_belong_to_queries_are_noted(tmp_path):
-    columns = {"query_id": [f"Q{i // 5}" for i in range(600)], "question": TEXT, "sentence": BODY, "label": CLASSES}
-    assert any("ranking (MRR, NDCG) is not supported yet" in note for note in read_data(write(tmp_path, columns)).notes)
+def test_pairs_that_belong_to_queries_are_ranked(tmp_path):
+    grades = [int(i % 5 == 0) for i in range(600)]
+    columns = {"query_id": [f"Q{i // 5}" for i in range(600)], "question": TEXT, "sentence": BODY, "label": grades}
+    with pytest.raises(InputError, match="stands for two queries"):  # every row has texts of its own
+        read_data(write(tmp_path, columns))
+    columns["question"] = [TEXT[i // 5] for i in range(600)]
+    assert read_data(write(tmp_path, columns)).task == "reranking"
+    columns["label"] = CLASSES
+    assert read_data(write(tmp_path, columns)).task == "classification"
 
 
 # --- what a trained head declares

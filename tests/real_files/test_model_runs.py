@@ -46,10 +46,13 @@ def test_a_task_that_was_asked_for_is_not_changed(tmp_path, binary):
         settled(tiny(tmp_path / "model", labels=1), binary, task="classification")
 
 
-def test_a_head_of_another_task_is_refused_before_data_are_read(tmp_path):
+def test_a_head_for_several_labels_is_respected(tmp_path):
     model = tiny(tmp_path / "model", labels=2, problem_type="multi_label_classification")
-    with pytest.raises(InputError, match="asked is classification"):
-        settled(model, tmp_path / "none.csv", task="classification")
+    data = tmp_path / "texts.txt"
+    data.write_text("\n".join(f"the film {i}" for i in range(60)), encoding="utf-8")
+    assert settled(model, data).task.name == "multi_label"
+    with pytest.raises(InputError, match="multi-label classification, asked is classification"):
+        settled(model, data, task="classification")
 
 
 def test_a_head_of_no_task_is_compiled_as_an_encoder_where_that_is_asked_for(tmp_path):

@@ -320,10 +320,10 @@ def test_labels_that_name_rows_are_not_classes(tmp_path):
     assert "40 different values in 40 rows" in message
 
 
-def test_lists_are_no_labels(tmp_path):
+def test_the_same_list_in_every_row_labels_nothing(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(json.dumps({"text": text, "label": [1, 2]}) for text in TEXTS))
-    assert "only one label a row" in _refused(path)
+    assert "have the same labels (label): '1', '2'" in _refused(path)
 
 
 def test_booleans_are_classes(tmp_path):
