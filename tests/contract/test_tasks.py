@@ -1,0 +1,148 @@
+"""What every task promises, asked of each with a file of examples and a tiny model: a new one needs a writer of that file."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from compiler.data import Split
+from compiler.evaluation import Beside, answers, make_yardstick
+from compiler.evaluation.changes import tokens_of
+from compiler.families import load_checkpoint
+from compiler.supernet.examples import Examples
+from compiler.tasks import TASKS, read_data, task_named
+from tests.task_data import WRITERS
+from tests.tiny import randomise, save_tiny
+
+TOKENS = 32
+
+
+class Place:
+    """A task with its examples, a tiny model, and what that answers."""
+
+    def __init__(self, task, folder):
+        self.task = task
+        self.data = read_data(str(WRITERS[task.name](folder)), task=task.name)
+        kind = "llama" if task.auto_class == "AutoModelForCausalLM" else "bert"
+        save_tiny(folder / "model", kind, **({"task": task.name} if task.pretrained_head else {}))
+        self.checkpoint = load_checkpoint(str(folder / "model"), task=task.name, label_names=self.data.label_names)
+        randomise(self.checkpoint.model, seed=1)
+        self.names = self.data.label_names or (self.checkpoint.label_names if task.head else ())
+        if hasattr(task, "prepared"):
+            self.data = task.prepared(self.data, self.checkpoint, max_tokens=TOKENS)
+        self.split = task.examples(self.data.train)
+        self.batches = task.encode(self.checkpoint, self.split, max_tokens=TOKENS)
+
+    def run(self, inputs):
+        return self.task.judged(self.checkpoint.model(**inputs))
+
+    def yardstick(self, split):
+        return make_yardstick(
+            self.checkpoint, split, self.task.metric(labelled=split.labels is not None), max_tokens=TOKENS,
+            dense=lambda batches: answers(self.task, batches, self.run),
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=list(TASKS))
+def place(request, tmp_path_factory):
+    return Place(TASKS[request.param], tmp_path_factory.mktemp(request.param))
+
+
+def test_there_is_one_object_a_task_and_a_route_for_it(place):
+    task = place.task
+    assert pickle.loads(pickle.dumps(task)) is task is task_named(task.name)  # noqa: S301  our own object
+    assert repr(task) == task.name
+    names = [metric.name for labelled in (True, False) for metric in task.metrics_of(labelled=labelled)]
+    assert len(set(names)) == len(names) or not task.learns_from_labels
+    assert all(metric.description for metric in task.metrics)
+
+
+def test_batches_hold_every_example_once_or_in_windows(place):
+    rows = np.concatenate(place.batches.rows)
+    assert set(rows.tolist()) == set(range(len(place.split)))
+    assert len(place.batches) == len(place.split)
+    assert (tokens_of(place.batches) > 0).all()
+    for inputs, _ in place.batches.each():
+        assert set(inputs) == set(place.checkpoint.input_names)
+        assert inputs["input_ids"].shape[1] <= TOKENS
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_metric_is_made_of_its_units_parts(place, labelled):
+    split = place.split if labelled else Split(texts=place.split.texts, labels=None, groups=place.split.groups)
+    stick = place.yardstick(split)
+    with torch.inference_mode():
+        first, whole = stick.looks(place.run)
+    assert len(first.values) <= len(whole.values)
+    assert np.isfinite(whole.error)
+    assert whole.standard_error is None or whole.standard_error >= 0
+    looked = whole.values[stick.first_rows]
+    assert looked.shape == first.values.shape
+    if not labelled and place.task.learns_from_labels:
+        best = {m.name: m.score(stick.outputs(place.run), stick.reference) for m in (stick.metric, *stick.others)}
+        assert best[stick.metric.name] == pytest.approx(1.0), "the dense model is like itself"
+
+
+def test_answers_do_not_depend_on_the_batch(place):
+    alone = place.task.encode(place.checkpoint, place.split, max_tokens=TOKENS, batch_size=1)
+    with torch.inference_mode():
+        one, many = (answers(place.task, batches, place.run) for batches in (alone, place.batches))
+    if not place.task.guides:
+        np.testing.assert_allclose(one, many, atol=1e-4)
+
+
+def test_decisions_of_the_dense_model_agree_with_themselves(place):
+    if not place.task.decides:
+        pytest.skip("decides on no classes")
+    split = Split(texts=place.split.texts, labels=None, groups=place.split.groups)
+    stick = place.yardstick(split)
+    _, decisions = stick.judged(place.run)
+    found = stick.changes(decisions, decisions, place.names)
+    assert (found.flips, found.decisions > 0) == (0, True)
+    assert all(group.drop == 0 and group.dense == 1 for group in (*found.classes, *found.lengths))
+
+
+def test_a_loss_teaches_and_a_perfect_pupil_has_nothing_to_learn_of_a_teacher(place):
+    task, model = place.task, place.checkpoint.model
+    examples = Examples(place.checkpoint, place.data.train, max_tokens=TOKENS)
+    batch = examples.batch(np.arange(6))
+    labels = batch.pop("labels", None)
+    outputs = model(**batch)
+    mask, teacher = batch["attention_mask"], tuple(tensor.detach() for tensor in outputs)
+    assert abs(float(task.loss(outputs, mask, None, teacher, 2.0).detach())) < 1e-4
+    with pytest.raises(ValueError, match="teacher"):
+        task.loss(outputs, mask, None, None, 2.0)
+    if labels is not None and task.learns_from_labels:
+        loss = task.loss(outputs, mask, labels, None, 2.0)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+        model.zero_grad()
+
+
+def test_a_probe_is_a_scalar_of_random_sign_that_weights_have_a_part_in(place):
+    inputs, extras = next(iter(place.batches.each()))
+    values = []
+    for seed in range(2):
+        generator = torch.Generator().manual_seed(seed)
+        probe = place.task.probe(place.checkpoint.model(**inputs), inputs, extras, generator)
+        probe.backward()
+        assert probe.dim() == 0
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in place.checkpoint.model.parameters())
+        place.checkpoint.model.zero_grad()
+        values.append(float(probe))
+    assert values[0] != values[1]
+
+
+def test_outputs_that_are_not_finite_are_the_worst(place):
+    stick = place.yardstick(place.split)
+    broken = stick.score(np.full_like(stick.outputs(place.run), np.nan))
+    assert broken.error >= stick.quality(place.run).error
+
+
+def test_what_is_looked_at_beside_is_of_embeddings_alone(place):
+    pairs = place.task.pairs_of(Split(texts=(("a", "b"),), labels=None), ("query", "passage"))
+    assert (pairs is not None) == (place.task.name == "embedding")
+    if pairs is not None:
+        assert Beside.of(place.checkpoint, pairs, max_tokens=TOKENS).figures(place.run)["retrieval_recall_at_10"] == 1
