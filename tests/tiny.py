@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import nn
 
 from compiler.families import Checkpoint, load_checkpoint
-from compiler.tasks import Batches, encode
+from compiler.tasks import Batches, encode, task_named
 
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 """Those whose layers are BERT's, of which networks with fewer residual dimensions are made as well."""
@@ -178,24 +178,35 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
 
 
 def save_tiny(
-    folder: Path, model_type: str = "bert", *, labels: int | None = None, seed: int = 0, **extra: Any
+    folder: Path,
+    model_type: str = "bert",
+    *,
+    labels: int | None = None,
+    task: str | None = None,
+    seed: int = 0,
+    **extra: Any,
 ) -> Path:
-    """A checkpoint folder: an embedding encoder, or with `labels` a classifier with a (random) trained head."""
-    from transformers import AutoModel, AutoModelForSequenceClassification
+    """A checkpoint folder: an embedding encoder, or a model with a (random) trained head: a task's, of a classifier with `labels`."""
+    import transformers
 
+    task = task or ("embedding" if labels is None else "classification")
     if labels is not None:
         extra = {"num_labels": labels, **extra}
-    auto = AutoModel if labels is None else AutoModelForSequenceClassification
+    auto: Any = getattr(transformers, task_named(task).auto_class)
     model = auto.from_config(tiny_config(model_type, **extra))
     randomise(model, seed)
     model.save_pretrained(folder)
-    tiny_tokenizer(model_type).save_pretrained(folder)
+    tokenizer = tiny_tokenizer(model_type)
+    if task == "masked_lm":
+        tokenizer.add_special_tokens({"mask_token": "[MASK]"})
+    tokenizer.save_pretrained(folder)
     return folder
 
 
 def tiny_checkpoint(folder: Path, model_type: str = "bert", *, task: str = "embedding", labels: int = 3) -> Checkpoint:
     names = [f"class {i}" for i in range(labels)] if task == "classification" else None
-    save_tiny(folder, model_type)
+    pretrained = task_named(task).pretrained_head
+    save_tiny(folder, model_type, task=task if pretrained else None)
     checkpoint = load_checkpoint(str(folder), task=task, label_names=names)
     randomise(checkpoint.model, seed=1)
     return checkpoint

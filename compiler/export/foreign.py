@@ -28,6 +28,8 @@ TEXTS = (
 )
 """Short ones, one with capitals, digits and marks, and one that has to be cut."""
 
+_LONGEST = 1024  # tokens: a text of all that some models read takes minutes
+
 
 def held_against_libraries(folder: Path, saved: Checkpoint) -> str:
     """Compare a checkpoint, as our own code has it, with what sentence-transformers or transformers makes of it, on a few texts.
@@ -76,8 +78,10 @@ def _pairs(texts: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _ours(saved: Checkpoint) -> NDArray[np.float32]:
     """[texts, values] of our own code."""
-    batches = encode(saved, _pairs(TEXTS), max_tokens=saved.max_tokens)
-    return batches.outputs(lambda inputs: saved.task.judged(saved.model(**inputs)))
+    longest = min(saved.max_tokens, _LONGEST)
+    lines = saved.task.lines_at_once(saved, max_tokens=longest)
+    batches = encode(saved, _pairs(TEXTS), max_tokens=longest, batch_size=lines)
+    return batches.outputs(lambda inputs: saved.task.sample(saved.task.judged(saved.model(**inputs)), inputs))
 
 
 def _theirs(folder: Path, saved: Checkpoint) -> tuple[str, NDArray[np.float32]]:
@@ -117,6 +121,10 @@ def _by_transformers(folder: Path, saved: Checkpoint) -> tuple[str, NDArray[np.f
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     auto: Any = getattr(transformers, saved.task.auto_class)
     model = auto.from_pretrained(folder, trust_remote_code=True, local_files_only=True, dtype=torch.float32).eval()
-    given = tokenizer(list(TEXTS), padding=True, truncation=True, return_tensors="pt")
+    given = tokenizer(
+        list(TEXTS), padding=True, truncation=True, max_length=min(saved.max_tokens, _LONGEST), return_tensors="pt"
+    )
     with torch.inference_mode():
-        return "transformers", model(**given).logits.numpy()
+        outputs = model(**given)
+        judged = saved.task.judged(tuple(getattr(outputs, name) for name in saved.task.output_names))
+        return "transformers", saved.task.sample(judged, given).float().numpy()

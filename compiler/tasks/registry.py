@@ -4,13 +4,17 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from compiler.tasks.causal_lm import CausalLM
 from compiler.tasks.classification import Classification
 from compiler.tasks.embedding import Embedding
+from compiler.tasks.masked_lm import MaskedLM
 from compiler.tasks.regression import Regression
 from compiler.tasks.task import Task
 from targets.errors import InputError, printable
 
-TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Regression(), Embedding())}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (Classification(), Regression(), Embedding(), MaskedLM(), CausalLM())
+}
 """Every task by name."""
 
 
