@@ -57,7 +57,6 @@ def find_exceptions(
         full = Subnet.first(architecture.shape, Ordering.by_index(architecture.shape))
         parameters = learned.weights.dense
 
-
         def outputs(graph: Graph) -> NDArray[np.float32]:
             run = graph_run(graph, usable_cpus(), task.judged)
             return texts.outputs(lambda inputs: task.sample(run(inputs), inputs))

@@ -31,7 +31,11 @@ class CausalLM(LanguageTask):
         pipeline="text-generation",
         library="transformers",
         optimum="ORTModelForCausalLM",
-        answers="logits of the next token at every place, without a cache",
+        answers="logits of the next token at every place",
+        optimum_arguments=", use_cache=False",
+        limits=(
+            "The ONNX graph has no cache of keys and values: it reads whole texts, for scoring and as a prefill. transformers generates.",
+        ),
     )
 
     def targets(self, encoding: Encoding, text: str) -> NDArray[Any]:

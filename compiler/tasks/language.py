@@ -43,7 +43,7 @@ def _values(answers: Array, part: str, sign: float) -> Array:
     """Each line's part in a mean over tokens [lines]: a ratio of two sums, to first order; `sign` is -1 of losses."""
     own = dict(zip(Sums._fields, answers.astype(np.float64).T, strict=True))
     mean = _mean(answers, part)
-    return sign * (mean + (own[part] - mean * own["tokens"]) / own["tokens"].mean())
+    return np.asarray(sign * (mean + (own[part] - mean * own["tokens"]) / own["tokens"].mean()))
 
 
 def _metric(
@@ -95,6 +95,7 @@ class LanguageTask(Task):
     guides = True
     word_outputs = True
     batch_size = 8
+    keep = 0.9
 
     @abstractmethod
     def targets(self, encoding: Encoding, text: str) -> Array:

@@ -60,6 +60,13 @@ class Scale:
             return share * other
         return self.figure(self.error(other) - math.log(share)) if share > 0 else math.inf
 
+    def deviation(self, figure: float, of_error: float) -> float:
+        """The standard error of a figure, from that of its error, to first order."""
+        if self.higher_is_better:
+            return of_error
+        error = self.error(figure)
+        return (self.figure(error + of_error) - self.figure(error - of_error)) / 2
+
     def behind(self, figure: float, difference: float, seen: float) -> float:
         """The figure whose error is higher by a difference; not below 0 unless what was seen is."""
         if self.higher_is_better:

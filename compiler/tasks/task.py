@@ -75,12 +75,17 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """Words of a model card: hub's pipeline tag, the library that loads it first, Optimum's class, and what answers are."""
+    """Words of a model card: hub's pipeline tag, the library that loads it first, Optimum's class, and what answers are.
+
+    `optimum_arguments` are those of its `from_pretrained` beside the usual ones, `limits` what the graph does not do.
+    """
 
     pipeline: str
     library: str
     optimum: str
     answers: str
+    optimum_arguments: str = ""
+    limits: tuple[str, ...] = ()
 
 
 class Task(ABC):
