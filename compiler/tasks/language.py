@@ -25,6 +25,7 @@ from compiler.tasks.words import VALUES_OF_BATCH, Sums, fisher_of_words, likelie
 from targets.errors import InputError
 
 if TYPE_CHECKING:
+    from compiler.data.columns import Columns
     from compiler.data.table import Table
 
 Array = NDArray[Any]
@@ -116,6 +117,16 @@ class LanguageTask(Task):
                 splits[role] = Split(texts=tuple((text,) for text in texts), labels=None)
                 notes.append(f"{table.source}: {note}")
         return replace(reading, splits=splits, notes=(*reading.notes, *notes), shown=(*reading.shown, *notes))
+
+    def columns_in_use(self, tables: Mapping[str, Table], columns: Columns, asked: Asked) -> Columns:
+        """Without labels. InputError where the user named some."""
+        if asked.label_column is not None:
+            raise InputError(f"{self.words} needs no labels: the text is what is predicted\nleave --label-column out")
+        if columns.label is None:
+            return columns
+        notes = (note for note in columns.notes if not note.startswith(("label column", "columns not used")))
+        unused = (*columns.unused, columns.label)
+        return replace(columns, label=None, unused=unused, notes=(*notes, f"columns not used: {', '.join(unused)}"))
 
     def prepared(self, split: Split, reader: Reader, *, max_tokens: int) -> Split:
         """Documents in blocks. InputError where no text has a word to predict."""

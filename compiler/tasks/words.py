@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from compiler.tasks.batches import IGNORED
 
@@ -95,24 +94,40 @@ def _divergence(theirs: Tensor, ours: Tensor) -> Tensor:
 def loss(logits: Tensor, mask: Tensor, labels: Tensor | None, teacher: Tensor | None, temperature: float) -> Tensor:
     """Mean cross-entropy of labelled places plus T² times the mean divergence from the teacher's softened chances at real tokens.
 
-    Logits are [lines, tokens, words]. One line's chances are there at a time: the backward pass computes them again. ValueError
-    where there are neither labels nor a teacher.
+    Logits are [lines, tokens, words]. ValueError where there are neither labels nor a teacher.
     """
     if labels is None and teacher is None:
         raise ValueError("neither labels nor a teacher to learn from")
-    real = mask.bool()
-    labelled = None if labels is None else max(1, int((labels != IGNORED).sum()))
-    total = logits.new_zeros((), dtype=torch.float32)
-    for line, own in enumerate(logits.unbind()):
-        given = (
-            None if labels is None else labels[line],
-            None if teacher is None else teacher[line].detach(),
-        )
-        parts = checkpoint(
-            _line_loss, own, real[line], *given, temperature, use_reentrant=False, preserve_rng_state=False
-        )
-        total = total + parts[0] / (labelled or 1) + parts[1] / int(real.sum())
-    return total
+    found: Tensor = _ByLine.apply(logits, mask.bool(), labels, teacher, temperature)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _ByLine(torch.autograd.Function):
+    """`loss`, whose gradient is taken with it, a line at a time: all chances of a batch are several times its logits."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, real: Tensor, labels: Tensor | None, teacher: Tensor | None, temperature: float
+    ) -> Tensor:
+        labelled = 1 if labels is None else max(1, int((labels != IGNORED).sum()))
+        total = logits.new_zeros((), dtype=torch.float32)
+        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        for line, values in enumerate(logits):
+            given = (None if labels is None else labels[line], None if teacher is None else teacher[line])
+            with torch.set_grad_enabled(gradient is not None):
+                own = values.detach().requires_grad_(gradient is not None)
+                entropy, divergence = _line_loss(own, real[line], *given, temperature)
+                value = entropy / labelled + divergence / max(1, int(real.sum()))
+            total += value.detach()
+            if gradient is not None:
+                (gradient[line],) = torch.autograd.grad(value, own)
+        ctx.gradient = gradient
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:  # type: ignore[override]
+        gradient, ctx.gradient = ctx.gradient, None  # in place: it is as large as the logits
+        return gradient.mul_(upstream), None, None, None, None
 
 
 def _line_loss(

@@ -18,6 +18,7 @@ from compiler.tasks import IGNORED, SCALES, read_data, task_named
 from compiler.tasks.blocks import documents, in_blocks
 from compiler.tasks.metric import DIVERGENCE, PERPLEXITY, SHARE
 from compiler.tasks.words import fisher_of_words, likeliest, loss, sums
+from profilers import LayerSizes
 from targets.errors import InputError
 from tests.tiny import WORDS, save_tiny, tiny_checkpoint, tiny_tokenizer
 
@@ -43,7 +44,7 @@ def long_texts(count=12, words=70, seed=0):
 
 def first_half(checkpoint):
     shape = checkpoint.architecture.shape
-    return Subnet.first([(max(1, h // 2), u // 2) for h, u in shape], Ordering.by_index(shape))
+    return Subnet.first([LayerSizes(max(1, h // 2), u // 2) for h, u in shape], Ordering.by_index(shape))
 
 
 # Texts
@@ -86,6 +87,9 @@ def test_lines_of_a_file_are_running_text_and_rows_of_a_table_are_texts(tmp_path
     data = read_data(str(tmp_path / "a.csv"), task="masked_lm")
     assert len(data.train) + len(data.validation) + len(data.test) == 30
     assert data.train.labels is None
+    assert "columns not used: label" in data.notes
+    with pytest.raises(InputError, match="needs no labels"):
+        read_data(str(tmp_path / "a.csv"), task="masked_lm", label_column="label")
 
 
 def test_pairs_are_refused_by_name(tmp_path):
@@ -261,7 +265,7 @@ def test_the_loss_is_that_of_the_definitions_and_so_is_its_gradient():
     for function in (plain, lambda logits: loss(logits, mask, labels, teacher, 2.0)):
         logits = ours.clone().requires_grad_()
         value = function(logits)
-        gradients.append((float(value), torch.autograd.grad(value, logits)[0]))
+        gradients.append((float(value.detach()), torch.autograd.grad(value, logits)[0]))
     assert gradients[0][0] == pytest.approx(gradients[1][0], rel=1e-5)
     torch.testing.assert_close(gradients[0][1], gradients[1][1], rtol=1e-4, atol=1e-7)
     with pytest.raises(ValueError, match="neither"):
@@ -269,28 +273,31 @@ def test_the_loss_is_that_of_the_definitions_and_so_is_its_gradient():
 
 
 def test_covectors_of_words_have_the_fisher_matrix_as_their_second_moment():
-    logits = torch.tensor([[[0.3, -1.0, 0.8]]]).requires_grad_()
-    labels, generator = torch.zeros(1, 1, dtype=torch.int64), torch.Generator().manual_seed(0)
-    drawn_ones = [torch.autograd.grad(fisher_of_words(logits, labels, generator), logits)[0][0, 0] for _ in range(4000)]
+    logits = torch.tensor([[[0.3, -1.0, 0.8]]]).repeat(2, 4000, 1).requires_grad_()
+    labels = torch.zeros(2, 4000, dtype=torch.int64)
+    labels[1] = IGNORED
+    probe = fisher_of_words(logits, labels, torch.Generator().manual_seed(0))
+    covectors, nothing = torch.autograd.grad(probe, logits)[0]
     chances = logits.detach()[0, 0].softmax(-1)
-    moment = torch.stack([one[:, None] * one for one in drawn_ones]).mean(dim=0)
+    moment = covectors.T @ covectors / len(covectors)
+    assert not nothing.any()
     torch.testing.assert_close(moment, torch.diag(chances) - chances[:, None] * chances, atol=0.02, rtol=0.1)
 
 
 def test_a_polish_brings_a_network_nearer_and_keeps_tied_weights_one(llama, tmp_path):
-    split, subnet = CAUSAL.prepared(long_texts(16), llama, max_tokens=24), first_half(llama)
+    split, subnet = CAUSAL.prepared(long_texts(8), llama, max_tokens=24), first_half(llama)
     dense = {name: p.detach() for name, p in llama.model.backbone.named_parameters()}
     run = SubnetRunner(llama.model, llama.architecture)
     start = {name: p.detach() for name, p in run.parameters(subnet).items()}
     (found,) = polish(
         llama, dense, [subnet], [start], split=split, max_tokens=24, work_dir=tmp_path, progress=lambda *_: None,
-        options=TrainingOptions(epochs=6, batch_size=4, bf16=False, learning_rate=5e-3, temperature=1.0, dropout=0.0),
+        options=TrainingOptions(epochs=2, batch_size=8, bf16=False, learning_rate=1e-2, temperature=1.0, dropout=0.0),
     )  # fmt: skip
     assert set(found) == set(start)
     assert ("lm_head.weight" in found) is not llama.config.tie_word_embeddings
     stick = make_yardstick(llama, split, CAUSAL.metric("kl"), max_tokens=24, dense=lambda b: np.zeros((len(b), 5)))
     before, after = (stick.quality(lambda inputs, p=p: run(subnet, inputs, p)[-1]) for p in (start, found))
-    assert after.metric < 0.8 * before.metric
+    assert after.metric < 0.9 * before.metric
     assert not torch.equal(found["model.embed_tokens.weight"], start["model.embed_tokens.weight"])
 
 
