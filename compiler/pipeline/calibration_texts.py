@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.data import Split, TextData
 from compiler.data.text_data import content_sha256
@@ -33,6 +34,17 @@ def calibration_count(checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]], 
     return max(16, int(CALIBRATION_TOKENS / length))
 
 
+def _order(split: Split, count: int, seed: int) -> tuple[NDArray[np.int64], int]:
+    """Rows in a random order, and how many of the first, `count` at most, are whole groups: all of one stand together."""
+    rng = np.random.default_rng(seed)
+    if split.groups is None:
+        return rng.permutation(len(split)), count
+    numbers, groups = np.unique(split.groups, return_inverse=True)
+    order = np.argsort(rng.permutation(len(numbers))[groups], kind="stable")
+    ends = np.flatnonzero(np.diff(groups[order])) + 1
+    return order, int(ends[ends <= count].max(initial=0))
+
+
 def deal(data: TextData, checkpoint: Checkpoint, *, max_tokens: int, seed: int) -> tuple[TextData, list[str]]:
     """Data without labels that nothing is trained on: texts that do not calibrate go from train to validation; and a note.
 
@@ -42,10 +54,10 @@ def deal(data: TextData, checkpoint: Checkpoint, *, max_tokens: int, seed: int) 
     train, validation = data.train, data.validation
     half = max((len(train) + len(validation)) // 2, FEWEST_RANGE_TEXTS)
     needed = min(max(calibration_count(checkpoint, train.texts, max_tokens), RANGE_TEXTS), CALIBRATION_TEXTS)
-    moved = min(len(train) - min(needed, half), LIKENESS_EXAMPLES - len(validation))
+    judging = checkpoint.task.at_most(LIKENESS_EXAMPLES, max_tokens=max_tokens)
+    order, moved = _order(train, min(len(train) - min(needed, half), judging - len(validation)), seed)
     if moved <= 0:
         return data, []
-    order = np.random.default_rng(seed).permutation(len(train))
     left = train.take(np.sort(order[moved:]))
     more = Split(texts=(*validation.texts, *train.take(np.sort(order[:moved])).texts), labels=None)
     splits = {"train": left, "validation": more, "test": data.test}

@@ -16,19 +16,24 @@ _HEADING = re.compile(r"\s*= (?!=)\S.* =\s*")
 _LONGEST_DOCUMENT, _LONGEST_PASSAGE = 50_000, 8_000
 """Characters of a document, and of a passage of text that has no headings, at most: splits are drawn over them."""
 
-_FEWEST, _FEWEST_ARTICLES = 20, 3
+_FEWEST, FEWEST_ARTICLES = 20, 3
 """Passages of a short text, about, and articles of a text that is split by them."""
 
 Lines = Sequence[str]
 
 
+def titles(lines: Lines) -> int:
+    """How many lines are titles of articles."""
+    return sum(_HEADING.fullmatch(line) is not None for line in lines)
+
+
 def documents(lines: Lines) -> tuple[tuple[str, ...], str]:
     """Lines of running text, joined to documents, and a note on what they are: articles by their titles, else passages."""
-    titles = sum(_HEADING.fullmatch(line) is not None for line in lines)
-    if titles >= _FEWEST_ARTICLES:
+    count = titles(lines)
+    if count >= FEWEST_ARTICLES:
         return tuple(
             _joined(lines, _LONGEST_DOCUMENT, titled=True)
-        ), f"running text: {titles} articles, told by their titles"
+        ), f"running text: {count} articles, told by their titles"
     longest = min(_LONGEST_PASSAGE, sum(map(len, lines)) // _FEWEST)
     passages = tuple(_joined(lines, longest, titled=False))
     return (

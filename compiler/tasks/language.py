@@ -14,8 +14,9 @@ from tokenizers import Encoding
 from torch import Tensor
 
 from compiler.data import Split
+from compiler.data.table import is_missing
 from compiler.tasks.batches import IGNORED, Batches, Reader, batched
-from compiler.tasks.blocks import documents, in_blocks
+from compiler.tasks.blocks import FEWEST_ARTICLES, documents, in_blocks, titles
 from compiler.tasks.losses import Outputs
 from compiler.tasks.metric import DIVERGENCE, PERPLEXITY, Metric, Scale, exponential
 from compiler.tasks.plain import read_plain
@@ -104,6 +105,7 @@ class LanguageTask(Task):
 
     def read(self, tables: Mapping[str, Table], asked: Asked) -> Reading:
         """One column of texts, each a document; the lines of a text file are running text. InputError for pairs."""
+        tables = {role: _without_blanks(table) for role, table in tables.items()}
         reading = read_plain(tables, asked, self)
         if len(reading.text_columns) > 1:
             raise InputError(
@@ -112,8 +114,9 @@ class LanguageTask(Task):
             )
         splits, notes = dict(reading.splits), list[str]()
         for role, table in tables.items():
-            if table.form.format == "text lines":
-                texts, note = documents([text for (text,) in splits[role].texts])
+            lines = [text for (text,) in splits[role].texts]
+            if table.form.format == "text lines" or titles(lines) >= FEWEST_ARTICLES:
+                texts, note = documents(lines)
                 splits[role] = Split(texts=tuple((text,) for text in texts), labels=None)
                 notes.append(f"{table.source}: {note}")
         return replace(reading, splits=splits, notes=(*reading.notes, *notes), shown=(*reading.shown, *notes))
@@ -199,6 +202,20 @@ class LanguageTask(Task):
     ) -> Tensor:
         """Twice the divergence of the chances at scored places, to first order."""
         return fisher_of_words(outputs[0], extras["token_labels"], generator)
+
+
+def _without_blanks(table: Table) -> Table:
+    """A table without rows that hold nothing: the empty lines of running text."""
+    filled = [
+        row for row, values in enumerate(zip(*table.columns.values(), strict=True)) if not all(map(is_missing, values))
+    ]
+    if len(filled) == len(table):
+        return table
+    return replace(
+        table,
+        columns={name: [values[row] for row in filled] for name, values in table.columns.items()},
+        lines=None if table.lines is None else [table.lines[row] for row in filled],
+    )
 
 
 def label_array(encoding: Encoding) -> Array:

@@ -125,7 +125,7 @@ class _ByLine(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> Any:
         gradient, ctx.gradient = ctx.gradient, None  # in place: it is as large as the logits
         return gradient.mul_(upstream), None, None, None, None
 

@@ -1,5 +1,6 @@
 """Masked and causal language models: blocks, targets, figures against their definitions, memory, losses."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from torch.nn import functional
 from compiler.data import Split
 from compiler.evaluation import Quality, make_yardstick
 from compiler.families import load_checkpoint
+from compiler.pipeline.calibration_texts import deal
 from compiler.slicing import SubnetRunner, build_skeleton
 from compiler.spaces import Ordering, Subnet, make_space
 from compiler.supernet import TrainingOptions, polish
@@ -83,6 +85,9 @@ def test_lines_of_a_file_are_running_text_and_rows_of_a_table_are_texts(tmp_path
     assert len(data.train) + len(data.validation) + len(data.test) == 40
     assert all(text.startswith(" = ") and text.count("\n") == 2 for (text,) in data.train.texts)
     assert any("40 articles, told by their titles" in note for note in data.notes)
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines), encoding="utf-8")
+    again = read_data(str(tmp_path / "a.jsonl"), task="causal_lm")
+    assert again.train.texts == data.train.texts
     (tmp_path / "a.csv").write_text("text,label\n" + "\n".join(f"a b {i},{i % 2}" for i in range(30)), encoding="utf-8")
     data = read_data(str(tmp_path / "a.csv"), task="masked_lm")
     assert len(data.train) + len(data.validation) + len(data.test) == 30
@@ -104,6 +109,21 @@ def test_texts_without_a_word_to_predict_are_left_out_and_nothing_else_is_refuse
     assert CAUSAL.prepared(split, llama, max_tokens=16).texts == (("the film was",),)
     with pytest.raises(InputError, match="no text has a word to predict"):
         CAUSAL.prepared(split.take(np.array([0])), llama, max_tokens=16)
+
+
+def test_texts_that_calibrate_and_texts_that_judge_are_of_different_documents(llama, tmp_path):
+    lines = [line for i, (text,) in enumerate(long_texts(60).texts) for line in (f" = {WORDS[i]} train = ", text)]
+    (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-8")
+    data = read_data(str(tmp_path / "a.txt"), task="causal_lm")
+    splits = {
+        role: CAUSAL.prepared(getattr(data, role), llama, max_tokens=24) for role in ("train", "validation", "test")
+    }
+    found, (note,) = deal(replace(data, **splits), llama, max_tokens=24, seed=0)
+    moved = set(splits["train"].texts) - set(found.train.texts)
+    assert moved < set(found.validation.texts)
+    documents_of = dict(zip(splits["train"].texts, splits["train"].groups, strict=True))
+    assert {documents_of[text] for text in moved}.isdisjoint({documents_of[text] for text in found.train.texts})
+    assert f"{len(found.train):,} texts calibrate" in note
 
 
 # Targets
