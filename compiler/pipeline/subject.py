@@ -163,9 +163,9 @@ def _prepared(data: TextData, checkpoint: Checkpoint, max_tokens: int) -> TextDa
     def prepared(split: Split) -> Split:
         return checkpoint.task.prepared(split, checkpoint, max_tokens=max_tokens)
 
-    splits = {role: prepared(getattr(data, role)) for role in ("train", "validation", "test")}
-    grown = tuple(f"{role} has only" for role, split in splits.items() if len(split) > len(getattr(data, role)))
-    return replace(data, **splits, notes=tuple(note for note in data.notes if not grown or not note.startswith(grown)))
+    ready = replace(data, train=prepared(data.train), validation=prepared(data.validation), test=prepared(data.test))
+    grown = tuple(f"{r} has only" for r in ("validation", "test") if len(getattr(ready, r)) > len(getattr(data, r)))
+    return replace(ready, notes=tuple(note for note in data.notes if not note.startswith(grown)))
 
 
 def _settle_effort(options: Options, *, labelled: bool, head_trained: bool, task: Task) -> tuple[str, bool]:

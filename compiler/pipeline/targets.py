@@ -66,16 +66,18 @@ def compare(runs: Sequence[Compilation]) -> Comparison:
     """What each target got, and for each pair what the best of one costs on the other."""
     finished = [run for run in runs if run.missed is None]
     lower = any(not run.content["metric"]["higher_is_better"] for run in finished)
-    return {
+    found: Comparison = {
         "schema": SCHEMA_VERSION,
         "tool": this_tool(),
         "model": finished[0].content["model"]["name"] if finished else "",
         "metric": finished[0].content["metric"]["name"] if finished else "",
         "doubt": finished[0].content["doubt"] if finished else None,
-        **({"higher_is_better": False} if lower else {}),
         "targets": [_outcome(run) for run in runs],
         "misplaced": [misplaced(there, of) for of, there in permutations(finished, 2)],
     }
+    if lower:
+        found["higher_is_better"] = False
+    return found
 
 
 def _outcome(run: Compilation) -> Outcome:
