@@ -188,19 +188,24 @@ def save_tiny(
     """A checkpoint folder: an embedding encoder, or with `labels` a classifier, or with a task its head, (random) as if trained."""
     import transformers
 
+    task = task or ("embedding" if labels is None else "classification")
     if labels is not None:
         extra = {"num_labels": labels, **extra}
     task = task or ("embedding" if labels is None else "classification")
     model = getattr(transformers, task_named(task).auto_class).from_config(tiny_config(model_type, **extra))
     randomise(model, seed)
     model.save_pretrained(folder)
-    tiny_tokenizer(model_type).save_pretrained(folder)
+    tokenizer = tiny_tokenizer(model_type)
+    if task == "masked_lm":
+        tokenizer.add_special_tokens({"mask_token": "[MASK]"})
+    tokenizer.save_pretrained(folder)
     return folder
 
 
 def tiny_checkpoint(folder: Path, model_type: str = "bert", *, task: str = "embedding", labels: int = 3) -> Checkpoint:
     names = [f"class {i}" for i in range(labels)] if task == "classification" else None
-    save_tiny(folder, model_type)
+    pretrained = task_named(task).pretrained_head
+    save_tiny(folder, model_type, task=task if pretrained else None)
     checkpoint = load_checkpoint(str(folder), task=task, label_names=names)
     randomise(checkpoint.model, seed=1)
     return checkpoint

@@ -73,7 +73,7 @@ def misplaced_table(found: "Comparison") -> Table:
     for pair in found["misplaced"]:
         stranger = pair["stranger"]
         table.add_row(
-            pair["on"], f"{pair['of']} {stranger['id']}", f"{stranger['predicted_ms']:.2f}", extra(pair), lost(pair),
+            pair["on"], f"{pair['of']} {stranger['id']}", f"{stranger['predicted_ms']:.2f}", extra(pair), lost(pair, found.get("higher_is_better", True)),
             "over it" if pair["over_budget"] else "-",
         )  # fmt: skip
     return table

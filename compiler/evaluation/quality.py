@@ -44,6 +44,12 @@ class Quality:
         """Of the error, over units; None where it is not known."""
         return standard_error(self.values)
 
+    @property
+    def deviation(self) -> float | None:
+        """The same of the metric itself."""
+        noise = self.standard_error
+        return None if noise is None else self.scale.deviation(self.metric, noise)
+
     def differs(self, other: "Quality") -> bool:
         """Whether two networks on the same examples are further apart than the examples' chance explains."""
         noise = standard_error(self.values - other.values)

@@ -3,7 +3,7 @@
 from compiler.export.artifact import Artifact, compare_with_fresh_export, write_artifact
 from compiler.export.checkpoint import save_checkpoint
 from compiler.export.files import check_graph, sha256_of
-from compiler.export.origin import declared_tasks, is_compiled, read_origin
+from compiler.export.origin import declared_tasks, is_compiled, read_origin, refuse_two_tasks
 from compiler.export.parity import check_attention, compare, odd_inputs
 from compiler.export.rebuild import load_model, load_sliced
 from compiler.export.session import graph_run
@@ -27,6 +27,7 @@ __all__ = [
     "narrow_template",
     "odd_inputs",
     "read_origin",
+    "refuse_two_tasks",
     "save_checkpoint",
     "sha256_of",
     "write_artifact",

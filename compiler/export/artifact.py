@@ -13,6 +13,7 @@ from compiler.export.dense import export_module
 from compiler.export.files import outline, parts_of, write_graph
 from compiler.export.parity import TOLERANCES, check_attention, odd_inputs, parity_error, run_session
 from compiler.export.workbench import ModelWorkbench
+from compiler.families.tied import assign
 from compiler.slicing import build_skeleton
 from compiler.spaces import Form, Subnet
 from compiler.tasks import Batches
@@ -93,7 +94,7 @@ def compare_with_fresh_export(bench: ModelWorkbench, subnet: Subnet, parameters:
     """
     checkpoint = bench.checkpoint
     model = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape, subnet.width)
-    model.backbone.load_state_dict(dict(parameters), strict=False, assign=True)
+    assign(model.backbone, parameters)
     fresh = outline(export_module(model.eval(), checkpoint, bench.opset))
     cut = bench.graph(subnet, parameters, "fp32")
     sessions = [open_session(graph, usable_cpus()) for graph in (fresh, cut)]

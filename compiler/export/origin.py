@@ -8,9 +8,9 @@ from compiler.export.subnet_form import check_subnet
 from compiler.families.loading.config import declared_head
 from compiler.families.loading.files import check_folder
 from compiler.families.loading.library import label_of, refusing
-from compiler.families.recipe_files import transformer_folder
+from compiler.families.recipe_files import MODULES, transformer_folder
 from compiler.spaces import Subnet
-from compiler.tasks import Task, task_named
+from compiler.tasks import TASKS, Task, task_named
 from targets.errors import InputError
 from targets.json_file import read_json
 
@@ -45,6 +45,19 @@ def read_origin(folder: Path) -> Origin:
     data: Any = read_json(folder / FILE, name=name)
     form = check_subnet(data, name=name)
     return Origin(form["task"], form["base"], Subnet.from_json(data), form.get("dense", {}))
+
+
+def refuse_two_tasks(folder: Path) -> None:
+    """InputError where texts alone fit a checkpoint's head of pre-training as well as its embeddings, and nothing says which."""
+    if is_compiled(folder) or (folder / MODULES).exists():
+        return
+    head, _ = declared_head(transformer_folder(folder))
+    task = next((each for each in TASKS.values() if each.embeds_as_well and head.of(each)), None)
+    if task is not None:
+        raise InputError(
+            f"{label_of(folder)} is a {head.name} and the data have no labels: that fits embedding and {task.name}\n"
+            f"say which: --task embedding or --task {task.name}"
+        )
 
 
 def declared_tasks(folder: Path, asked: str = "auto") -> tuple[Task, ...]:

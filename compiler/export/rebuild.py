@@ -29,6 +29,7 @@ from compiler.families.loading.tokenizer import load_tokenizer
 from compiler.families.loading.trial import try_run
 from compiler.families.loading.weights import class_of, drop_unused_pooler, refuse_nan, skeleton_of
 from compiler.families.recipe_files import read_recipe
+from compiler.families.tied import assign
 from compiler.families.tokenising import fitted, longest_text
 from compiler.slicing import build_skeleton
 from compiler.spaces import Subnet
@@ -149,7 +150,7 @@ def _fill(model: TaskModel, folder: Path) -> None:
     with refusing(folder, "the weights cannot be loaded"):
         stored_weights(folder)
     with refusing(folder, f"the weights are not those of {FILE}"):
-        found = model.backbone.load_state_dict(load_file(folder / SINGLE), strict=False, assign=True)
+        found = assign(model.backbone, load_file(folder / SINGLE))
     lost = [name for name, parameter in model.backbone.named_parameters() if parameter.is_meta]
     if lost or found.unexpected_keys:
         odd = f"{lost[0]} is missing" if lost else f"{found.unexpected_keys[0]} belongs nowhere"

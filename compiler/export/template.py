@@ -107,7 +107,7 @@ class GraphTemplate:
     ) -> dict[str, Array]:
         """Initialisers by name, in the form the graph reads."""
         made: dict[str, Array] = {}
-        whole: dict[str, Quantised] = {}
+        whole: dict[tuple[str, bool, Scheme], Quantised] = {}  # of a table that is the head as well, two
         smoothed: dict[str, Smoothing] = {}
         for name in names:
             binding = self.bindings[name]
@@ -120,9 +120,10 @@ class GraphTemplate:
             if binding.activation:
                 array = array * smoothed[binding.activation].factor[:, None]
             if binding.scheme is not None:
-                if binding.parameter not in whole:
-                    whole[binding.parameter] = quantise(array, binding.scheme)
-                array = getattr(whole[binding.parameter], binding.part)
+                form = (binding.parameter, binding.transposed, binding.scheme)
+                if form not in whole:
+                    whole[form] = quantise(array, binding.scheme)
+                array = getattr(whole[form], binding.part)
             made[name] = array
         return made
 

@@ -15,6 +15,7 @@ from compiler.export.exempt import exempt
 from compiler.export.static import observe
 from compiler.export.template import GraphTemplate
 from compiler.families import Checkpoint
+from compiler.families.tied import assign
 from compiler.slicing import build_skeleton, slice_parameters
 from compiler.spaces import Ordering, SubBlock, Subnet
 from compiler.tasks import Batches
@@ -146,7 +147,7 @@ class ModelWorkbench:
 
     def _module(self, subnet: Subnet) -> Any:
         skeleton = build_skeleton(self.checkpoint.whole, self.checkpoint.architecture.whole, subnet.shape, subnet.width)
-        skeleton.backbone.load_state_dict(self._sliced(subnet), strict=False, assign=True)
+        assign(skeleton.backbone, self._sliced(subnet))
         return skeleton
 
     def inputs(self, batch: int, tokens: int) -> Mapping[str, NDArray[Any]]:

@@ -170,6 +170,8 @@ def _stem(model: Any, family: Family, prefix: str) -> Iterator[StemPart]:
     if family.stem is None:
         return
     found = dict(model.named_parameters())
+    if prefix and f"{family.stem.head_input}.weight" not in found:  # another head, which reads the stream elsewhere
+        return
     projection = f"{prefix}{family.stem.projection}"
     writers = {f"{prefix}{table}.weight": 1 for table in family.embedding_tables}
     writers |= {f"{prefix}{family.stem.norm}.{kind}": 0 for kind in ("weight", "bias")}

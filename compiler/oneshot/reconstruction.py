@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from compiler.families import PIECES, Branch, Checkpoint, Kept, TaskModel
+from compiler.families.tied import assign
 from compiler.oneshot.calibration import (
     Calibration,
     aims,
@@ -250,7 +251,7 @@ def reconstruct(
 def _filled(checkpoint: Checkpoint, subnet: Subnet, parameters: Mapping[str, Tensor]) -> TaskModel:
     """A network of its own with copies of these parameters: they will change."""
     model = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape, subnet.width)
-    model.backbone.load_state_dict({n: t.clone() for n, t in parameters.items()}, strict=False, assign=True)
+    assign(model.backbone, {n: t.clone() for n, t in parameters.items()})
     return model
 
 

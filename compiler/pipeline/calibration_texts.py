@@ -43,7 +43,8 @@ def deal(data: TextData, checkpoint: Checkpoint, *, max_tokens: int, seed: int) 
     train, validation = data.train, data.validation
     half = max((len(train) + len(validation)) // 2, FEWEST_RANGE_TEXTS)
     needed = min(max(calibration_count(checkpoint, train.texts, max_tokens), RANGE_TEXTS), CALIBRATION_TEXTS)
-    moved = min(len(train) - min(needed, half), LIKENESS_EXAMPLES - len(validation))
+    judging = checkpoint.task.at_most(LIKENESS_EXAMPLES, max_tokens=max_tokens)
+    moved = min(len(train) - min(needed, half), judging - len(validation))
     if moved <= 0:
         return data, []
     going, staying = _apart(train, moved, seed)

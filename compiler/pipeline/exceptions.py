@@ -10,6 +10,7 @@ from compiler.families import Architecture
 from compiler.pipeline.learned import Learned
 from compiler.spaces import Ordering, SubBlock, Subnet
 from compiler.store import Store, key_of
+from profilers import Graph
 from targets import usable_cpus
 
 SUFFERS = 0.02
@@ -47,7 +48,7 @@ def find_exceptions(
     learned: Learned, bench: ModelWorkbench, precision: str, store: Store, progress: Progress = lambda _: None
 ) -> Exceptions:
     """Those of a model at a precision, found on the whole network and the bench's texts; from the store where known."""
-    texts = bench.texts
+    texts, task = bench.texts, bench.checkpoint.task
     assert texts is not None  # noqa: S101  where something is quantised there are texts
     architecture = learned.subject.checkpoint.architecture
     key = key_of([learned.about, "exceptions", precision, len(texts), SUFFERS])
@@ -55,9 +56,12 @@ def find_exceptions(
     if stored is None:
         full = Subnet.first(architecture.shape, Ordering.by_index(architecture.shape, architecture.apart))
         parameters = learned.weights.dense
-        exact = texts.outputs(
-            graph_run(bench.graph(full, parameters, "fp32"), usable_cpus(), bench.checkpoint.task.judged)
-        )
+
+        def outputs(graph: Graph) -> NDArray[np.float32]:
+            run = graph_run(graph, usable_cpus(), task.judged)
+            return texts.outputs(lambda inputs: task.sample(run(inputs), inputs))
+
+        exact = outputs(bench.graph(full, parameters, "fp32"))
         graphs, blocks = bench.graphs(full, parameters, precision), _blocks(architecture)
         done = 0
 
@@ -65,9 +69,7 @@ def find_exceptions(
             nonlocal done
             done += 1
             progress(min(done / (1 + len(blocks)), 1.0))
-            return unexplained(
-                exact, texts.outputs(graph_run(graphs(exceptions), usable_cpus(), bench.checkpoint.task.judged))
-            )
+            return unexplained(exact, outputs(graphs(exceptions)))
 
         stored = [list(block) for block in choose_exceptions(loss, blocks)]
         store.put("exceptions", key, stored)

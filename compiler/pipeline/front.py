@@ -21,6 +21,7 @@ from compiler.report.card import read_base_card, write_cards
 from compiler.report.schema import SCHEMA_VERSION, Front, percentiles_ms, this_tool, write_front
 from compiler.spaces import Form
 from compiler.store.store import write_atomically
+from compiler.tasks import SHARE
 from profilers import CostTable
 from profilers.interval import median_interval
 from profilers.peak import Peak, Reached
@@ -55,7 +56,7 @@ def _metric(name: str, validation: Quality, test: Quality) -> dict[str, Any]:
         "name": name,
         "validation": validation.metric,
         "test": test.metric,
-        "standard_error": {"validation": validation.standard_error, "test": test.standard_error},
+        "standard_error": {"validation": validation.deviation, "test": test.deviation},
         "others": others,
     }
 
@@ -215,6 +216,7 @@ def front_json(outcome: Outcome) -> dict[str, Any]:
         "metric": {
             "name": subject.metric.name,
             "higher_is_better": subject.metric.scale.higher_is_better,
+            **({} if subject.metric.scale is SHARE else {"scale": subject.metric.scale.name}),
             "description": subject.metric.description,
         },
         "data": _data(subject),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from compiler.data import Split, TextData, demo_data
 from compiler.evaluation import Beside, Yardstick, answers, make_yardstick
-from compiler.export import declared_tasks, is_compiled, load_model
+from compiler.export import declared_tasks, is_compiled, load_model, refuse_two_tasks
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
@@ -87,7 +87,7 @@ class Subject:
         `dense` gives the dense model's answers, where they are known. A split with a name ("validation", "test") has what is looked
         at beside of finished networks.
         """
-        judged = split if self.labelled else split.some(LIKENESS_EXAMPLES)
+        judged = split if self.labelled else split.some(self._at_most(LIKENESS_EXAMPLES))
         return make_yardstick(
             self.checkpoint,
             judged,
@@ -115,28 +115,34 @@ class Subject:
                 f"{STATIC} takes the ranges of activations on the train split: {len(texts)} texts are too few, "
                 f"{FEWEST_RANGE_TEXTS} are the least\ngive more --data, or a precision that needs none"
             )
-        return encode(self.checkpoint, texts, max_tokens=self.max_tokens)
+        lines = self.task.lines_at_once(self.checkpoint, max_tokens=self.max_tokens)
+        return encode(self.checkpoint, texts, max_tokens=self.max_tokens, batch_size=lines)
+
+    def _at_most(self, examples: int) -> int:
+        return self.task.at_most(examples, max_tokens=self.max_tokens)
 
     def search_split(self) -> Split:
         """Validation, or some examples of it."""
-        return self.data.validation.some(SEARCH_EXAMPLES)
+        return self.data.validation.some(self._at_most(SEARCH_EXAMPLES))
 
     def final_split(self) -> Split:
         """The same for networks that are written: of more examples."""
-        return self.data.validation.some(FINAL_EXAMPLES if self.labelled else LIKENESS_EXAMPLES)
+        return self.data.validation.some(self._at_most(FINAL_EXAMPLES if self.labelled else LIKENESS_EXAMPLES))
 
 
 def _read(options: Options, folder: Path) -> tuple[TextData, Task]:
     """The data, and the task: without labels a trained head is still a task, scored by its likeness."""
     heads = declared_tasks(folder, options.task)
-    embeds = options.task == "auto" and is_compiled(folder) and not heads
+    asked = options.task
+    if asked == "auto" and is_compiled(folder) and (not heads or heads[0].pretrained_head):
+        asked = heads[0].name if heads else "embedding"
     if options.demo:
         return demo_data(options.seed), task_named("embedding")
     if options.data is None:
         raise InputError("no data: give --data FILE, FOLDER or hub name\nor try the built-in example: compile --demo")
     data = read_data(
         options.data,
-        task="embedding" if embeds else options.task,
+        task=asked,
         text_columns=options.text_columns,
         label_column=options.label_column,
         encoding=options.encoding,
@@ -147,7 +153,9 @@ def _read(options: Options, folder: Path) -> tuple[TextData, Task]:
     if data.label_names is not None or options.labels is not None:
         names = head_names(folder, task_named(data.task), trust_remote_code=options.trust_remote_code)
         data = aligned(data, names, options.labels)
-    if options.task != "auto" or not heads or data.train.labels is not None or task_named(data.task) in heads:
+    if asked == "auto" and data.train.labels is None:
+        refuse_two_tasks(folder)
+    if asked != "auto" or not heads or data.train.labels is not None or task_named(data.task) in heads:
         return data, task_named(data.task)
     return _of_head(data, heads[0]), heads[0]
 
@@ -175,6 +183,17 @@ def _flatten_pairs(data: TextData) -> TextData:
         return Split(texts=texts, labels=None)
 
     return replace(data, train=flat(data.train), validation=flat(data.validation), test=flat(data.test))
+
+
+def _prepared(data: TextData, checkpoint: Checkpoint, max_tokens: int) -> TextData:
+    """Data whose examples are texts that the model reads at once; notes that a split is small go where it no longer is."""
+
+    def prepared(split: Split) -> Split:
+        return checkpoint.task.prepared(split, checkpoint, max_tokens=max_tokens)
+
+    ready = replace(data, train=prepared(data.train), validation=prepared(data.validation), test=prepared(data.test))
+    grown = tuple(f"{r} has only" for r in ("validation", "test") if len(getattr(ready, r)) > len(getattr(data, r)))
+    return replace(ready, notes=tuple(note for note in data.notes if not note.startswith(grown)))
 
 
 def _settle_effort(options: Options, *, labelled: bool, head_trained: bool, task: Task) -> tuple[str, bool]:
@@ -258,10 +277,11 @@ def load_subject(options: Options) -> Subject:
         data = _flatten_pairs(data)
     if options.traffic is None:
         check_length(checkpoint, options.seq_len)
+    max_tokens, dealt = min(checkpoint.max_tokens, max(options.seq_len, 128)), list[str]()
+    data = _prepared(data, checkpoint, max_tokens)
     labelled = labels is not None
     effort, train_dense = _settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
     _check_training(options, effort=effort, trained=labelled and task.learns_from_labels)
-    max_tokens, dealt = min(checkpoint.max_tokens, max(options.seq_len, 128)), list[str]()
     for split in (data.train, data.validation, data.test):
         task.check(checkpoint, split, max_tokens=max_tokens)
     if data.train.labels is None and effort == "fast":
@@ -274,8 +294,10 @@ def load_subject(options: Options) -> Subject:
         notes.append("the model was compiled before: it is the baseline of every ratio here, called dense")
     if task.learns_from_labels and not labelled:
         notes.append("no labels: the metric is agreement with the dense model")
-    if not labelled and max(len(data.validation), len(data.test)) > LIKENESS_EXAMPLES:
-        notes.append(f"likeness to the dense model is taken on {LIKENESS_EXAMPLES:,} examples of a split")
+    most = task.at_most(LIKENESS_EXAMPLES, max_tokens=max_tokens)
+    if not labelled and max(len(data.validation), len(data.test)) > most:
+        what = "networks are judged" if task.word_outputs else "likeness to the dense model is taken"
+        notes.append(f"{what} on {most:,} examples of a split")
     if labelled and len(data.validation) > FINAL_EXAMPLES:
         notes.append(f"networks are judged on {FINAL_EXAMPLES:,} of {len(data.validation):,} validation examples")
     return Subject(

@@ -65,7 +65,8 @@ def options_of(options: Options, targets: Sequence[str], tables: Sequence[Path])
 def compare(runs: Sequence[Compilation]) -> Comparison:
     """What each target got, and for each pair what the best of one costs on the other."""
     finished = [run for run in runs if run.missed is None]
-    return {
+    lower = any(not run.content["metric"]["higher_is_better"] for run in finished)
+    found: Comparison = {
         "schema": SCHEMA_VERSION,
         "tool": this_tool(),
         "model": finished[0].content["model"]["name"] if finished else "",
@@ -74,6 +75,9 @@ def compare(runs: Sequence[Compilation]) -> Comparison:
         "targets": [_outcome(run) for run in runs],
         "misplaced": [misplaced(there, of) for of, there in permutations(finished, 2)],
     }
+    if lower:
+        found["higher_is_better"] = False
+    return found
 
 
 def _outcome(run: Compilation) -> Outcome:

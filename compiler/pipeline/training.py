@@ -41,7 +41,7 @@ class Trainer:
     def training_options(self, **changes: Any) -> TrainingOptions:
         """The run's options of any training: nothing that only a super-network knows."""
         asked = {name: getattr(self.options, name) for name in ("seed", "epochs", "learning_rate", "accumulation")}
-        asked["batch_size"] = self.options.train_batch_size
+        asked["batch_size"] = self.options.train_batch_size or self.subject.task.batch_size
         return TrainingOptions(**{**{name: value for name, value in asked.items() if value is not None}, **changes})
 
     def supernet_options(self) -> TrainingOptions:

@@ -114,7 +114,7 @@ def _nearest(winners: Sequence[Winner], dense: Winner) -> str:
     fastest = min(winners, key=_cost)
     nearest = max(
         winners,
-        key=lambda w: w.validation.metric / (dense.validation.metric or 1) + (w.speedup or 0) / (fastest.speedup or 1),
+        key=lambda w: _kept(w, dense) + (w.speedup or 0) / (fastest.speedup or 1),
     )
     speed = nearest.speedup or dense.found.latency_s / nearest.found.latency_s
     return (
@@ -122,6 +122,12 @@ def _nearest(winners: Sequence[Winner], dense: Winner) -> str:
         f"{speed:.2f}x{_megabytes(nearest)}, metric {nearest.validation.metric:.4f} (dense {dense.validation.metric:.4f}); "
         f"fastest: {_cost(fastest) * 1e3:.3g} ms{_megabytes(fastest)}"
     )
+
+
+def _kept(winner: Winner, dense: Winner) -> float:
+    """Share of the dense model's metric; the metric itself where that is no measure."""
+    kept = winner.validation.scale.kept(winner.validation.metric, dense.validation.metric)
+    return winner.validation.metric if kept is None else kept
 
 
 def _megabytes(winner: Winner) -> str:

@@ -24,6 +24,7 @@ from compiler.report.artifact_path import artifact_path
 from compiler.report.card import read_base_card, write_cards
 from compiler.report.html import write_report
 from compiler.report.manifest import read_with_digest, refresh
+from compiler.report.scale import scale_of
 from compiler.report.schema import (
     CandidateInfo,
     ChangesInfo,
@@ -288,9 +289,7 @@ def _broken(
         yield f"{timing['speedup']:.2f}x the dense model's speed, promised {limits['min_speedup']:.2f}x"
     if "max_memory_bytes" in limits and (taken := memory()) is not None and taken > limits["max_memory_bytes"]:
         yield f"{taken / 1e6:.4g} MB, allowed {limits['max_memory_bytes'] / 1e6:.4g}"
-    least = front["dense"]["metric"]["validation"] * (1 - limits.get("max_drop", np.inf))
-    if net["metric"]["validation"] < least:
-        yield f"metric {net['metric']['validation']:.4f}, promised {least:.4f}"
+    yield from _dropped(net["metric"]["validation"], front, limits)
     if changes := (net.get("changes") or {}).get("validation"):
         yield from _changed(changes, limits)
 
@@ -303,6 +302,15 @@ def _changed(changes: ChangesInfo, limits: Mapping[str, float]) -> Iterator[str]
     worst = max(telling, key=lambda group: group["drop"], default=None)
     if worst is not None and worst["drop"] > limits.get("max_class_drop", 1.0):
         yield f"{worst['name']} loses {worst['drop']:.2%} of its answers, allowed {limits['max_class_drop']:.2%}"
+
+
+def _dropped(metric: float, front: Front, limits: Mapping[str, float]) -> Iterator[str]:
+    """A metric that does not keep the share of the dense model's that was promised."""
+    if "max_drop" not in limits:
+        return
+    scale, kept, dense = scale_of(front), 1 - limits["max_drop"], front["dense"]["metric"]["validation"]
+    if not scale.keeps(metric, kept, dense):
+        yield f"metric {metric:.4f}, promised {scale.least(kept, dense):.4f}"
 
 
 def _upgrade(folder: Path, front: Front, found: _Measured) -> None:

@@ -138,7 +138,7 @@ class Weights(ABC):
 
     def _jobs(self, kept: Sequence[Kept]) -> Iterator[dict[Kept, Parameters]]:
         """Corrected sub-networks in groups of so many bytes at most, one at least."""
-        words = f"{self.subject.checkpoint.architecture.word_table}.weight"
+        words = None if self.subject.task.word_outputs else f"{self.subject.checkpoint.architecture.word_table}.weight"
         group: dict[Kept, Parameters] = {}
         total = 0
         for one in kept:
@@ -156,7 +156,8 @@ class Weights(ABC):
         task, train = self.subject.task, self.subject.data.train
         epochs = task.polish_share * self.trainer.training_options().epochs
         if self.trainer.options.epochs is None:
-            epochs = min(epochs, POLISHED_EXAMPLES / len(task.examples(train)))
+            most = task.at_most(POLISHED_EXAMPLES, max_tokens=self.subject.max_tokens)
+            epochs = min(epochs, most / len(task.examples(train)))
         return self.trainer.training_options(
             epochs=epochs, learning_rate=task.polish_rate, dropout=0.0, temperature=2.0
         )

@@ -58,6 +58,8 @@ def render_card(
         auto=task.auto_class,
         outputs=", ".join(task.output_names) + ("," if len(task.output_names) == 1 else ""),
         ort=task.card.optimum,
+        ort_arguments=task.card.optimum_arguments,
+        limits=task.card.limits,
         file=Path(net["artifact"]["path"]).name,
         preprocessing=lines.splitlines(),
         stock=stock,

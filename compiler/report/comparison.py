@@ -44,8 +44,8 @@ class Point(TypedDict):
 class Misplaced(TypedDict):
     """The best network of the target `of`, deployed `on` another, with what that target's own search found beside it.
 
-    `slower` is its extra time, as a share, over the fastest network that is as good (`as_good`); `worse` what its metric
-    lacks of the best network that is as fast (`as_fast`). Negative where the other target's search found the better one.
+    `slower` is its extra time, as a share, over the fastest network that is as good (`as_good`); `worse` how much more its error
+    is than that of the best network that is as fast (`as_fast`). Negative where the other target's search found the better one.
     """
 
     on: forms.Id
@@ -63,7 +63,10 @@ class Misplaced(TypedDict):
 
 
 class Comparison(TypedDict):
-    """The whole of `targets.json`; `doubt` says why the dense model is not to be trusted, where it is not."""
+    """The whole of `targets.json`; `doubt` says why the dense model is not to be trusted, where it is not.
+
+    `higher_is_better` is there where the metric is better when it is lower.
+    """
 
     schema: int
     tool: Tool
@@ -72,6 +75,7 @@ class Comparison(TypedDict):
     targets: Annotated[list[Outcome], Len(1, 1000)]
     misplaced: Annotated[list[Misplaced], Len(0, 1_000_000)]
     doubt: NotRequired[forms.Words | None]
+    higher_is_better: NotRequired[bool]
 
 
 def write_comparison(folder: Path, found: Comparison) -> None:
@@ -150,9 +154,11 @@ def extra(misplaced: Misplaced) -> str:
     return f"{text.percent(abs(share))} {'more' if share > 0 else 'less'} time"
 
 
-def lost(misplaced: Misplaced) -> str:
+def lost(misplaced: Misplaced, higher_is_better: bool = True) -> str:
     """Its metric beside that of what is as fast, in words."""
     difference = misplaced["worse"]
     if abs(difference) < 5e-4:
         return "the same"
+    if not higher_is_better:
+        difference = misplaced["as_fast"]["metric"] - misplaced["stranger"]["metric"]
     return f"{text.score(abs(difference))} {'lower' if difference > 0 else 'higher'}"

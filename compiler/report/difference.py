@@ -6,8 +6,10 @@ Speeds are compared as speed-ups over the dense model, each taken in one run: mi
 from collections.abc import Iterator
 from typing import TypedDict
 
+from compiler.report.scale import scale_of
 from compiler.report.schema import CandidateInfo, Front
 from compiler.report.verdict import find_best
+from compiler.tasks import Scale
 from targets.errors import InputError, VerificationError
 
 SCHEMA_VERSION = 1
@@ -45,7 +47,7 @@ def compare_runs(before: Front, after: Front, *, slower: float | None = None, wo
         "after": new["id"],
         "unlike": list(_unlike(before, after)),
         "figures": [_figure(name, *values) for name, values in _values(old, new).items()],
-        "failures": [*_slower(old, new, slower), *_worse(old, new, worse)],
+        "failures": [*_slower(old, new, slower), *_worse(old, new, worse, scale_of(after))],
     }
 
 
@@ -122,12 +124,13 @@ def _slower(old: CandidateInfo, new: CandidateInfo, limit: float | None) -> Iter
         yield f"{new['speedup']:.2f}x the dense model's speed, {old['speedup']:.2f}x before, {limit:.1%} slower allowed"
 
 
-def _worse(old: CandidateInfo, new: CandidateInfo, limit: float | None) -> Iterator[str]:
+def _worse(old: CandidateInfo, new: CandidateInfo, limit: float | None, scale: Scale) -> Iterator[str]:
     if limit is None:
         return
     if old["metric"]["name"] != new["metric"]["name"]:
         yield f"{new['metric']['name']} cannot be held against {old['metric']['name']}"
         return
     before, after = old["metric"]["validation"], new["metric"]["validation"]
-    if after < before * (1 - limit):
-        yield f"{new['metric']['name']} {after:.4f} on validation, {before:.4f} before, {limit:.1%} less allowed"
+    if not scale.keeps(after, 1 - limit, before):
+        way = "less" if scale.higher_is_better else "worse"
+        yield f"{new['metric']['name']} {after:.4f} on validation, {before:.4f} before, {limit:.1%} {way} allowed"

@@ -52,10 +52,11 @@ class Model(TypedDict):
 
 
 class Metric(TypedDict):
-    """The figure of quality that the error is made from."""
+    """The figure of quality that the error is made from; `scale` says how, and is a share where an older run lacks it."""
 
     name: forms.Word
     higher_is_better: bool
+    scale: NotRequired[Literal["share", "perplexity", "divergence"]]
     description: forms.Words
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from compiler.report.scale import wrong_figures
 from targets.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def _contradictions(front: "Front") -> Iterator[str]:
     for net in nets:
         for wrong in (*_of_shape(net, front["dense"]), *contradictions(net), *_of_names(net, ids)):
             yield f"{net['id']}: {wrong}"
+    yield from wrong_figures(front)
     if front["workload"]["traffic"] is not None:
         yield from _of_traffic(front["workload"]["traffic"])
 

@@ -2,6 +2,7 @@
 
 from markupsafe import Markup
 
+from compiler.report.scale import scale_of
 from compiler.report.schema import CandidateInfo, Front
 from compiler.report.text import count, limit, milliseconds, percent, ratio, score, words
 
@@ -87,10 +88,11 @@ def _quality(front: Front, best: CandidateInfo) -> Markup:
         return Markup(
             "Its {} cannot be told from that of the dense model on the validation examples; on {} it is <strong>{}</strong>, dense {}."
         ).format(name, split, score(value), score(dense))
-    if dense is None or dense <= 0 or not front["metric"]["higher_is_better"]:
+    kept = None if dense is None or value is None else scale_of(front).kept(value, dense)
+    if kept is None:
         return Markup("Its {} on {} is <strong>{}</strong>, dense {}.").format(name, split, score(value), score(dense))
     return Markup("It keeps <strong>{}</strong> of the {} of the dense model on {} ({} against {}).").format(
-        percent(value / dense), name, split, score(value), score(dense)
+        percent(kept), name, split, score(value), score(dense)
     )
 
 

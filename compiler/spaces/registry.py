@@ -25,9 +25,10 @@ def make_space(name: str, architecture: Architecture, *, ordering: Ordering | No
     """The named space over a checkpoint; index order where no ordering is given. InputError lists the known names."""
     if name not in SPACES:
         raise InputError(f"unknown space {name!r}; known: {', '.join(SPACES)}")
-    if name == "width" and architecture.family.stem is None:
+    if name == "width" and not architecture.stem:
+        of_head = "with this head" if architecture.family.stem else f"of type {architecture.family.name}"
         raise InputError(
-            f"space 'width' is not there for models of type {architecture.family.name}: their residual dimensions are not cut\n"
+            f"space 'width' is not there for models {of_head}: their residual dimensions are not cut\n"
             f"spaces of this model: {', '.join(OF_FULL_WIDTH)}"
         )
     shape = architecture.shape

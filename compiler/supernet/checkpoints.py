@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from compiler.families.tied import tied_names
 from targets.errors import InputError
 from targets.json_file import read_json
 
@@ -69,17 +70,24 @@ def save_model(folder: Path, model: nn.Module) -> None:
     """Write the parameters and buffers of a model into a new folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / MODEL)
+    save_file({name: tensor.contiguous() for name, tensor in _state(model).items()}, folder / MODEL)
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, each under one name."""
+    tied = tied_names(model)
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
 
 
 def load_model(folder: Path, model: nn.Module) -> None:
     """Give a model the parameters and buffers that `save_model` wrote."""
-    model.load_state_dict(load_file(folder / MODEL))
+    state = load_file(folder / MODEL)
+    model.load_state_dict(state | {alias: state[name] for alias, name in tied_names(model).items()})
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     """Shapes of what `save_model` writes."""
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return {name: tuple(tensor.shape) for name, tensor in _state(model).items()}
 
 
 def save_optimiser(folder: Path, optimiser: Any, schedule: Any) -> None:

@@ -3,7 +3,7 @@
 import copy
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from compiler.data import Split
 from compiler.families import Checkpoint, TaskModel
+from compiler.families.tied import assign
 from compiler.slicing import build_skeleton, has_bf16
 from compiler.spaces import Space, Subnet
 from compiler.spaces.sampling import CostFunction
@@ -202,7 +203,7 @@ def _assign(network: TaskModel, parameters: Mapping[str, Tensor]) -> None:
         odd = sorted(names ^ set(parameters))
         raise ValueError(f"parameters do not fit the network: {len(odd)} names differ, {odd[0]} among them")
     copies = {name: tensor.detach().to(torch.float32, copy=True) for name, tensor in parameters.items()}
-    network.backbone.load_state_dict(copies, strict=False, assign=True)
+    assign(network.backbone, copies)
     network.requires_grad_(True)
 
 
@@ -269,7 +270,7 @@ class _Run:
         )
         total_steps = -(-len(batches) // options.accumulation)
         learning = [*networks_of(model), *([] if teacher is None else [teacher])]
-        words = words_only(learning, checkpoint.architecture, examples.renumbered())
+        words = self._words_only(learning, examples)
         standard = nullcontext() if scale is None else scale.taken([network.backbone for network in learning])
         with _random_state_kept(), words, standard, ByteDropout():
             trainer = SubnetTrainer(
@@ -284,6 +285,12 @@ class _Run:
             )
             resumed = last_checkpoint(self.work_dir, shapes_of(model))
             trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+
+    def _words_only(self, networks: Sequence[TaskModel], examples: Examples) -> AbstractContextManager[None]:
+        """Networks without the words that no text reads, unless they predict words."""
+        if self.checkpoint.task.word_outputs:
+            return nullcontext()
+        return words_only(networks, self.checkpoint.architecture, examples.renumbered())
 
     @property
     def _in_bf16(self) -> bool:

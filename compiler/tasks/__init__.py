@@ -2,7 +2,7 @@
 
 from compiler.tasks.batches import IGNORED, Batches, Run, encode
 from compiler.tasks.losses import Outputs
-from compiler.tasks.metric import SCALES, SHARE, Metric, Scale
+from compiler.tasks.metric import PERPLEXITY, SCALES, SHARE, Metric, Scale
 from compiler.tasks.reading import read_data
 from compiler.tasks.registry import TASKS, TaskName, task_named
 from compiler.tasks.scores import ScoreScale
@@ -10,6 +10,7 @@ from compiler.tasks.task import Task
 
 __all__ = [
     "IGNORED",
+    "PERPLEXITY",
     "SCALES",
     "SHARE",
     "TASKS",

@@ -21,17 +21,32 @@ class Scale:
         name: in front.json and the store.
         higher_is_better: for reports.
         error: of a figure, to be minimised; units' parts in it add up like errors.
+        figure: the inverse of `error`.
         worst: the figure of outputs that are not finite.
     """
 
     name: str
     higher_is_better: bool
     error: Callable[[float], float]
+    figure: Callable[[float], float]
     worst: float
 
+    def kept(self, figure: float, other: float) -> float | None:
+        """Share of another figure that this one keeps: of a perplexity, the other's share of it; None where that says nothing.
+
+        Where lower is better it is the ratio of two likelihoods of a token.
+        """
+        if self.higher_is_better:
+            return figure / other if other > 0 else None
+        if min(figure, other) < self.figure(0.0):
+            return None
+        return math.exp(min(self.error(other) - self.error(figure), _LARGEST))
+
     def keeps(self, figure: float, share: float, other: float) -> bool:
-        """Whether a figure is at least this share of another: of a perplexity, the other's share of it."""
-        return figure >= share * other if self.higher_is_better else figure * share <= other
+        """Whether a figure is at least this share of another."""
+        if self.higher_is_better:
+            return figure >= share * other
+        return share <= 0 or self.margin(figure, share, other) >= -_ROUNDING
 
     def margin(self, figure: float, share: float, other: float) -> float:
         """How much of an error there is to spare until a figure no longer keeps this share of another."""
@@ -39,18 +54,45 @@ class Scale:
             return figure - share * other
         return self.error(other) - self.error(figure) - math.log(share)
 
+    def least(self, share: float, other: float) -> float:
+        """The worst figure that still keeps this share of another."""
+        if self.higher_is_better:
+            return share * other
+        return self.figure(self.error(other) - math.log(share)) if share > 0 else math.inf
+
+    def deviation(self, figure: float, of_error: float) -> float:
+        """The standard error of a figure, from that of its error, to first order."""
+        if self.higher_is_better:
+            return of_error
+        error = self.error(figure)
+        return (self.figure(error + of_error) - self.figure(error - of_error)) / 2
+
     def behind(self, figure: float, difference: float, seen: float) -> float:
         """The figure whose error is higher by a difference; not below 0 unless what was seen is."""
-        return max(figure - difference, min(seen, 0.0)) if self.higher_is_better else figure * math.exp(difference)
+        if self.higher_is_better:
+            return max(figure - difference, min(seen, 0.0))
+        return self.figure(self.error(figure) + difference)
 
 
-SHARE = Scale(name="share", higher_is_better=True, error=lambda s: 1.0 - s, worst=0.0)
+_ROUNDING = 1e-12
+_LARGEST = 27.6  # its exponential is below what a front may hold
+
+
+def exponential(error: float) -> float:
+    """The perplexity of a mean loss, bounded so that it is a number."""
+    return math.exp(min(error, _LARGEST))
+
+
+SHARE = Scale(name="share", higher_is_better=True, error=lambda s: 1.0 - s, figure=lambda e: 1.0 - e, worst=0.0)
 """Accuracy and its kind: 1 is perfect, and the error is what is missing."""
 
-PERPLEXITY = Scale(name="perplexity", higher_is_better=False, error=math.log, worst=1e9)
+PERPLEXITY = Scale(name="perplexity", higher_is_better=False, error=math.log, figure=exponential, worst=1e12)
 """The exponential of a mean loss, which is the error."""
 
-SCALES = {scale.name: scale for scale in (SHARE, PERPLEXITY)}
+DIVERGENCE = Scale(name="divergence", higher_is_better=False, error=float, figure=float, worst=1e9)
+"""A loss in nats: 0 is perfect."""
+
+SCALES = {scale.name: scale for scale in (SHARE, PERPLEXITY, DIVERGENCE)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +101,7 @@ class Metric:
 
     `score(answers, reference)` takes what `Task.answers` makes of a network's outputs, and the labels, or what the dense model
     answered. `values` gives each unit's part in it [units]: an example's, or that of what the task judges as one (a query with its
-    candidates). Their mean is the score (of a perplexity, less its logarithm), to first order, and their spread says how uncertain
+    candidates). Their mean is the score (where lower is better, less its error), to first order, and their spread says how uncertain
     it is (`compiler.tasks.noise`).
     """
 

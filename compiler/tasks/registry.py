@@ -5,8 +5,10 @@ from typing import Annotated
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
+from compiler.tasks.causal_lm import CausalLM
 from compiler.tasks.classification import Classification
 from compiler.tasks.embedding import Embedding
+from compiler.tasks.masked_lm import MaskedLM
 from compiler.tasks.multi_label import MultiLabel
 from compiler.tasks.question_answering import QuestionAnswering
 from compiler.tasks.regression import Regression
@@ -24,6 +26,8 @@ TASKS: dict[str, Task] = {
         Reranking(),
         TokenClassification(),
         QuestionAnswering(),
+        MaskedLM(),
+        CausalLM(),
         Embedding(),
     )
 }

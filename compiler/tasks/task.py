@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,7 +20,6 @@ from compiler.tasks.tokenising import tokenised
 from targets.errors import InputError
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from compiler.data.columns import Columns
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from compiler.tasks.vector_pairs import VectorPairs
 
 Array = NDArray[Any]
+
+_OF_TOKENS = 3  # axes of outputs that each token has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +76,17 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """Words of a model card: hub's pipeline tag, the library that loads it first, Optimum's class, and what answers are."""
+    """Words of a model card: hub's pipeline tag, the library that loads it first, Optimum's class, and what answers are.
+
+    `optimum_arguments` are those of its `from_pretrained` beside the usual ones, `limits` what the graph does not do.
+    """
 
     pipeline: str
     library: str
     optimum: str
     answers: str
+    optimum_arguments: str = ""
+    limits: tuple[str, ...] = ()
 
 
 def undecided(source: str, found: Mapping[str, str]) -> InputError:
@@ -99,7 +106,10 @@ class Task(ABC):
         words: what sentences call it.
         auto_class: of transformers, that loads a model for it.
         head: how the names of such classes end in `architectures` ("SequenceClassification"); empty for the encoder alone.
+        other_heads: endings of other classes whose heads hold the same one.
         pretrained_head: whether the head is one of pre-training, which is nothing that fine-tuning must make.
+        causal: whether tokens must see only those before them, for outputs to mean what they say.
+        embeds_as_well: whether texts alone are asked of a model with such a head as often for its embeddings.
         output_names: of the graph, in order: those under which Optimum's and sentence-transformers' loaders look.
         metrics: the first is the one by default.
         needs_labels: whether labels are read from a column: True for always, None where there is one; False where they may be
@@ -109,6 +119,8 @@ class Task(ABC):
         guides: whether answers need the dense model's outputs on the same batch (`guide`).
         grouped: whether one unit of a metric spans several lines, so that no first look at some batches is taken.
         units: what a metric's values are of, in words: examples, or what the task judges as one.
+        word_outputs: whether outputs are logits of all words, so that each is learnt and the table of words may be the head.
+        batch_size: examples of a batch in training, unless the user says how many.
         pairs: whether an example may have two texts, that are read as one line.
         polish_share: epochs of a polish, of those of a run.
         polish_rate: learning rate of a polish.
@@ -121,7 +133,10 @@ class Task(ABC):
     words: ClassVar[str]
     auto_class: ClassVar[str]
     head: ClassVar[str]
+    other_heads: ClassVar[tuple[str, ...]] = ()
     pretrained_head: ClassVar[bool] = False
+    causal: ClassVar[bool] = False
+    embeds_as_well: ClassVar[bool] = False
     output_names: ClassVar[tuple[str, ...]] = ("logits",)
     metrics: ClassVar[tuple[Metric, ...]]
     needs_labels: ClassVar[bool | None] = True
@@ -130,6 +145,8 @@ class Task(ABC):
     guides: ClassVar[bool] = False
     grouped: ClassVar[bool] = False
     units: ClassVar[str] = "examples"
+    word_outputs: ClassVar[bool] = False
+    batch_size: ClassVar[int] = 32
     pairs: ClassVar[bool] = True
     polish_share: ClassVar[float] = 0.5
     polish_rate: ClassVar[float] = 5e-5
@@ -204,7 +221,19 @@ class Task(ABC):
         """A split as a network reads and learns it."""
         return split
 
+    def prepared(self, split: Split, reader: Reader, *, max_tokens: int) -> Split:
+        """A split whose texts a network of `max_tokens` reads at once, each an example."""
+        return split
+
+    def at_most(self, examples: int, *, max_tokens: int) -> int:
+        """How many prepared examples a limit on examples comes to."""
+        return examples
+
     # Encoding and judging
+
+    def lines_at_once(self, reader: Reader, *, max_tokens: int) -> int:
+        """Lines of a batch, at most, so that its outputs fit into memory."""
+        return 32
 
     label_type: ClassVar[Any] = np.int64
 
@@ -228,6 +257,15 @@ class Task(ABC):
     def answers(self, judged: Tensor, inputs: Mapping[str, Tensor], extras: Mapping[str, Any]) -> NDArray[np.float32]:
         """What is kept of a batch [lines, values]: as little as the metrics need."""
         return judged.float().cpu().numpy()
+
+    def sample(self, judged: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        """A few of the judged values of each line [lines, values], by which two graphs are held against each other.
+
+        Where there are values of every token they are those of the one in the middle.
+        """
+        if judged.ndim < _OF_TOKENS:
+            return judged
+        return judged[torch.arange(len(judged)), inputs["attention_mask"].sum(dim=1) // 2]
 
     def joined(self, rows: Sequence[NDArray[np.int64]], parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Answers [examples, values] in the order of the examples, from those of the lines of every batch."""

@@ -1,11 +1,16 @@
 """Which texts judge where nothing is labelled: more than calibrate, and none that does."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from compiler.data import Split, TextData
 from compiler.pipeline import calibration_texts
 from compiler.pipeline.calibration_texts import CALIBRATION_TEXTS, LIKENESS_EXAMPLES, deal
+from compiler.tasks import task_named
+
+CHECKPOINT = SimpleNamespace(task=task_named("embedding"))
 
 
 def data_of(train, validation, test=300):
@@ -26,7 +31,7 @@ def dealt(monkeypatch):
     def run(train, validation, needed=1066):
         monkeypatch.setattr(calibration_texts, "calibration_count", lambda *_: needed)
         before = data_of(train, validation)
-        after, notes = deal(before, None, max_tokens=128, seed=0)
+        after, notes = deal(before, CHECKPOINT, max_tokens=128, seed=0)
         texts = [set(split.texts) for split in (after.train, after.validation, after.test)]
         assert texts[0] | texts[1] == set(before.train.texts) | set(before.validation.texts)
         assert not texts[0] & texts[1]
@@ -65,7 +70,7 @@ def test_few_texts_are_shared_out_evenly(dealt):
 
 def test_the_deal_follows_the_seed(monkeypatch):
     monkeypatch.setattr(calibration_texts, "calibration_count", lambda *_: 1000)
-    seeds = [deal(data_of(1400, 300), None, max_tokens=128, seed=seed)[0] for seed in (0, 0, 1)]
+    seeds = [deal(data_of(1400, 300), CHECKPOINT, max_tokens=128, seed=seed)[0] for seed in (0, 0, 1)]
     assert seeds[0].sha256 == seeds[1].sha256
     assert seeds[0].sha256 != seeds[2].sha256
     assert np.all([len(d.validation) == 850 for d in seeds])

@@ -32,7 +32,7 @@ class DeclaredHead:
 
     def of(self, task: Task) -> bool:
         """Whether it is of the class that a task takes."""
-        return bool(task.head) and self.kind == task.head
+        return bool(task.head) and self.kind in {task.head, *task.other_heads}
 
 
 def head_of(settings: Mapping[str, Any]) -> DeclaredHead:
@@ -59,7 +59,12 @@ def declared_tasks(settings: Mapping[str, Any], name: str) -> tuple[Task, ...]:
 
 
 def refuse_other_head(head: DeclaredHead, task: Task, settings: Mapping[str, Any], name: str) -> None:
-    """InputError where a head was trained for another task."""
+    """InputError where a head was trained for another task, or none that only pre-training makes."""
+    if task.pretrained_head and not head.of(task):
+        raise InputError(
+            f"{name}: {head.name or 'the model'} has no head for {task.words}\n"
+            f"give a checkpoint that was trained for that, with a class ...For{task.head} in architectures"
+        )
     if not head.kind or (head.pretrained and not task.pretrained_head):
         return
     if not head.of(task) or not task.serves(settings, name):

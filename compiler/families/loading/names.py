@@ -105,7 +105,12 @@ def fit_names(
             sources[parameter] = key
     inside = [part for part in expected if part.startswith(base)] or expected
     encoder = {part.removeprefix(base).split(".")[0] for part in inside}
-    rest = {key: next(iter(parts(plain(key)[0], key))).removeprefix(base) for key in keys if key not in taken}
+    spare = {key for key in keys if plain(key)[0] in (tied or {})}
+    rest = {
+        key: next(iter(parts(plain(key)[0], key))).removeprefix(base)
+        for key in keys
+        if key not in taken and key not in spare
+    }
     unread = [key for key, text in rest.items() if _is_of_encoder(text, encoder)]
     return Fit(
         taken=taken,

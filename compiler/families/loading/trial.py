@@ -24,6 +24,7 @@ MOST_TOKENS = 64
 """Longest batch that the model is tried on: its parts are the same at every length."""
 
 _SAME = 1e-6
+_OF_TEXTS = 2  # axes of what is said of a text, and not of each of its tokens
 
 
 def try_run(
@@ -56,7 +57,7 @@ def try_run(
             f"{name}: the model answers texts of different tokens with the same values\n"
             "its weights are zero, constant or damaged"
         )
-    return tuple(_last_token_notes(model, tokenizer, encodings))
+    return tuple(_last_token_notes(model, tokenizer, encodings)) if outputs[0].ndim == _OF_TEXTS else ()
 
 
 def _last_token_notes(

@@ -16,6 +16,7 @@ from compiler.families.loading.library import label_of, quiet_transformers, refu
 from compiler.families.loading.names import Fit, Shape, Taken, fit_names, layers_of, plain, refuse_foreign_names
 from compiler.families.loading.sizes import check_layers, other_head_size
 from compiler.families.table import family_of
+from compiler.families.tied import tied_names
 from compiler.tasks import Task
 from targets.errors import InputError
 
@@ -49,7 +50,7 @@ def load_backbone(folder: Path, configuration: Configuration, task: Task) -> Loa
     keys = [key for key in stored.tensors if not _is_surplus(key, config) and plain(key)[0] not in unread]
     fit = fit_names(
         keys, wanted, base, name, parts=lambda text, key: conversions.parts(text, stored.tensors[key].shape),
-        tied=_tied_names(config),
+        tied=_tied_names(config) | tied_names(skeleton),
     )  # fmt: skip
     head_trained, notes = _check_fit(fit, configuration, base, name, task)
     _check_tensors(fit, wanted, stored.tensors, config, name)
@@ -77,6 +78,13 @@ def class_of(config: Any, task: Task) -> Any:
     kind = auto._model_mapping.get(type(config), None)  # noqa: SLF001  what `from_config` reads; it has no public name
     if kind is None:
         raise InputError(f"transformers has no class of {config.model_type} for {task.words}\nuse another model type")
+    if task.causal and (
+        not family_of(config.model_type).causal or getattr(config, "use_bidirectional_attention", False)
+    ):
+        raise InputError(
+            f"tokens of a {config.model_type} see those after them, and {task.words} is to predict these\n"
+            "use --task masked_lm or embedding, or a decoder"
+        )
     return kind[0] if isinstance(kind, tuple) else kind
 
 
@@ -121,7 +129,7 @@ def _check_fit(
     if not task.head:
         return True, ()
     absent = [key for key in outside if key in fit.missing]
-    if absent and len(absent) < len(outside):
+    if absent and (len(absent) < len(outside) or task.pretrained_head):
         raise InputError(f"{name}: the head is incomplete: {absent[0]} is missing from the checkpoint")
     if not absent:
         _refuse_undeclared_head(outside, configuration, name, task)
