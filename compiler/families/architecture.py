@@ -170,15 +170,15 @@ def _stem(model: Any, family: Family, prefix: str) -> Iterator[StemPart]:
     if family.stem is None:
         return
     found = dict(model.named_parameters())
-    if prefix and f"{family.stem.head_input}.weight" not in found:  # another head, which reads the stream elsewhere
+    readers = [f"{name}.weight" for name in (family.stem.head_input, *TOKEN_HEADS)]
+    reader = [name for name in readers if name in found][:1]
+    if prefix and not reader:  # another head, which reads the stream elsewhere
         return
     projection = f"{prefix}{family.stem.projection}"
     writers = {f"{prefix}{table}.weight": 1 for table in family.embedding_tables}
     writers |= {f"{prefix}{family.stem.norm}.{kind}": 0 for kind in ("weight", "bias")}
     if f"{projection}.weight" in found:
         writers = {f"{projection}.{kind}": 0 for kind in ("weight", "bias")}
-    readers = [f"{name}.weight" for name in (family.stem.head_input, *TOKEN_HEADS)]
-    reader = [name for name in readers if name in found][:1]
     for name, axis in {**writers, **dict.fromkeys(reader, 1)}.items():
         if name in found:
             yield StemPart(name, axis, found[name].numel() // found[name].shape[axis])

@@ -14,7 +14,7 @@ from compiler.data import Split
 from compiler.data.labels import encode_classes
 from compiler.tasks.chance import doubt_of_classes, one_answer
 from compiler.tasks.losses import Outputs, classification_loss
-from compiler.tasks.metric import Metric, against_dense, by_confusion
+from compiler.tasks.metric import CORRELATION, Metric, against_dense, by_confusion
 from compiler.tasks.probes import fisher
 from compiler.tasks.sequence import SequenceTask
 from compiler.tasks.task import Card, Labelled
@@ -67,7 +67,13 @@ class Classification(SequenceTask):
     metrics = (
         Metric(name="accuracy", description="share of correct classes", score=accuracy, values=_hits),
         Metric(name="f1", description="F1 (of class 1, or macro)", score=f1, values=by_confusion(f1)),
-        Metric(name="matthews", description="Matthews correlation", score=matthews, values=by_confusion(matthews)),
+        Metric(
+            name="matthews",
+            description="Matthews correlation",
+            score=matthews,
+            values=by_confusion(matthews),
+            scale=CORRELATION,
+        ),
     )
     card = Card(
         pipeline="text-classification",

@@ -16,7 +16,7 @@ from compiler.data.columns import Columns
 from compiler.data.labels import encode_scores
 from compiler.data.table import Table, as_number
 from compiler.tasks.losses import Outputs
-from compiler.tasks.metric import Metric, unit
+from compiler.tasks.metric import CORRELATION, Metric, unit
 from compiler.tasks.probes import gaussian
 from compiler.tasks.task import Asked, Card, Labelled, Task
 from compiler.tasks.vector_pairs import VectorPairs
@@ -92,6 +92,7 @@ class Embedding(Task):
             description="mean cosine to the dense model's embeddings",
             score=mean_cosine,
             values=_cosines,
+            scale=CORRELATION,
         ),
         Metric(
             name="neighbour_overlap_at_10",

@@ -86,13 +86,16 @@ def exponential(error: float) -> float:
 SHARE = Scale(name="share", higher_is_better=True, error=lambda s: 1.0 - s, figure=lambda e: 1.0 - e, worst=0.0)
 """Accuracy and its kind: 1 is perfect, and the error is what is missing."""
 
+CORRELATION = replace(SHARE, name="correlation", worst=-1.0)
+"""The same of a figure that is below 0 where answers are worse than none."""
+
 PERPLEXITY = Scale(name="perplexity", higher_is_better=False, error=math.log, figure=exponential, worst=1e12)
 """The exponential of a mean loss, which is the error."""
 
 DIVERGENCE = Scale(name="divergence", higher_is_better=False, error=float, figure=float, worst=1e9)
 """A loss in nats: 0 is perfect."""
 
-SCALES = {scale.name: scale for scale in (SHARE, PERPLEXITY, DIVERGENCE)}
+SCALES = {scale.name: scale for scale in (SHARE, CORRELATION, PERPLEXITY, DIVERGENCE)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

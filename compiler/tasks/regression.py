@@ -14,7 +14,7 @@ from compiler.data import Split
 from compiler.data.labels import encode_scores
 from compiler.tasks.chance import doubt_of_scores, one_score
 from compiler.tasks.losses import Outputs, total
-from compiler.tasks.metric import Metric
+from compiler.tasks.metric import CORRELATION, Metric
 from compiler.tasks.noise import pearson_values, spearman_values
 from compiler.tasks.probes import gaussian
 from compiler.tasks.scores import ScoreScale
@@ -71,12 +71,14 @@ class Regression(SequenceTask):
             description="Spearman rank correlation",
             score=spearman,
             values=lambda outputs, scores: spearman_values(outputs[:, 0], scores),
+            scale=CORRELATION,
         ),
         Metric(
             name="pearson",
             description="Pearson correlation",
             score=pearson,
             values=lambda outputs, scores: pearson_values(outputs[:, 0], scores),
+            scale=CORRELATION,
         ),
     )
     card = Card(

@@ -29,9 +29,8 @@ class Place:
         self.checkpoint = load_checkpoint(str(folder / "model"), task=task.name, label_names=self.data.label_names)
         randomise(self.checkpoint.model, seed=1)
         self.names = self.data.label_names or (self.checkpoint.label_names if task.head else ())
-        if hasattr(task, "prepared"):
-            self.data = task.prepared(self.data, self.checkpoint, max_tokens=TOKENS)
-        self.split = task.examples(self.data.train)
+        self.train = task.prepared(self.data.train, self.checkpoint, max_tokens=TOKENS)
+        self.split = task.examples(self.train)
         self.batches = task.encode(self.checkpoint, self.split, max_tokens=TOKENS)
 
     def run(self, inputs):
@@ -105,7 +104,7 @@ def test_decisions_of_the_dense_model_agree_with_themselves(place):
 
 def test_a_loss_teaches_and_a_perfect_pupil_has_nothing_to_learn_of_a_teacher(place):
     task, model = place.task, place.checkpoint.model
-    examples = Examples(place.checkpoint, place.data.train, max_tokens=TOKENS)
+    examples = Examples(place.checkpoint, place.train, max_tokens=TOKENS)
     batch = examples.batch(np.arange(6))
     labels = batch.pop("labels", None)
     outputs = model(**batch)
