@@ -21,7 +21,6 @@ from compiler.report.card import read_base_card, write_cards
 from compiler.report.schema import SCHEMA_VERSION, Front, percentiles_ms, this_tool, write_front
 from compiler.spaces import Form
 from compiler.store.store import write_atomically
-from compiler.tasks import SHARE
 from profilers import CostTable
 from profilers.interval import median_interval
 from profilers.peak import Peak, Reached
@@ -216,7 +215,7 @@ def front_json(outcome: Outcome) -> dict[str, Any]:
         "metric": {
             "name": subject.metric.name,
             "higher_is_better": subject.metric.scale.higher_is_better,
-            **({} if subject.metric.scale is SHARE else {"scale": subject.metric.scale.name}),
+            **({} if subject.metric.scale.higher_is_better else {"scale": subject.metric.scale.name}),
             "description": subject.metric.description,
         },
         "data": _data(subject),
