@@ -9,6 +9,7 @@ import torch
 from compiler.data import Split
 from compiler.evaluation import Beside, answers, make_yardstick
 from compiler.evaluation.changes import tokens_of
+from compiler.evaluation.quality import guided
 from compiler.families import load_checkpoint
 from compiler.supernet.examples import Examples
 from compiler.tasks import TASKS, read_data, task_named
@@ -85,10 +86,9 @@ def test_a_metric_is_made_of_its_units_parts(place, labelled):
 
 def test_answers_do_not_depend_on_the_batch(place):
     alone = place.task.encode(place.checkpoint, place.split, max_tokens=TOKENS, batch_size=1)
-    with torch.inference_mode():
-        one, many = (answers(place.task, batches, place.run) for batches in (alone, place.batches))
-    if not place.task.guides:
-        np.testing.assert_allclose(one, many, atol=1e-4)
+    both = [guided(place.checkpoint, batches) for batches in (alone, place.batches)]
+    one, many = (answers(place.task, batches, place.run) for batches in both)
+    np.testing.assert_allclose(one, many, atol=1e-3)
 
 
 def test_decisions_of_the_dense_model_agree_with_themselves(place):
@@ -130,13 +130,14 @@ def test_a_probe_is_a_scalar_of_random_sign_that_weights_have_a_part_in(place):
         assert probe.dim() == 0
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in place.checkpoint.model.parameters())
         place.checkpoint.model.zero_grad()
-        values.append(float(probe))
+        values.append(float(probe.detach()))
     assert values[0] != values[1]
 
 
 def test_outputs_that_are_not_finite_are_the_worst(place):
     stick = place.yardstick(place.split)
-    broken = stick.score(np.full_like(stick.outputs(place.run), np.nan))
+    with np.errstate(invalid="ignore"):
+        broken = stick.score(np.full_like(stick.outputs(place.run), np.nan))
     assert broken.error >= stick.quality(place.run).error
 
 
