@@ -121,15 +121,14 @@ class Narrowing:
         return hook
 
     def readers(self, backbone: nn.Module) -> list[Any]:
-        """Hooks on what reads the stream; those of an FFN come after padding was taken out."""
+        """Hooks on what reads the stream, before or after padding was taken out."""
         a, find, handles = self.checkpoint.architecture, backbone.get_submodule, []
         for layer in range(a.layers):
             for branch, kept in zip(a.branches(layer), self.subnet.kept(layer), strict=True):
                 if kept.groups:
                     rows = branch.reads[0].indices(kept, branch.reads[0].size(branch.whole))
                     same = {matrix.module: find(matrix.module) for matrix in branch.reads}
-                    mask = None if branch.piece == "ffn" else self.mask
-                    hook = self._reader(same, rows, self.previous[layer, branch.piece], mask)
+                    hook = self._reader(same, rows, self.previous[layer, branch.piece], self.mask)
                     handles.append(find(branch.entry).register_forward_pre_hook(hook))
         return [*handles, *self.end(backbone)]
 
@@ -160,12 +159,13 @@ class Narrowing:
     ) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         """Fits modules that read one stream, that after `key`, to the rows of the dense ones that are kept.
 
-        `mask` says which tokens of the input are real, where it has others; `tokens` which of the real ones are read.
+        `mask` says which tokens of the input are real, where padding is still among them; `tokens` which of the real ones are read.
         """
 
         def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
             with torch.autocast(args[0].device.type, enabled=False):
-                features = args[0] if mask is None else args[0][mask]
+                padded = mask is not None and args[0].shape[:-1] == mask.shape
+                features = args[0][mask] if padded else args[0]
                 stream = self._written(key) if tokens is None else self._written(key)[tokens]
                 for name, module in modules.items():
                     assert isinstance(module, nn.Linear)  # noqa: S101  every branch is made of linear layers
