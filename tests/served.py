@@ -18,6 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compiler.export.serving import server_script
+from compiler.tasks import TASKS
 
 HIDDEN = 8
 
@@ -64,7 +65,7 @@ def write_server(folder, task, tokenizer, *, labels=(), max_tokens=64, recipe=No
     checkpoint = SimpleNamespace(
         tokenizer=tokenizer,
         model=SimpleNamespace(recipe=recipe),
-        task=SimpleNamespace(name=task, words=task),
+        task=TASKS[task],
         max_tokens=max_tokens,
         label_names=labels,
     )

@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from compiler.export.routing import ROUTES
+from compiler.tasks import TASKS
 from tests import served
 from tests.tiny import tiny_tokenizer
 
@@ -35,7 +35,7 @@ class Served:
 
     def example(self):
         """The answer to the request that the page beside the server shows."""
-        route = ROUTES[self.task]
+        route = TASKS[self.task].route
         return self.ask(route.paths[0], route.example.encode())
 
     def refused(self, path, body):

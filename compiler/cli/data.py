@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from compiler.cli.help import TASKS_HELP
+
 
 def data_command(
     source: Annotated[str, typer.Argument(help="data file, folder or hub name")],
-    task: Annotated[str, typer.Option(help="auto, classification, regression or embedding")] = "auto",
+    task: Annotated[str, typer.Option(help=TASKS_HELP)] = "auto",
     text_columns: Annotated[str | None, typer.Option(help="one or two columns, A,B")] = None,
     label_column: Annotated[
         str | None, typer.Option(help="the column with labels or scores, or several of 0 and 1: A,B,C")

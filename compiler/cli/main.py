@@ -23,6 +23,7 @@ from compiler.cli.crash import report_crash
 from compiler.cli.data import data_command
 from compiler.cli.diff import diff_command
 from compiler.cli.doctor import doctor_command
+from compiler.cli.help import TASKS_HELP
 from compiler.cli.signals import Stopped, exit_code, message, stopping
 from compiler.cli.streams import flush_answer, is_pipe_broken, leave_pipe, prepare_streams
 from compiler.cli.targets import run_targets
@@ -83,7 +84,7 @@ def compile_command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="write into a folder of other files, over those of the same names")
     ] = False,
-    task: Annotated[str, typer.Option(help="auto, classification, regression or embedding")] = "auto",
+    task: Annotated[str, typer.Option(help=TASKS_HELP)] = "auto",
     text_columns: Annotated[str | None, typer.Option(help="one or two columns, A,B")] = None,
     label_column: Annotated[
         str | None, typer.Option(help="the column with labels or scores, or several of 0 and 1: A,B,C")

@@ -17,10 +17,10 @@ import onnx
 
 from compiler.export.files import opset_of, parts_of
 from compiler.export.preprocessing import BEGIN, END, preprocessing
-from compiler.export.routing import ROUTES, Route, Tei
 from compiler.export.tensorrt import input_shapes
 from compiler.families import Checkpoint, EmbeddingRecipe
 from compiler.families.recipe_files import CONFIG
+from compiler.tasks.route import Route, Tei
 
 Accelerator = Literal["cpu", "cuda", "tensorrt"]
 
@@ -95,7 +95,7 @@ def write_bundles(
     about_triton = {"max_batch": MAX_BATCH, "triton": triton, "instances": instances, "threads": threads,
                     "texts": _about_texts(checkpoint), "kind": "KIND_CPU" if runs_on == "cpu" else "KIND_GPU", "accelerator": accelerator}  # fmt: skip
     _write_triton(folder / "triton" / "model", path, model, about_triton)
-    route = ROUTES[checkpoint.task.name]
+    route = checkpoint.task.route
     _write_http(folder / "http", path, checkpoint, runs_on, threads)
     if opset in TEI_OPSETS and route.tei is not None:
         _write_tei(folder / "tei", path, checkpoint, _tei_page(checkpoint, route.tei))
@@ -161,7 +161,7 @@ def server_script(path: Path, checkpoint: Checkpoint, runs_on: Accelerator, thre
 
     It depends on nothing else, so a script that differs from it is not ours.
     """
-    route = ROUTES[checkpoint.task.name]
+    route = checkpoint.task.route
     return server_source(
         route, file=path.name, facts=route.facts(checkpoint), lines=preprocessing(checkpoint),
         max_tokens=checkpoint.max_tokens, runs_on=runs_on, threads=threads,

@@ -10,6 +10,7 @@ from tokenizers import Encoding
 
 from compiler.tasks.batches import IGNORED
 from compiler.tasks.language import AGAINST_DENSE, LanguageTask, accuracy, label_array, perplexity
+from compiler.tasks.route import Route
 from compiler.tasks.task import Card
 
 
@@ -21,7 +22,7 @@ class CausalLM(LanguageTask):
     auto_class = "AutoModelForCausalLM"
     head = "CausalLM"
     causal = embeds_as_well = True
-    route = "causal_lm"
+    route = Route(file="causal_lm", paths=("/score",))
     metrics = (
         perplexity("exponential of the mean loss of the next token, each in a block of its own, in nats"),
         accuracy("share of tokens that are the likeliest after those before them"),

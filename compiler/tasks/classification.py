@@ -16,6 +16,7 @@ from compiler.tasks.chance import doubt_of_classes, one_answer
 from compiler.tasks.losses import Outputs, classification_loss
 from compiler.tasks.metric import CORRELATION, Metric, against_dense, by_confusion
 from compiler.tasks.probes import fisher
+from compiler.tasks.route import Route, Tei, labels
 from compiler.tasks.sequence import SequenceTask
 from compiler.tasks.task import Card, Labelled
 
@@ -62,7 +63,7 @@ class Classification(SequenceTask):
 
     name = words = "classification"
     problem = "single_label_classification"
-    route = "classification"
+    route = Route(file="classification", paths=("/classify",), facts=labels, tei=Tei())
     decides = True
     metrics = (
         Metric(name="accuracy", description="share of correct classes", score=accuracy, values=_hits),

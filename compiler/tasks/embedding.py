@@ -18,6 +18,7 @@ from compiler.data.table import Table, as_number
 from compiler.tasks.losses import Outputs
 from compiler.tasks.metric import CORRELATION, Metric, unit
 from compiler.tasks.probes import gaussian
+from compiler.tasks.route import Route, Tei
 from compiler.tasks.task import Asked, Card, Labelled, Task
 from compiler.tasks.vector_pairs import VectorPairs
 
@@ -67,6 +68,12 @@ def embedding_loss(outputs: Outputs, mask: Tensor, teacher: Outputs | None) -> T
     return distance + squared / (real.sum() * tokens.shape[-1])
 
 
+def _dimensions(checkpoint: Any) -> Mapping[str, Any]:
+    """The smaller dimensions that embeddings may be cut to (none are known to be trained), and whether they have unit length."""
+    recipe = checkpoint.model.recipe
+    return {"DIMENSIONS": [], "NORMALIZED": recipe is not None and recipe.normalize}
+
+
 class Embedding(Task):
     """A vector for each text, [N, dimensions]; the reference is always the dense model's.
 
@@ -85,7 +92,13 @@ class Embedding(Task):
     polish_share = 0.25
     polish_rate = 2e-4
     keep = 0.90
-    route = "embedding"
+    route = Route(
+        file="embedding",
+        paths=("/embed", "/v1/embeddings", "/v1/models"),
+        outputs=("sentence_embedding",),
+        facts=_dimensions,
+        tei=Tei(),
+    )
     metrics = (
         Metric(
             name="mean_cosine",

@@ -14,11 +14,16 @@ from tokenizers import Encoding
 from compiler.data import Split
 from compiler.tasks.batches import IGNORED, Batches, Reader
 from compiler.tasks.language import AGAINST_DENSE, LanguageTask, accuracy, label_array, perplexity
+from compiler.tasks.route import Route
 from compiler.tasks.task import Card
 from targets.errors import InputError
 
 HIDDEN = 0.15
 """Share of a text's tokens that are hidden, one at least (Devlin et al., arXiv 1810.04805)."""
+
+
+def _mask(checkpoint: Any) -> Mapping[str, Any]:
+    return {"MASK_TOKEN": checkpoint.tokenizer.mask_token}
 
 
 class MaskedLM(LanguageTask):
@@ -32,7 +37,7 @@ class MaskedLM(LanguageTask):
     auto_class = "AutoModelForMaskedLM"
     head = "MaskedLM"
     other_heads = ("PreTraining",)
-    route = "masked_lm"
+    route = Route(file="masked_lm", paths=("/score",), facts=_mask)
     metrics = (
         perplexity("exponential of the mean loss of hidden tokens, 15 % of a text, in nats"),
         accuracy("share of hidden tokens that are the likeliest"),

@@ -37,6 +37,7 @@ from compiler.tasks.losses import Outputs, distilled_labels, total
 from compiler.tasks.metric import Metric
 from compiler.tasks.plain import read_plain
 from compiler.tasks.probes import bernoulli
+from compiler.tasks.route import RAW, Route, Tei, labels
 from compiler.tasks.sequence import SequenceTask
 from compiler.tasks.task import Asked, Card, Labelled, Reading
 from targets.errors import InputError
@@ -75,7 +76,12 @@ class MultiLabel(SequenceTask):
     name = "multi_label"
     words = "multi-label classification"
     problem = "multi_label_classification"
-    route = "multi_label"
+    route = Route(
+        file="multi_label",
+        paths=("/classify",),
+        facts=labels,
+        tei=Tei(requests=RAW, note="Its scores are then logits, of which whoever asks takes the sigmoid. "),
+    )
     label_type = np.float32
     decides = True
     metrics = (

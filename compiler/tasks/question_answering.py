@@ -25,6 +25,7 @@ from compiler.tasks.chance import surely_better
 from compiler.tasks.losses import Outputs, classification_loss
 from compiler.tasks.metric import Metric
 from compiler.tasks.probes import fisher
+from compiler.tasks.route import Route
 from compiler.tasks.spans import best_spans, best_windows, golds, overlap, same, spelt
 from compiler.tasks.task import Asked, Card, Reading, Task
 from compiler.tasks.tokenising import unchanged
@@ -84,7 +85,12 @@ class QuestionAnswering(Task):
     head = "QuestionAnswering"
     output_names = ("start_logits", "end_logits")
     grouped = True
-    route = "question_answering"
+    route = Route(
+        file="question_answering",
+        paths=("/answer",),
+        outputs=("start_logits", "end_logits"),
+        example='{"question": "a question", "context": "a text that answers it"}',
+    )
     metrics = (
         Metric(
             name="f1",

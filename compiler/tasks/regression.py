@@ -17,6 +17,7 @@ from compiler.tasks.losses import Outputs, total
 from compiler.tasks.metric import CORRELATION, Metric
 from compiler.tasks.noise import pearson_values, spearman_values
 from compiler.tasks.probes import gaussian
+from compiler.tasks.route import RAW, Route, Tei
 from compiler.tasks.scores import ScoreScale
 from compiler.tasks.sequence import SequenceTask
 from compiler.tasks.task import Card, Labelled
@@ -63,7 +64,7 @@ class Regression(SequenceTask):
 
     name = words = "regression"
     problem = "regression"
-    route = "regression"
+    route = Route(file="regression", paths=("/score",), tei=Tei(requests=RAW))
     label_type = np.float32
     metrics = (
         Metric(

@@ -31,6 +31,7 @@ from compiler.tasks.plain import read_plain
 from compiler.tasks.probes import gaussian
 from compiler.tasks.rank_metrics import JUDGED, average_precision, judged, mean_of, ndcg, of_queries, reciprocal_rank
 from compiler.tasks.regression import spearman
+from compiler.tasks.route import Route, Tei
 from compiler.tasks.sequence import SequenceTask
 from compiler.tasks.task import Asked, Card, Labelled, Reading, undecided
 from targets.errors import InputError
@@ -64,7 +65,12 @@ class Reranking(SequenceTask):
 
     name = words = "reranking"
     problem = "regression"
-    route = "reranking"
+    route = Route(
+        file="reranking",
+        paths=("/rerank", "/v1/rerank", "/v2/rerank"),
+        example='{"query": "a question", "texts": ["a text", "another one"]}',
+        tei=Tei(),
+    )
     label_type = np.float32
     needs_labels = None
     grouped = True

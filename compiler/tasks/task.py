@@ -16,6 +16,7 @@ from compiler.data import Split
 from compiler.tasks.batches import Batches, Reader, batched, encode, joined
 from compiler.tasks.losses import Outputs
 from compiler.tasks.metric import Metric, against_dense
+from compiler.tasks.route import Route
 from compiler.tasks.tokenising import tokenised
 from targets.errors import InputError
 
@@ -125,7 +126,7 @@ class Task(ABC):
         polish_share: epochs of a polish, of those of a run.
         polish_rate: learning rate of a polish.
         keep: share of the dense metric, without labels of the likeness, that `best` keeps unless a budget says otherwise.
-        route: of the HTTP server: the file in compiler/export/routes that answers requests.
+        route: how it is served.
         card: words of a model card.
     """
 
@@ -151,7 +152,7 @@ class Task(ABC):
     polish_share: ClassVar[float] = 0.5
     polish_rate: ClassVar[float] = 5e-5
     keep: ClassVar[float] = 0.99
-    route: ClassVar[str]
+    route: ClassVar[Route]
     card: ClassVar[Card]
 
     def __repr__(self) -> str:

@@ -23,6 +23,7 @@ from compiler.tasks.losses import Outputs, distilled, total
 from compiler.tasks.metric import Metric
 from compiler.tasks.noise import share_values
 from compiler.tasks.probes import fisher
+from compiler.tasks.route import Route, labels
 from compiler.tasks.tagged import lists, matrix, read_tokens
 from compiler.tasks.task import Asked, Card, Reading, Task
 from compiler.tasks.tokenising import tokenised
@@ -72,7 +73,7 @@ class TokenClassification(Task):
     auto_class = "AutoModelForTokenClassification"
     head = "TokenClassification"
     pairs = False
-    route = "token_classification"
+    route = Route(file="token_classification", paths=("/tag",), facts=labels)
     metrics = (
         _metric("entity_f1", "F1 of entities, by seqeval's definition", f1_parts),
         _metric("entity_precision", "share of predicted entities that are right", precision_parts),

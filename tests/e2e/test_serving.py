@@ -6,7 +6,6 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import files
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -16,8 +15,8 @@ import torch
 from google.protobuf import text_format
 
 from compiler.export import load_sliced
-from compiler.export.routing import ROUTES
 from compiler.export.serving import write_bundles
+from compiler.tasks import TASKS
 from tests import served
 from tests.cli import call, texts, write_texts
 from tests.tiny import save_tiny
@@ -225,14 +224,14 @@ def ranks(path):
 )
 def test_bundles_follow_from_the_graph_and_the_task(judge, tmp_path, task, graph, outputs, tei):
     graph(tmp_path / "model.onnx")
-    checkpoint = replace(load_sliced(judge), task=SimpleNamespace(name=task, words=task.replace("_", " ")))
+    checkpoint = replace(load_sliced(judge), task=TASKS[task])
     write_bundles(tmp_path / "serving", tmp_path / "model.onnx", checkpoint, runs_on="cpu", threads=1)
     config = model_config(tmp_path / "serving" / "triton" / "model")
     assert [(tensor.name, list(tensor.dims)) for tensor in config.output] == outputs
     page = (tmp_path / "serving" / "README.md").read_text(encoding="utf-8")
     assert tei in page
     assert (tmp_path / "serving" / "tei").exists() == ("does not know" not in tei)
-    assert f"localhost:8000{ROUTES[task].paths[0]} " in page
+    assert f"localhost:8000{TASKS[task].route.paths[0]} " in page
 
 
 def test_the_graph_is_stored_once(encoder):

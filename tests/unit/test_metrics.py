@@ -108,3 +108,9 @@ def test_without_labels_a_metric_never_has_the_name_of_one_against_labels():
     assert task_named("embedding").metric(labelled=False) is task_named("embedding").metrics[0]
     with pytest.raises(InputError, match="accuracy"):
         task_named("classification").metric("agreement")
+
+
+def test_the_help_of_the_command_names_every_task():
+    from compiler.cli.help import TASKS_HELP
+
+    assert set(TASKS) | {"auto"} == set(TASKS_HELP.replace(" or ", ", ").split(", "))

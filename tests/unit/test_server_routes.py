@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from compiler.export.routing import ROUTES
 from compiler.export.serving import server_script
 from compiler.families import EmbeddingRecipe
 from compiler.families.embedding import Normalize
+from compiler.tasks import TASKS
 from tests import served
 from tests.cli import texts
 from tests.served_tasks import log_softmax, server, words
@@ -30,17 +30,17 @@ SENTENCES = ["a great film", "the river", " ".join(texts(5)), "cold water"]
 
 
 def test_every_task_has_a_part():
-    for task in ROUTES:
+    for task in TASKS:
         checkpoint = SimpleNamespace(
             tokenizer=words(),
             model=SimpleNamespace(recipe=None),
-            task=SimpleNamespace(name=task, words=task),
+            task=TASKS[task],
             max_tokens=64,
             label_names=("a",),
         )
         source = server_script(Path("model.onnx"), checkpoint, "cpu", 1)
         compile(source, task, "exec")
-        assert all(f'"{path}"' in source for path in ROUTES[task].paths)
+        assert all(f'"{path}"' in source for path in TASKS[task].route.paths)
 
 
 @pytest.mark.parametrize("task", ["classification", "multi_label", "regression", "embedding", "reranking"])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from compiler.export.routing import ROUTES
 from compiler.export.serving import _about_texts, _tei_page
+from compiler.tasks import TASKS
 from tests import recipe_forms as forms
 from tests.recipes import load
 
@@ -29,7 +29,7 @@ from tests.recipes import load
 def test_they_name_prompt_length_and_side(form, flag, requests, texts, tmp_path):
     form(tmp_path / "model")
     checkpoint = load(tmp_path / "model")
-    page = _tei_page(checkpoint, ROUTES["embedding"].tei)
+    page = _tei_page(checkpoint, TASKS["embedding"].route.tei)
     assert flag in page
     assert ("Every request must say" in page) == (requests is not None)
     assert (requests or "") in page
