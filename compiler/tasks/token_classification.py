@@ -73,6 +73,7 @@ class TokenClassification(Task):
     auto_class = "AutoModelForTokenClassification"
     head = "TokenClassification"
     pairs = False
+    decides = True
     route = Route(file="token_classification", paths=("/tag",), facts=labels)
     metrics = (
         _metric("entity_f1", "F1 of entities, by seqeval's definition", f1_parts),
@@ -171,6 +172,14 @@ class TokenClassification(Task):
     def dense_reference(self, answers: Array, split: Split) -> Array:
         """The dense model's tags."""
         return answers.astype(np.int64)
+
+    def decisions(self, answers: Array) -> NDArray[np.int64]:
+        """The tag of every word [sentences, words]."""
+        return np.nan_to_num(answers, nan=_NO_WORD).astype(np.int64)
+
+    def decided(self, reference: Array) -> NDArray[np.int64]:
+        """The tags of the reference."""
+        return np.asarray(reference)
 
     def bound(self, metric: Metric, label_names: Sequence[str]) -> Metric:
         """With the scheme that the names of the tags are in."""
