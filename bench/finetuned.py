@@ -1,9 +1,10 @@
-"""Fine-tuned classifiers: a model (MiniLM's) fine-tuned on each task, then compiled at `--effort fast` or `balanced`.
+"""Fine-tuned models of any task that labels teach: MiniLM's, fine-tuned, then compiled at `--effort fast` or `balanced`.
 
     python bench/finetuned.py mrpc banking77 --epochs 5 --learning-rate 2e-4 --seeds 0 1 2
     python bench/finetuned.py trec cola rte --epochs 3 --seeds 0 1 2
     python bench/finetuned.py sst2 --epochs 0.5 --seeds 0 1 2
     python bench/finetuned.py mrpc rte cola sst2 trec banking77 --effort balanced --precision fp32,int8
+    python bench/finetuned.py wikiqa wnut17 xquad banking77-joined --seeds 0 1 2 --speedups 1.5 2 3 --json bench/results/tasks.json
     python bench/finetuned.py trec --model SmolLM2-135M-Instruct --epochs 2 --speedups 1.3 1.5 2 --json bench/results/smollm2.json
 
 The dense model is fine-tuned once a task in the ordinary way and saved; every seed compiles that checkpoint. For each
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark_data import data_folder
+from joined import NAME, joined_folder
 from labelled import METRICS, picks
 from output import write_json
 from paired import Array, loss
@@ -47,7 +49,7 @@ def fine_tuned_model(task: str, arguments: argparse.Namespace, monitor: ConsoleM
     if (folder / "model.safetensors").is_file():
         return folder
     options = Options(
-        model=arguments.model, data=data_folder(task), effort="thorough", epochs=arguments.epochs,
+        model=arguments.model, data=_data(task, arguments), effort="thorough", epochs=arguments.epochs,
         learning_rate=arguments.learning_rate, metric=METRICS.get(task),
     )  # fmt: skip
     subject = load_subject(options)
@@ -60,6 +62,10 @@ def fine_tuned_model(task: str, arguments: argparse.Namespace, monitor: ConsoleM
     return folder
 
 
+def _data(task: str, arguments: argparse.Namespace) -> str:
+    return joined_folder(arguments.models) if task == NAME else data_folder(task)
+
+
 def _name(arguments: argparse.Namespace) -> str:
     return Path(arguments.model).name
 
@@ -69,7 +75,7 @@ def run(task: str, seed: int, arguments: argparse.Namespace, monitor: ConsoleMon
     folder = fine_tuned_model(task, arguments, monitor)
     out: Path = arguments.out / f"{folder.name}-{arguments.effort}-{arguments.precision}-{seed}"
     options = Options(
-        model=str(folder), data=data_folder(task), effort=arguments.effort, metric=METRICS.get(task), seed=seed, out=out,
+        model=str(folder), data=_data(task, arguments), effort=arguments.effort, metric=METRICS.get(task), seed=seed, out=out,
         winners=arguments.winners, cache=arguments.cache, accept_noisy_table=True,
         precisions=tuple(arguments.precision.split(",")),
     )  # fmt: skip
@@ -80,7 +86,7 @@ def run(task: str, seed: int, arguments: argparse.Namespace, monitor: ConsoleMon
     test = subject.yardstick(subject.data.test)
 
     def outputs(net: Mapping[str, Any]) -> Array:
-        return test.outputs(graph_run(out / net["artifact"]["path"], usable_cpus()))
+        return test.outputs(graph_run(out / net["artifact"]["path"], usable_cpus(), subject.task.judged))
 
     dense, nets = outputs(front["dense"]), {net["id"]: net for net in front["candidates"]}
     chosen = picks(front, arguments.speedups)
