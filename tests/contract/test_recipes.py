@@ -47,13 +47,10 @@ class Many(TaskModel):
     """One encoder read by many recipes: an output each, so that torch exports only once."""
 
     def __init__(self, readers):
-        super().__init__(readers[0].backbone)
+        vectors = (f"vector_of_recipe_{i}" for i in range(len(readers)))
+        super().__init__(readers[0].backbone, outputs=("last_hidden_state", *vectors))
         self.readers = [reader.read for reader in readers]
         self.steps = nn.ModuleList(reader.steps for reader in readers)
-
-    @property
-    def output_names(self):
-        return ("last_hidden_state", *(f"vector_of_recipe_{i}" for i in range(len(self.readers))))
 
     def read(self, outputs, attention_mask):
         return outputs.last_hidden_state, *(read(outputs, attention_mask)[1] for read in self.readers)
