@@ -10,12 +10,12 @@ from compiler.export import ModelWorkbench, is_compiled, load_model, read_origin
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
+from compiler.pipeline.asked import check_length
 from compiler.pipeline.device import Device, find_here
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.measuring import CHECK_NETS, BlockRecorder, check_shapes, measure_steadily
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
-from compiler.pipeline.subject import check_length
 from compiler.store import Store, default_root
 from profilers import CostTable, Dimensions, MissingCostError, Plan, Workload
 from profilers.transfer import SAMPLES, TransferError, measure_transfer, nearest_workload

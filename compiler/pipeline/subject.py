@@ -17,6 +17,13 @@ from compiler.export import declared_tasks, is_compiled, load_model, refuse_two_
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
+from compiler.pipeline.asked import (
+    check_decisions,
+    check_length,
+    check_training,
+    embedding_dimensions,
+    settle_effort,
+)
 from compiler.pipeline.calibration_texts import FEWEST_RANGE_TEXTS, LIKENESS_EXAMPLES, RANGE_TEXTS, deal
 from compiler.pipeline.labels import aligned, head_names
 from compiler.pipeline.options import Options
@@ -196,64 +203,6 @@ def _prepared(data: TextData, checkpoint: Checkpoint, max_tokens: int) -> TextDa
     return replace(ready, notes=tuple(note for note in data.notes if not note.startswith(grown)))
 
 
-def _settle_effort(options: Options, *, labelled: bool, head_trained: bool, task: Task) -> tuple[str, bool]:
-    """The effort, and whether the dense model is fine-tuned first."""
-    needs_training = task.learns_from_labels and not head_trained
-    if needs_training and not labelled:
-        raise InputError(
-            "the checkpoint's task head was never trained and the data have no labels\n"
-            "give labelled data (--label-column), a fine-tuned checkpoint, or --task embedding"
-        )
-    effort = options.effort
-    if effort == "auto":
-        of_thorough = options.of_supernets or options.search == "mo-asha"
-        effort = "thorough" if of_thorough else "balanced" if needs_training else "fast"
-    if effort == "fast" and needs_training:
-        raise InputError(
-            "the checkpoint's task head was never trained, and --effort fast does not train\n"
-            "use --effort balanced or thorough, or a fine-tuned checkpoint"
-        )
-    return effort, labelled and task.learns_from_labels and (needs_training or effort == "thorough")
-
-
-def _check_training(options: Options, *, effort: str, trained: bool) -> None:
-    """InputError where a search trains every sub-network on its own, or a flag is of super-networks, and the run trains none."""
-    alone = options.search == "mo-asha"
-    if options.of_supernets and (alone or effort != "thorough"):
-        run = "--search mo-asha" if alone else f"--effort {effort}"
-        raise InputError(
-            f"{options.of_supernets[0]} is of the training of a super-network, and a run with {run} has none\n"
-            "leave it out, or use --effort thorough with another --search"
-        )
-    if alone and not (effort == "thorough" and trained):
-        raise InputError(
-            "--search mo-asha trains every sub-network on its own: it needs labels and --effort thorough\n"
-            f"here the effort is {effort}, {'with' if trained else 'without'} labels to train on; use another --search"
-        )
-
-
-def _check_decisions(options: Options, task: Task) -> None:
-    """InputError where a budget is on decisions, and the task decides on no classes."""
-    budgets = options.budgets
-    flag = (
-        "--max-flips"
-        if budgets.max_flips is not None
-        else "--max-class-drop"
-        if budgets.max_class_drop is not None
-        else None
-    )
-    if flag is not None and not task.decides:
-        raise InputError(
-            f"{flag} is of tasks with classes, and this one is {task.words}\nleave it out, or give --max-drop"
-        )
-
-
-def check_length(checkpoint: Checkpoint, tokens: int) -> None:
-    """InputError where the model has no positions for so many tokens."""
-    if tokens > checkpoint.architecture.max_tokens:
-        raise InputError(f"--seq-len {tokens} is over the model's limit of {checkpoint.architecture.max_tokens} tokens")
-
-
 def load_subject(options: Options) -> Subject:
     """Read the model and the data and settle what is to be done with them."""
     source = str(embedded_model()) if options.demo else options.model
@@ -280,13 +229,13 @@ def load_subject(options: Options) -> Subject:
     max_tokens, dealt = min(checkpoint.max_tokens, max(options.seq_len, 128)), list[str]()
     data = _prepared(data, checkpoint, max_tokens)
     labelled = labels is not None
-    effort, train_dense = _settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
-    _check_training(options, effort=effort, trained=labelled and task.learns_from_labels)
+    effort, train_dense = settle_effort(options, labelled=labelled, head_trained=checkpoint.head_trained, task=task)
+    check_training(options, effort=effort, trained=labelled and task.learns_from_labels)
     for split in (data.train, data.validation, data.test):
         task.check(checkpoint, split, max_tokens=max_tokens)
     if data.train.labels is None and effort == "fast":
         data, dealt = deal(data, checkpoint, max_tokens=max_tokens, seed=options.seed)
-    _check_decisions(options, task)
+    check_decisions(options, task)
     judged = {"validation": data.validation, "test": data.test}
     limits = task.encoding_notes(checkpoint, judged, max_tokens=max_tokens)
     notes = [*data.notes, *checkpoint.notes, *dealt, *limits]
@@ -309,27 +258,8 @@ def load_subject(options: Options) -> Subject:
         max_tokens=max_tokens,
         notes=tuple(notes),
         pairs=pairs,
-        embedding_dims=_dimensions(options, checkpoint),
+        embedding_dims=embedding_dimensions(options, checkpoint),
     )
-
-
-def _dimensions(options: Options, checkpoint: Checkpoint) -> tuple[int, ...]:
-    """Those of --embedding-dim. InputError where the model embeds nothing, or in no more dimensions."""
-    recipe = checkpoint.model.recipe
-    if not options.embedding_dim:
-        return ()
-    if recipe is None:
-        raise InputError(
-            f"--embedding-dim is of embedding models, and this run is for {checkpoint.task.words}\nleave it out"
-        )
-    *_, size = recipe.sizes(checkpoint.architecture.hidden_size)
-    size = min(size, recipe.dimensions or size)
-    over = [each for each in options.embedding_dim if each >= size]
-    if over or len(set(options.embedding_dim)) < len(options.embedding_dim):
-        raise InputError(
-            f"--embedding-dim must be different numbers below {size}, the model's own, got {over[0] if over else 'one twice'}"
-        )
-    return options.embedding_dim
 
 
 def _display_name(model: str) -> str:
