@@ -4,6 +4,7 @@ import numpy as np
 
 from compiler.costing import parameter_counts
 from compiler.families import Architecture
+from compiler.families.architecture import StemPart
 from compiler.families.branch import ParameterCount
 from compiler.families.table import family_of
 from compiler.oneshot import exact_front
@@ -28,6 +29,7 @@ SIZES = Architecture(
     vocabulary=100,
     counts=bert_counts(8, 6),
     stem_parameters=1000,
+    stem=(StemPart("embeddings.word_embeddings.weight", 1, 0),),
 )
 
 

@@ -181,8 +181,8 @@ def test_a_super_network_of_another_model_or_space_or_half_a_file_is_not_taken(d
 def test_what_one_target_evaluated_no_other_evaluates_again(desk, monkeypatch):
     """fp32 on one device and fp16 on the other: judged alike, so that both find each other's candidates."""
     judged = []
-    inner = Yardstick.quality
-    monkeypatch.setattr(Yardstick, "quality", lambda self, run: judged.append(0) or inner(self, run))
+    inner = Yardstick.judged
+    monkeypatch.setattr(Yardstick, "judged", lambda self, run: judged.append(0) or inner(self, run))
     flags = ("--accept-modelled", "--space", "layer", "--search", "local", "--cache", desk.root / "apart")
     assert desk.call("one", *flags, targets=[NULL]).code == 0
     assert judged

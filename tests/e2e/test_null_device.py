@@ -609,9 +609,9 @@ def test_a_budget_on_decisions_needs_a_task_with_classes(place, flag):
 
 @pytest.mark.usefixtures("no_fresh_export")
 def test_embedding_models_are_judged_on_queries_and_on_fewer_dimensions_too(place):
-    lines = texts(60)
+    lines = texts(240)
     path = place.root / "pairs.csv"
-    rows = [f"{query},{passage}" for query, passage in zip(lines[:30], lines[30:], strict=True)]
+    rows = [f"{query},{passage}" for query, passage in zip(lines[:120], lines[120:], strict=True)]
     path.write_text("\n".join(["query,passage", *rows]) + "\n", encoding="utf-8")
     front = place.front("--embedding-dim", "8,4", data=path)
     for net in (front["dense"], *front["candidates"]):

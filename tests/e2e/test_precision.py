@@ -82,7 +82,7 @@ def test_the_metric_of_an_int8_network_is_that_of_its_file(mixed, place):
     """Mean cosine on the test split, from the file alone and the tokenizer beside it."""
     from transformers import AutoTokenizer
 
-    from compiler.data import read_data
+    from compiler.tasks import read_data
 
     out, front = mixed
     split = read_data(str(place / "texts.txt"), seed=0).test

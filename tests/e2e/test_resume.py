@@ -125,7 +125,7 @@ def test_killed_while_every_network_is_trained_on_its_own(data, tmp_path):
 def test_entries_that_were_spoilt_are_made_again(data, tmp_path):
     runs = Runs(tmp_path, data / "encoder", "--data", write_texts(data / "texts.txt"))
     expected = runs.finish()
-    for stage in ("blocks", "ranking", "evaluated", "final", "scored"):
+    for stage in ("blocks", "ranking", "evaluated", "final", "judged"):
         for path in (runs.cache / stage).iterdir():
             os.truncate(path, path.stat().st_size // 2)
     assert runs.finish() == expected

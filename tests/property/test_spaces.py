@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from compiler.costing import parameter_counts
 from compiler.families import Architecture
+from compiler.families.architecture import StemPart
 from compiler.families.table import family_of
 from compiler.spaces import (
     SPACES,
@@ -40,6 +41,7 @@ def architecture(layers: int, heads: int, units: int, head_size: int = 8) -> Arc
         max_tokens=512,
         vocabulary=1000,
         stem_parameters=12_345,
+        stem=(StemPart("bert.embeddings.word_embeddings.weight", 1, 0),),
         counts=bert_counts(head_size, layers),
     )
 

@@ -17,11 +17,11 @@ def refused(folder, match, task="embedding"):
 @pytest.mark.parametrize(
     ("model_type", "changes", "match"),
     [
-        ("llama", {"num_key_value_heads": 3}, "4 attention heads are no multiple of num_key_value_heads 3"),
-        ("llama", {"head_dim": 16}, "head_dim 16 in config.json, q_proj makes it 8"),
+        ("llama", {"num_key_value_heads": 2}, "9 attention heads are no multiple of num_key_value_heads 2"),
+        ("llama", {"head_dim": 16}, "head_dim 16 in config.json, q_proj makes it 4"),
         ("qwen3", {"head_dim": 8}, "head_dim 8 in config.json, q_proj makes it 16"),
         ("modernbert", {"head_dim": 16}, "head_dim 16 in config.json, modernbert makes it 8"),
-        ("gte", {"num_key_value_heads": 2}, "k_proj of gte holds 32 values of its heads or FFN units, by the settings"),
+        ("gte", {"num_key_value_heads": 2}, "_proj of gte holds 32 values of its heads or FFN units, by the settings"),
         ("modernbert", {"hidden_size": 34}, "34 is no multiple of 4 attention heads"),
         ("llama", {"num_key_value_heads": 0}, "num_key_value_heads"),
         ("llama", {"rms_norm_eps": 0}, "rms_norm_eps"),

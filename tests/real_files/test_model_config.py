@@ -160,16 +160,12 @@ def test_roberta_counts_positions_from_the_padding_id(tmp_path, pad):
 # --- heads
 
 
-@pytest.mark.parametrize("other", ["TokenClassification", "QuestionAnswering", "MultipleChoice"])
-def test_a_head_of_another_task(tmp_path, other):
+def test_a_head_of_another_task(tmp_path):
     import transformers
 
     folder = tiny(tmp_path / "model")
-    auto = getattr(transformers, f"AutoModelFor{other}")
-    auto.from_pretrained(folder).save_pretrained(folder)
-    assert f"Bert{'For'}{other} has a head for {'token' if other[0] == 'T' else ''}" in refusal(
-        folder, "classification", ["a", "b"]
-    )
+    transformers.AutoModelForMultipleChoice.from_pretrained(folder).save_pretrained(folder)
+    assert "BertForMultipleChoice has a head for multiple choice" in refusal(folder, "classification", ["a", "b"])
     with pytest.raises(InputError, match="--task embedding"):
         declared_tasks(folder)
     assert declared_tasks(folder, "embedding") == ()

@@ -14,15 +14,14 @@ from compiler.evaluation import Quality, make_yardstick
 from compiler.families import load_checkpoint
 from compiler.pipeline.calibration_texts import deal
 from compiler.slicing import SubnetRunner, build_skeleton
-from compiler.spaces import Ordering, Subnet, make_space
+from compiler.spaces import make_space
 from compiler.supernet import TrainingOptions, polish
 from compiler.tasks import IGNORED, SCALES, read_data, task_named
 from compiler.tasks.blocks import documents, in_blocks
 from compiler.tasks.metric import DIVERGENCE, PERPLEXITY, SHARE
 from compiler.tasks.words import fisher_of_words, likeliest, loss, sums
-from profilers import LayerSizes
 from targets.errors import InputError
-from tests.tiny import WORDS, save_tiny, tiny_checkpoint, tiny_tokenizer
+from tests.tiny import WORDS, cut, save_tiny, tiny_checkpoint, tiny_tokenizer
 
 CAUSAL, MASKED = task_named("causal_lm"), task_named("masked_lm")
 
@@ -45,8 +44,9 @@ def long_texts(count=12, words=70, seed=0):
 
 
 def first_half(checkpoint):
-    shape = checkpoint.architecture.shape
-    return Subnet.first([LayerSizes(max(1, h // 2), u // 2) for h, u in shape], Ordering.by_index(shape))
+    a = checkpoint.architecture
+    heads, units = (range(max(1, a.heads // 2)), range(a.ffn_units // 2))
+    return cut(a, [heads] * a.layers, [units] * a.layers)
 
 
 # Texts

@@ -180,7 +180,7 @@ def test_lists_beside_tokens_are_no_sets(tmp_path):
     path = tmp_path / "d.jsonl"
     rows = [{"text": t, "words": t.split(), "labels": [0] * 7} for t in TEXTS]
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    with pytest.raises(InputError, match="only one label a row"):
+    with pytest.raises(InputError, match="token classification needs names"):
         read_data(str(path))
 
 
