@@ -63,10 +63,14 @@ class Ranking:
             sum(float(b.losses[0]) for b in self.blocks.values()),
             sum(float(b.local[0]) for b in self.blocks.values()),
         ]
-        return {
-            key: (1 - local) * block.losses / whole[0] + local * block.local / whole[1]
-            for key, block in self.blocks.items()
-        }
+
+        def shared(block: SubBlock) -> Floats:
+            """Both kinds; of one that does not count at all nothing is taken, since sizes that are not there lose infinitely much."""
+            parts = zip((1 - local, local), (block.losses, block.local), whole, strict=True)
+            counted = [weight * values / total for weight, values, total in parts if weight]
+            return counted[0] if len(counted) == 1 else counted[0] + counted[1]
+
+        return {key: shared(block) for key, block in self.blocks.items()}
 
 
 def calibration_batches(subject: Subject, seed: int) -> Batches:

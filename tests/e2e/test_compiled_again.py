@@ -176,7 +176,7 @@ def edited(place, tmp_path, **changes):
 
 BAD = {
     "another task": ({"task": "classification"}, "weights are not those of subnet.json"),
-    "a later version": ({"schema": 2}, "has schema 2, this version reads 1"),
+    "a later version": ({"schema": 3}, "has schema 3, this version reads 1 to 2"),
     "no sizes": ({"heads": None}, "subnet.json is damaged"),
     "indices that do not ascend": ({"heads": [[1, 1], [], [0]]}, "subnet.json is damaged"),
     "a head too many": ({"heads": [[1, 4], [], [0, 1, 2]]}, "subnet.json is of another model than config.json"),
