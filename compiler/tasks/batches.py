@@ -104,11 +104,21 @@ def joined(rows: Sequence[NDArray[np.int64]], parts: Sequence[NDArray[np.float32
     return result
 
 
-def encode(reader: Reader, texts: Sequence[tuple[str, ...]], *, max_tokens: int, batch_size: int = 32) -> Batches:
-    """Tokenise texts (one or two columns), the model's own prompt before the first; cut at `max_tokens`, padded to round lengths."""
+def encode(
+    reader: Reader,
+    texts: Sequence[tuple[str, ...]],
+    *,
+    max_tokens: int,
+    batch_size: int = 32,
+    extras: Mapping[str, Sequence[Any]] | None = None,
+) -> Batches:
+    """Tokenise texts (one or two columns), the model's own prompt before the first; cut at `max_tokens`, padded to round lengths.
+
+    `extras` are those of `batched`, one value a text.
+    """
     prompted = [(reader.prompt + first, *rest) for first, *rest in texts]
     encoded = tokenised(reader.tokenizer, prompted, max_tokens=max_tokens)
-    return batched(reader, encoded, max_tokens=max_tokens, batch_size=batch_size)
+    return batched(reader, encoded, max_tokens=max_tokens, batch_size=batch_size, extras=extras)
 
 
 def batched(

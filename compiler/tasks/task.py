@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.data import Split
-from compiler.tasks.batches import Batches, Reader, batched, encode, joined
+from compiler.tasks.batches import Batches, Reader, encode, joined
 from compiler.tasks.losses import Outputs
 from compiler.tasks.metric import Metric, against_dense
 from compiler.tasks.route import Route
-from compiler.tasks.tokenising import tokenised
 from targets.errors import InputError
 
 if TYPE_CHECKING:
@@ -240,12 +239,8 @@ class Task(ABC):
 
     def encode(self, reader: Reader, split: Split, *, max_tokens: int, batch_size: int = 32) -> Batches:
         """Batches of a split; with its labels, if it has any, as the loss takes them."""
-        if split.labels is None:
-            return encode(reader, split.texts, max_tokens=max_tokens, batch_size=batch_size)
-        prompted = [(reader.prompt + first, *rest) for first, *rest in split.texts]
-        encoded = tokenised(reader.tokenizer, prompted, max_tokens=max_tokens)
-        labels = np.array(split.labels, dtype=self.label_type)
-        return batched(reader, encoded, max_tokens=max_tokens, batch_size=batch_size, extras={"labels": list(labels)})
+        labels = None if split.labels is None else {"labels": list(np.array(split.labels, dtype=self.label_type))}
+        return encode(reader, split.texts, max_tokens=max_tokens, batch_size=batch_size, extras=labels)
 
     def encoding_notes(self, reader: Reader, splits: Mapping[str, Split], *, max_tokens: int) -> tuple[str, ...]:
         """Notes on what the limit of tokens takes from judged splits, by name; mostly none."""
