@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from compiler.data import Split
 from compiler.evaluation.beside import Beside
 from compiler.evaluation.changes import Changes, changes, tokens_of
+from compiler.execution import on_host, placed
 from compiler.families import Checkpoint
 from compiler.tasks import SCALES, SHARE, Batches, Metric, Run, Scale, Task
 from compiler.tasks.noise import ONE_SIDED, SURE, standard_error
@@ -162,7 +164,14 @@ def answers(task: Task, batches: Batches, run: Run) -> NDArray[np.float32]:
 
 def _parts(task: Task, batches: Batches, run: Run) -> list[NDArray[np.float32]]:
     with torch.inference_mode():
-        return [task.answers(run(inputs), inputs, extras) for inputs, extras in batches.each()]
+        return [_answered(task, run(inputs), inputs, extras) for inputs, extras in batches.each()]
+
+
+def _answered(
+    task: Task, judged: Tensor, inputs: Mapping[str, Tensor], extras: Mapping[str, Any]
+) -> NDArray[np.float32]:
+    """Answers are made where the network's outputs are: they may be as many as all words."""
+    return task.answers(judged, placed(inputs, judged.device), placed(extras, judged.device))
 
 
 def guided(checkpoint: Checkpoint, batches: Batches) -> Batches:
@@ -172,7 +181,10 @@ def guided(checkpoint: Checkpoint, batches: Batches) -> Batches:
         return batches
     with torch.inference_mode():
         return batches.with_extras(
-            [task.guide(task.judged(model(**inputs)), inputs, extras) for inputs, extras in batches.each()]
+            [
+                on_host(task.guide(task.judged(model(**inputs)), inputs, extras))
+                for inputs, extras in batches.on(checkpoint.device).each()
+            ]
         )
 
 

@@ -1,9 +1,10 @@
 """A dense checkpoint from a folder or the hub: its parts are loaded, held against each other, and tried together once."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from compiler.execution import device_of
 from compiler.families.architecture import Architecture, architecture_of
 from compiler.families.cross_encoder import limited
 from compiler.families.loading.adapters import merge_notes, with_adapter_merged
@@ -31,7 +33,7 @@ from targets.errors import InputError, printable
 class Checkpoint:
     """A loaded model, ready to be profiled, searched and cut.
 
-    `model` is on the CPU, float32, in evaluation mode. `whole` is one of all sizes of the architecture, whose weights do
+    `model` is float32, in evaluation mode, and on the CPU unless the checkpoint was moved (`on`). `whole` is one of all sizes of the architecture, whose weights do
     not matter: `model` itself, unless that was cut before. `digest` hashes configuration and every weight.
     `head_trained` is False where the task head was initialised at random because the checkpoint has none. `notes` say what was
     read otherwise than it stands in the folder.
@@ -48,6 +50,15 @@ class Checkpoint:
     head_trained: bool
     digest: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """Where `model` is."""
+        return device_of(self.model)
+
+    def on(self, device: torch.device) -> "Checkpoint":
+        """The same with a copy of the model on another device; itself where it is there."""
+        return self if device == self.device else replace(self, model=copy.deepcopy(self.model).to(device))
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -118,7 +129,7 @@ def digest_of(parameters: Mapping[str, Tensor], about: str = "") -> str:
     digest = hashlib.sha256(about.encode())
     for name, parameter in sorted(parameters.items()):
         digest.update(name.encode())
-        digest.update(parameter.detach().contiguous().numpy().tobytes())
+        digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -151,9 +151,12 @@ class Price:
         return np.asarray(np.clip(openings - near * slopes, 0, 1))
 
 
-def _stand(gate: Gate, opening: Tensor) -> tuple[int, int, Tensor]:
-    """Values of the knots below and above, and the place between them, 0 to 1: rounded forward, as it is backward."""
-    at, last = float(opening.detach()), len(gate.knots) - 1
+def _stand(gate: Gate, opening: Tensor, at: float) -> tuple[int, int, Tensor]:
+    """Values of the knots below and above, and the place between them, 0 to 1: rounded forward, as it is backward.
+
+    `at` is the opening's value.
+    """
+    last = len(gate.knots) - 1
     segment = gate.segment(at)
     low, high = (int(knot) for knot in gate.knots[segment : segment + 2])
     place, rounded = opening * last - segment, (round(gate.value(at)) - low) / (high - low)
@@ -183,7 +186,8 @@ class GatedNetwork:
         name, cut = output.module, self.weights(subnet)
         weight = torch.zeros_like(self.base[f"backbone.{name}.weight"])
         kept = subnet.kept(gate.layer)[PIECES.index(gate.piece)]
-        weight[:, output.indices(kept, weight.shape[1])] = cut[f"{name}.weight"].detach()
+        columns = torch.tensor(output.indices(kept, weight.shape[1]), device=weight.device)
+        weight[:, columns] = cut[f"{name}.weight"].detach()
         bias = cut.get(f"{name}.bias")
         return {"weight": weight} if bias is None else {"weight": weight, "bias": bias.detach()}
 
@@ -193,9 +197,9 @@ class GatedNetwork:
 
     def __call__(self, openings: Tensor, inputs: Mapping[str, Tensor]) -> Outputs:
         """Task outputs for a padded batch, differentiable in the openings [gates]."""
-        state, there = dict(self.base), {}
+        state, there, values = dict(self.base), {}, openings.tolist()
         for row, gate in enumerate(self.gates):
-            low, high, place = _stand(gate, openings[row])
+            low, high, place = _stand(gate, openings[row], values[row])
             name = self._output(gate).module
             ends = [self.projection(row, max(value, 1)) for value in (low, high)]
             for part, above in ends[1].items():
@@ -236,11 +240,12 @@ class GatedNetwork:
     def gradient(self, openings: Floats, lesson: Lesson) -> Floats:
         """Of the loss of a lesson [gates]."""
         inputs, loss = lesson
-        leaf = torch.tensor(openings, dtype=torch.float32, requires_grad=True)
-        with bf16_where_it_is():
+        device = self.checkpoint.device
+        leaf = torch.tensor(openings, dtype=torch.float32, device=device, requires_grad=True)
+        with bf16_where_it_is(device):
             outputs = self(leaf, inputs)
         (gradient,) = torch.autograd.grad(loss(tuple(tensor.float() for tensor in outputs)), leaf)
-        return np.asarray(gradient.double().numpy())
+        return np.asarray(gradient.double().cpu().numpy())
 
 
 class Descent:

@@ -32,7 +32,7 @@ def residual_order(sums: Mapping[Key, Tensor], sensitivity: Mapping[Key, Tensor]
     """
     importance = sum(sensitivity[key].diagonal() * sums[key].double().var(dim=0) for key in sensitivity)
     assert isinstance(importance, Tensor)  # noqa: S101  there is no network without a sub-block
-    return np.argsort(-importance.numpy(), kind="stable").astype(np.int64)
+    return np.argsort(-importance.cpu().numpy(), kind="stable").astype(np.int64)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.execution import on_host
 from compiler.export import ModelWorkbench, graph_run
 from compiler.families import Architecture
 from compiler.pipeline.learned import Learned
@@ -55,7 +56,7 @@ def find_exceptions(
     stored = store.get("exceptions", key)
     if stored is None:
         full = Subnet.first(architecture.shape, Ordering.by_index(architecture.shape, architecture.apart))
-        parameters = learned.weights.dense
+        parameters = on_host(learned.weights.dense)
 
         def outputs(graph: Graph) -> NDArray[np.float32]:
             run = graph_run(graph, usable_cpus(), task.judged)

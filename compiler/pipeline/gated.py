@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from compiler.costing import Costs
+from compiler.execution import placed
 from compiler.oneshot import learn_sizes
 from compiler.oneshot.gates import EVEN, KNOTS, RATE, Lesson
 from compiler.pipeline.seeds import Groups, Seeds, encoder_budgets_s
@@ -64,11 +65,12 @@ def _lessons(weights: Weights) -> list[Lesson]:
 
 
 def _lesson(weights: Weights, batch: Mapping[str, Tensor]) -> Lesson:
-    subject = weights.subject
+    subject, device = weights.subject, weights.subject.compute.device
+    batch = placed(batch, device)
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
 
     def against(outputs: Outputs) -> Tensor:
-        with torch.no_grad(), bf16_where_it_is():
+        with torch.no_grad(), bf16_where_it_is(device):
             dense = tuple(tensor.float() for tensor in subject.checkpoint.model(**inputs))
         return subject.task.loss(outputs, inputs["attention_mask"], batch.get("labels"), dense, _TEMPERATURE)
 

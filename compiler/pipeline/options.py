@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.costing import OBJECTIVES
+from compiler.execution import check_device
 from compiler.search import AROUND_SEEDS, check_method
 from compiler.spaces import SPACES
 from compiler.supernet import SAMPLINGS, STRATEGIES
@@ -94,6 +95,7 @@ class Options:
     accumulation: int | None = None
     winners: int = 8
     seed: int = 0
+    device: str = "auto"
     fresh: bool = False
     cache: Path | None = None
     cache_bytes: float | None = None
@@ -139,6 +141,7 @@ class Options:
         _choice("--sampling", self.sampling, SAMPLINGS)
         _choice("--order", self.order, ORDERS)
         _choice("--opset", str(self.opset), tuple(map(str, OPSETS)))
+        check_device(self.device)
         _choice("--percentile", self.percentile, ("p50", "p90", "p99"))
         for objective in self.objectives:
             _choice("--objectives", objective, OBJECTIVES)

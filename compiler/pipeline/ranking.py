@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compiler.execution import placed
 from compiler.families import PIECES, Architecture
 from compiler.oneshot import (
     Calibration,
@@ -93,7 +94,8 @@ def ranking_about(trainer: Trainer) -> dict[str, Any]:
 def rank(trainer: Trainer) -> Ranking:
     """Calibrate on the (trained) dense model and rank heads and units; read from the store where that was done before."""
     subject, seed, monitor = trainer.subject, trainer.options.seed, trainer.monitor
-    batches = calibration_batches(subject, seed)
+    device = subject.compute.device
+    batches = calibration_batches(subject, seed).on(device)
 
     def ranked() -> dict[str, Tensor]:
         calibration = calibrate(subject.checkpoint, batches, lambda f: monitor.progress(f / 2))
@@ -103,7 +105,7 @@ def rank(trainer: Trainer) -> Ranking:
         return _packed(calibration, blocks)
 
     packed = trainer.stored("ranking", ranking_about(trainer), ranked)
-    ranking = _unpacked(packed, batches, subject.checkpoint.architecture)
+    ranking = _unpacked(placed(packed, device), batches, subject.checkpoint.architecture)
     if trainer.options.space != "width":
         return ranking
     return replace(ranking, ordering=replace(ranking.ordering, residual=_residual_order(trainer, batches)))
@@ -145,7 +147,7 @@ def _unpacked(packed: Mapping[str, Tensor], batches: Batches, architecture: Arch
         if f"{name}/gram" in packed
     }
     blocks = {
-        key: SubBlock(**{p: packed[f"{name}/{p}"].numpy() for p in _RANKED if f"{name}/{p}" in packed})
+        key: SubBlock(**{p: packed[f"{name}/{p}"].cpu().numpy() for p in _RANKED if f"{name}/{p}" in packed})
         for key, name in names.items()
     }
     return Ranking(

@@ -10,6 +10,7 @@ import numpy as np
 from compiler.costing import Costs
 from compiler.data import description_lines
 from compiler.evaluation import Quality
+from compiler.execution import ComputeDevice, on_host
 from compiler.export import ModelWorkbench, compare_with_fresh_export
 from compiler.pipeline import file_times, verdicts
 from compiler.pipeline import winners as kept
@@ -24,6 +25,7 @@ from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.hunt import Found, Hunt, dense_subnet
 from compiler.pipeline.judge import AS_SERVED
 from compiler.pipeline.learned import Learned, learn
+from compiler.pipeline.learner import learning_subject
 from compiler.pipeline.limits import ceilings, check_floor
 from compiler.pipeline.measuring import check_shapes
 from compiler.pipeline.monitor import Monitor, Notes, SilentMonitor, Stages, part, rising
@@ -59,7 +61,7 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
 
     A target whose budget nothing meets does not stop the others: its run keeps the BudgetError.
     """
-    devices = [find_device(options) for options in each]
+    devices, compute = [find_device(options) for options in each], ComputeDevice.find(each[0].device)
     monitor = rising(monitor)
     stages, notes = Stages(monitor), Notes(monitor)
     precisions = {precision for device in devices for precision in device.precisions}
@@ -67,17 +69,18 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
         subject = load_subject(each[0])
         monitor.note("\n".join(description_lines(subject.data, notes=False)))
         texts = subject.range_texts(precisions)
+        exported, (subject, said) = subject.checkpoint, learning_subject(subject, compute)
     doubt = None
     if subject.task.learns_from_labels and not subject.train_dense:
         with stages("score dense model"):
             doubt = dense_doubt(Trainer(subject=subject, store=store, options=each[0], monitor=monitor))
     notes.say(*filter(None, [doubt]))
-    notes.say(*subject.notes)
+    notes.say(*subject.notes, *said)
     demand = find_demand(each[0], subject)
     with stages("export dense graph"):
         narrow = each[0].space == "width"
-        templates = find_templates(subject.checkpoint, store, precisions, each[0].opset, narrow=narrow)
-        bench = ModelWorkbench(subject.checkpoint, templates, texts)
+        templates = find_templates(exported, store, precisions, each[0].opset, narrow=narrow)
+        bench = ModelWorkbench(exported, templates, texts)
     runs = []
     for options, device in zip(each, devices, strict=True):
         own = Stages(monitor, of=_of(options, each)), Notes(monitor, said=notes.texts)
@@ -260,7 +263,7 @@ class Compilation:
         finished = kept.finish(hunt, chosen, self.monitor)
         dense_found = hunt.costed("dense", full, Form("fp32"), Quality(metric=1.0, others={}))
         dense, *elsewhere = (
-            kept.scored(hunt, found, lambda: hunt.learned.weights.dense)
+            kept.scored(hunt, found, lambda: on_host(hunt.learned.weights.dense))
             for found in (dense_found, *kept.dense_elsewhere(hunt, dense_found))
         )
         return kept.compared([dense, *sorted([*finished, *elsewhere], key=lambda w: w.found.latency_s)], dense, hunt)

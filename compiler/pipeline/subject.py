@@ -13,10 +13,12 @@ from torch import Tensor
 
 from compiler.data import Split, TextData, demo_data
 from compiler.evaluation import Beside, Yardstick, answers, make_yardstick
+from compiler.execution import CPU, ComputeDevice, on_host, placed
 from compiler.export import declared_tasks, is_compiled, load_model, refuse_two_tasks
 from compiler.families import Checkpoint
 from compiler.families.checkpoint import resolve
 from compiler.families.embedded import embedded_model
+from compiler.families.task_model import TaskModel
 from compiler.pipeline.asked import (
     check_decisions,
     check_length,
@@ -41,7 +43,8 @@ class Subject:
     """A checkpoint, its data and its metric. `effort` is settled: fast, balanced or thorough.
 
     `train_dense` says that the dense model is fine-tuned first; `max_tokens` is where texts are cut. `pairs`, by split, and
-    `embedding_dims` are what finished embedding models are looked at beside.
+    `embedding_dims` are what finished embedding models are looked at beside. `compute` is where the checkpoint's model is; where
+    that is no CPU, `exported` is its twin there.
     """
 
     checkpoint: Checkpoint
@@ -53,6 +56,8 @@ class Subject:
     notes: tuple[str, ...]
     pairs: Mapping[str, VectorPairs] = field(default_factory=dict)
     embedding_dims: tuple[int, ...] = ()
+    compute: ComputeDevice = CPU
+    exported: TaskModel | None = None
 
     def key(self, **more: Any) -> dict[str, Any]:
         """What every stored result depends on, with what this one depends on besides."""
@@ -66,7 +71,7 @@ class Subject:
             "max_tokens": self.max_tokens,
             "libraries": libraries,
         }
-        return about | more
+        return about | self.compute.arithmetic | more
 
     @property
     def task(self) -> Task:
@@ -75,11 +80,23 @@ class Subject:
 
     def dense_outputs(self, batches: Batches) -> NDArray[np.float32]:
         """What is kept of the dense model's outputs [examples, values]."""
-        return answers(self.task, batches, lambda inputs: self.task.judged(self.checkpoint.model(**inputs)))
+        return answers(self.task, batches, self.run)
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What is judged of the dense model's outputs."""
+        return self.task.judged(self.checkpoint.model(**placed(inputs, self.compute.device)))
+
+    def on(self, compute: ComputeDevice) -> "Subject":
+        """The same, learning on another device."""
+        if compute.is_cpu:
+            return self
+        model, checkpoint = self.checkpoint.model, self.checkpoint.on(compute.device)
+        return replace(self, checkpoint=checkpoint, compute=compute, exported=model)
 
     def set_dense(self, parameters: Mapping[str, Tensor]) -> None:
         """Give the dense model trained weights."""
-        self.checkpoint.model.backbone.load_state_dict(dict(parameters), strict=False)
+        for model in filter(None, (self.checkpoint.model, self.exported)):
+            model.backbone.load_state_dict(dict(parameters), strict=False)
 
     @property
     def labelled(self) -> bool:
@@ -273,7 +290,7 @@ def detached(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def as_arrays(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
     """Parameters as arrays, for the store and for ONNX files."""
-    return {name: tensor.detach().contiguous().numpy() for name, tensor in parameters.items()}
+    return {name: tensor.contiguous().numpy() for name, tensor in on_host(parameters).items()}
 
 
 def as_tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from compiler.costing import parameter_counts
+from compiler.execution import on_host
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
 from compiler.pipeline.subject import Subject, as_arrays, as_tensors
@@ -55,14 +56,14 @@ class Trainer:
         return repr(self.training_options()) if self.subject.train_dense else None
 
     def stored(self, name: str, about: dict[str, Any], make: Callable[[], Parameters]) -> dict[str, Tensor]:
-        """Tensors by name, from the store where these very ones were made before."""
+        """Tensors on the CPU by name, from the store where these very ones were made before."""
         key = key_of(about)
         stored = self.store.get_arrays(name, key)
         if stored is not None:
             return as_tensors(stored)
-        made = make()
+        made = on_host(make())
         self.store.put_arrays(name, key, as_arrays(made))
-        return dict(made)
+        return made
 
     def stage(self, name: str, about: dict[str, Any], train: Callable[[Path], Parameters]) -> dict[str, Tensor]:
         """The same of a training, which keeps its checkpoints in a folder of its own; `log` gets its rows."""

@@ -1,6 +1,7 @@
 """Train a super-network, fine-tune the dense network it is compared with, and polish sub-networks."""
 
 import copy
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from compiler.data import Split
 from compiler.families import Checkpoint, TaskModel
@@ -222,10 +223,10 @@ def _write_attention_out(network: torch.nn.Module) -> None:
 
 
 @contextmanager
-def _random_state_kept() -> Iterator[None]:
+def _random_state_kept(device: torch.device) -> Iterator[None]:
     """The Trainer seeds every global generator; put them back afterwards."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         try:
             yield
         finally:
@@ -263,7 +264,7 @@ class _Run:
         if scale is not None and labels is not None:
             split = replace(split, labels=scale.standard(labels))
         examples = Examples(checkpoint, split, max_tokens=self.max_tokens)
-        if self._in_bf16 and not torch.cuda.is_available() and examples.lengths.max() <= WRITTEN_OUT_TOKENS:
+        if self._in_bf16 and self.device.type == "cpu" and examples.lengths.max() <= WRITTEN_OUT_TOKENS:
             _write_attention_out(model)
         batches = plan_batches(
             examples.lengths, batch_size=options.batch_size, epochs=options.epochs, seed=options.seed
@@ -272,7 +273,7 @@ class _Run:
         learning = [*networks_of(model), *([] if teacher is None else [teacher])]
         words = self._words_only(learning, examples)
         standard = nullcontext() if scale is None else scale.taken([network.backbone for network in learning])
-        with _random_state_kept(), words, standard, ByteDropout():
+        with _current(self.device), _random_state_kept(self.device), words, standard, ByteDropout():
             trainer = SubnetTrainer(
                 model=model,
                 arguments=self._arguments(total_steps),
@@ -294,14 +295,22 @@ class _Run:
 
     @property
     def _in_bf16(self) -> bool:
-        return self.options.bf16 and has_bf16()
+        return self.options.bf16 and has_bf16(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the checkpoint's model is; of several processes each has the GPU that torchrun dealt to it."""
+        own = self.checkpoint.device
+        if own.type == "cpu" or not distributed.is_initialized():
+            return own
+        return torch.device(own.type, int(os.environ["LOCAL_RANK"]))
 
     def _arguments(self, total_steps: int) -> Any:
         """One of the Trainer's epochs is the whole run, and one of its examples a planned batch."""
         from transformers import TrainingArguments
 
         options = self.options
-        return TrainingArguments(
+        arguments = TrainingArguments(
             output_dir=str(self.work_dir),
             num_train_epochs=1,
             per_device_train_batch_size=1,
@@ -310,7 +319,7 @@ class _Run:
             weight_decay=options.weight_decay,
             warmup_steps=round(options.warmup_share * total_steps),
             bf16=self._in_bf16,
-            use_cpu=not torch.cuda.is_available(),
+            use_cpu=self.device.type == "cpu",
             seed=options.seed,
             save_strategy="no",
             logging_strategy="no",
@@ -319,3 +328,18 @@ class _Run:
             dataloader_pin_memory=False,
             ddp_find_unused_parameters=True,
         )
+        if self.device.type != "cpu" and not distributed.is_initialized():
+            _pin(arguments, self.device)
+        return arguments
+
+
+def _pin(arguments: Any, device: torch.device) -> None:
+    """Have the Trainer use one GPU: left to itself it takes the first, and copies the network to all others as well."""
+    arguments.__dict__["_setup_devices"] = device
+    arguments._n_gpu = 1  # noqa: SLF001  there is no public name
+    torch.cuda.set_device(device)
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """CUDA's current device inside the block, which accelerate moves a network to."""
+    return nullcontext() if device.type == "cpu" else torch.cuda.device(device)

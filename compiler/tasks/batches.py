@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 from torch import Tensor
 
+from compiler.execution import placed
 from compiler.tasks.tokenising import tokenised
 
 Run = Callable[[Mapping[str, Tensor]], Tensor]
@@ -82,6 +83,11 @@ class Batches:
         """Outputs of a network, batch by batch."""
         with torch.inference_mode():
             return [run(batch).float().cpu().numpy() for batch in self.batches]
+
+    def on(self, device: torch.device) -> "Batches":
+        """The same with all tensors on a device."""
+        moved = [tuple(placed(each, device) for each in all_) for all_ in (self.batches, self.extras)]
+        return replace(self, batches=moved[0], extras=moved[1])
 
     def dealt(self, every: int) -> tuple["Batches", "Batches"]:
         """One batch of so many, and the others; examples keep their numbers."""

@@ -261,7 +261,7 @@ class Task(ABC):
         """
         if judged.ndim < _OF_TOKENS:
             return judged
-        return judged[torch.arange(len(judged)), inputs["attention_mask"].sum(dim=1) // 2]
+        return judged[torch.arange(len(judged), device=judged.device), inputs["attention_mask"].sum(dim=1) // 2]
 
     def joined(self, rows: Sequence[NDArray[np.int64]], parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Answers [examples, values] in the order of the examples, from those of the lines of every batch."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from compiler.tasks.batches import IGNORED
+from compiler.tasks.probes import drawn_from
 
 LIKELIEST = 64
 """Words whose chances are kept of the dense model at each scored position; the others count together."""
@@ -64,13 +65,13 @@ def likeliest(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
 def sums(logits: Tensor, labels: Tensor, dense: Mapping[str, Any]) -> Sums:
     """The sums of every line [lines], from logits [lines, tokens, words], labels [lines, tokens] and what `likeliest` kept."""
     places = scored(labels)
-    found = torch.zeros(len(Sums._fields), len(labels), dtype=torch.float64)
+    found = torch.zeros(len(Sums._fields), len(labels), dtype=torch.float64, device=logits.device)
     for part, chances in _log_chances(logits, places):
         line, right = places[part, 0], labels[places[part, 0], places[part, 1]]
         words, theirs, best = dense["words"][part].long(), dense["log_chances"][part], chances.argmax(dim=-1)
         values = Sums(
             loss=-chances.gather(1, right[:, None])[:, 0],
-            tokens=torch.ones(len(right)),
+            tokens=torch.ones(len(right), device=logits.device),
             hits=best == right,
             divergence=_divergence(theirs, chances.gather(1, words)),
             agreements=best == words[:, 0],
@@ -153,6 +154,6 @@ def fisher_of_words(logits: Tensor, labels: Tensor, generator: torch.Generator) 
         places = (labels[line] != IGNORED).nonzero()[:, 0]
         if len(places):
             rows = own[places]
-            drawn = torch.multinomial(rows.detach().softmax(dim=-1), 1, generator=generator)[:, 0]
+            drawn = drawn_from(rows.detach().softmax(dim=-1), generator)
             total = total + functional.cross_entropy(rows, drawn, reduction="sum")
     return total

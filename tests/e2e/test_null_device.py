@@ -303,7 +303,7 @@ def test_gates_need_sizes_of_its_own_in_every_layer(place):
 @pytest.mark.usefixtures("no_fresh_export")
 @pytest.mark.parametrize("data", ["classes", "scores"])
 def test_mo_asha_trains_every_network_on_its_own(place, data, monkeypatch):
-    monkeypatch.setattr("compiler.slicing.arithmetic.has_bf16", lambda: False)  # judged in fp32, as it is served
+    monkeypatch.setattr("compiler.slicing.arithmetic.has_bf16", lambda *_: False)  # judged in fp32, as it is served
     asked = ("--effort", "thorough", "--search", "mo-asha", "--epochs", 2)
     _, out = place.run(*asked, data=getattr(place, data))
     front = read(out)

@@ -79,7 +79,7 @@ def test_outside_training_and_outside_the_block_nothing_changes():
 def test_training_draws_them_for_states_and_for_attention(tmp_path, monkeypatch):
     drawn, draw = [], dropout._random_bytes
     monkeypatch.setattr(dropout, "_random_bytes", lambda shape: drawn.append(len(shape)) or draw(shape))
-    monkeypatch.setattr("compiler.supernet.training.has_bf16", lambda: True)  # attention is written out
+    monkeypatch.setattr("compiler.supernet.training.has_bf16", lambda *_: True)  # attention is written out
     checkpoint = tiny_checkpoint(tmp_path / "model", task="classification")
     fine_tune(
         checkpoint, split([("some words",)] * 4, [0, 1, 0, 1]), options=TrainingOptions(epochs=1, batch_size=4),

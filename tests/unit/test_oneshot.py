@@ -141,8 +141,10 @@ def test_bf16_solves_what_fp32_solves(tiny, monkeypatch):
     batch = one_batch(batches, checkpoint)
     solved = []
     for enabled in (False, True):
-        arithmetic = partial(torch.autocast, "cpu", torch.bfloat16, enabled=enabled)
-        monkeypatch.setattr("compiler.oneshot.reconstruction.bf16_where_it_is", arithmetic)
+        arithmetic = partial(torch.autocast, dtype=torch.bfloat16, enabled=enabled)
+        monkeypatch.setattr(
+            "compiler.oneshot.reconstruction.bf16_where_it_is", lambda device, a=arithmetic: a(device.type)
+        )
         solved.append(resolved(checkpoint, batch)[1])
     for name, wanted in solved[0].items():
         assert solved[1][name].dtype == torch.float32

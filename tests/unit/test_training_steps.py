@@ -37,7 +37,7 @@ def bf16_by_any_means(monkeypatch):
     """bfloat16 imitated where the processor has none: slow, and the same code."""
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         pytest.skip("oneDNN does not even imitate bfloat16 on this processor")
-    monkeypatch.setattr("compiler.supernet.training.has_bf16", lambda: True)
+    monkeypatch.setattr("compiler.supernet.training.has_bf16", lambda *_: True)
 
 
 FIRST_SIX = (np.arange(6),)
