@@ -9,6 +9,7 @@ import torch
 from scipy.linalg.blas import ssyrk
 from torch import Tensor, nn
 
+from compiler.execution import on_the_models_device
 from compiler.families import PIECES, Architecture, Branch, Checkpoint
 from compiler.slicing import float32_products
 from compiler.tasks import Batches
@@ -159,6 +160,7 @@ class _Accumulator:
         self.variance += float(aim[self.mask].double().var(dim=-1, unbiased=False).sum())
 
 
+@on_the_models_device
 def calibrate(
     checkpoint: Checkpoint, batches: Batches, progress: Callable[[float], None] = lambda _: None
 ) -> Calibration:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compiler.execution import on_the_models_device
 from compiler.families import PIECES, Architecture, Branch, Checkpoint, Kept
 from compiler.oneshot.calibration import Calibration, sub_blocks
 from compiler.spaces import Ordering, QueryOrder
@@ -114,7 +115,7 @@ def rank_groups(weight: Tensor, gram: Tensor, group: int, *, metric: Tensor | No
         rows = inverse[columns]
         update = torch.linalg.solve(rows[:, columns], rows)
         added = (part * torch.linalg.solve(rows[:, columns], part.T).T).sum(dim=1)
-        start, total = total, total + added.reshape(2, outputs).sum(dim=1).numpy()
+        start, total = total, total + added.reshape(2, outputs).sum(dim=1).cpu().numpy()
         weight.addmm_(part, update, alpha=-1)
         inverse.addmm_(rows.T, update, alpha=-1)
         weight[:, columns] = 0
@@ -134,6 +135,7 @@ def _damped_metric(sensitivity: Tensor) -> Tensor:
     return sensitivity + torch.eye(len(sensitivity), dtype=sensitivity.dtype) * _SENSITIVITY_DAMPING * level
 
 
+@on_the_models_device
 def rank_sub_blocks(
     checkpoint: Checkpoint, calibration: Calibration, sensitivity: Mapping[tuple[int, str], Tensor]
 ) -> tuple[Ordering, dict[tuple[int, str], SubBlock]]:
@@ -188,7 +190,7 @@ def _cut_apart(
         if kept.groups <= count and kept.queries <= output.slots:
             stay = Kept(*_first(groups.order, slots, kept))
             gone = np.setdiff1d(np.arange(weight.shape[1]), output.indices(stay, weight.shape[1]))
-            lost[:, size] = _removed(both, inverse, torch.from_numpy(gone))
+            lost[:, size] = _removed(both, inverse, torch.tensor(gone))
     return Removal(groups.order, *lost), slots
 
 
@@ -201,4 +203,4 @@ def _removed(both: Tensor, inverse: Tensor, gone: Tensor) -> np.ndarray:
     """Losses in two metrics [2] of the inputs that are gone, the others re-solved."""
     part = both[:, gone]
     added = (part * torch.linalg.solve(inverse[gone][:, gone], part.T).T).sum(dim=1)
-    return np.asarray(added.reshape(2, -1).sum(dim=1).numpy())
+    return np.asarray(added.reshape(2, -1).sum(dim=1).cpu().numpy())

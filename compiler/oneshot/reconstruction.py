@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compiler.execution import on_the_models_device
 from compiler.families import PIECES, Branch, Checkpoint, Kept, TaskModel
 from compiler.families.tied import assign
 from compiler.oneshot.calibration import (
@@ -54,6 +55,7 @@ class Reconstructor:
         largest = max((checkpoint.architecture.hidden_size * len(gram) * 4 for gram in self.grams.values()), default=1)
         self._solve = lru_cache(maxsize=2 * SOLVED_BYTES // largest)(self._solve_uncached)
 
+    @on_the_models_device
     def _solve_uncached(self, layer: int, piece: str, kept: Kept) -> tuple[Tensor, Tensor | None]:
         """Weight [hidden, kept width] and bias [hidden] of an output projection that reads the kept inputs only.
 
@@ -104,6 +106,7 @@ def _fit(row: Tensor, length: int, pad: int) -> Tensor:
     return nn.functional.pad(row, (0, length - len(row)), value=pad) if len(row) < length else row[:length]
 
 
+@on_the_models_device
 def residual_sums(
     checkpoint: Checkpoint, batch: Mapping[str, Tensor], *, narrow: bool = False
 ) -> dict[tuple[int, str], Tensor]:
@@ -213,6 +216,7 @@ class _InPass:
         return hook
 
 
+@on_the_models_device
 def reconstruct(
     checkpoint: Checkpoint,
     subnet: Subnet,
@@ -257,11 +261,12 @@ def _filled(checkpoint: Checkpoint, subnet: Subnet, parameters: Mapping[str, Ten
 
 def _fitted(model: TaskModel, batch: Mapping[str, Tensor], handles: Sequence[Any]) -> dict[str, Tensor]:
     """Its parameters after one pass in which the hooks have fitted them."""
-    with hooked(*handles), torch.no_grad(), bf16_where_it_is():
+    with hooked(*handles), torch.no_grad(), bf16_where_it_is(batch["attention_mask"].device):
         model(**batch)
     return {name: parameter.detach() for name, parameter in model.backbone.named_parameters()}
 
 
+@on_the_models_device
 def restore_output(
     checkpoint: Checkpoint,
     subnet: Subnet,

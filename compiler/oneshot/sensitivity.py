@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compiler.execution import on_the_models_device
 from compiler.families import Checkpoint
 from compiler.oneshot.calibration import output_projections, sub_blocks
 from compiler.tasks import Batches
@@ -25,6 +26,7 @@ def _spread(batches: Batches, tokens: int) -> list[tuple[Mapping[str, Tensor], M
     return list(batches.each())[step // 2 :: step]
 
 
+@on_the_models_device
 def sensitivities(
     checkpoint: Checkpoint, batches: Batches, *, seed: int = 0, tokens: int = SENSITIVITY_TOKENS
 ) -> dict[tuple[int, str], Tensor]:
@@ -33,7 +35,7 @@ def sensitivities(
     An error matrix E [tokens, hidden] of a sub-block costs trace(E S Eᵀ) at the output: squared distance of embeddings of
     unit length or of scores, twice the Kullback-Leibler divergence of a classifier's predictions.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     keys = list(sub_blocks(checkpoint.architecture))
     found = {key: torch.zeros((), dtype=torch.float64) for key in keys}
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from compiler.evaluation import Quality, outdone
+from compiler.execution import on_host, placed
 from compiler.export import ModelWorkbench, graph_run
 from compiler.pipeline.learned import Learned
 from compiler.slicing import SubnetRunner, bf16_where_it_is, cast_once, has_bf16
@@ -33,12 +34,16 @@ class Judge:
         """A candidate with given weights: as the dense model's slice, a quantised one as it will be served."""
         if form.precision in AS_SERVED:
             return self.served(subnet, parameters, form)
-        judged, weights = self.learned.subject.task.judged, cast_once(parameters, self.runner.architecture)
-        return lambda inputs: judged(self.runner(subnet, inputs, weights))
+        judged, device = self.learned.subject.task.judged, self.learned.subject.compute.device
+        weights = cast_once(placed(parameters, device), self.runner.architecture)
+        return lambda inputs: judged(self.runner(subnet, placed(inputs, device), weights))
 
     def served(self, subnet: Subnet, parameters: Mapping[str, Tensor], form: Form) -> Run:
         """A network as it will be served, under ONNX Runtime on as many threads as PyTorch has here."""
-        graph, judged = self.bench.graph(subnet, parameters, *judged_in(form)), self.learned.subject.task.judged
+        graph, judged = (
+            self.bench.graph(subnet, on_host(parameters), *judged_in(form)),
+            self.learned.subject.task.judged,
+        )
         return graph_run(graph, torch.get_num_threads(), judged)
 
     def quality(self, subnet: Subnet, form: Form, share: float = 1.0, rival: Quality | None = None) -> Quality:
@@ -53,18 +58,20 @@ class Judge:
 
     def _looks(self, subnet: Subnet, form: Form, share: float) -> Iterator[Quality]:
         """At a first look and on all examples: stored, or computed when it is asked for."""
-        key = key_of([self.about, subnet.digest, share, str(judged_in(form)), has_bf16()])
+        key = key_of(
+            [self.about, subnet.digest, share, str(judged_in(form)), has_bf16(self.learned.subject.compute.device)]
+        )
         stored = [self.store.get(kind, key) for kind in _LOOKS]
         missing = stored.index(None) if None in stored else len(stored)
         yield from map(Quality.from_json, stored[:missing])
         if missing == len(stored):
             return
         weights = self.learned.weights.searched(subnet, share)
-        with bf16_where_it_is():
+        with bf16_where_it_is(self.learned.subject.compute.device):
             run = self.run(subnet, weights, form)
 
         def in_bf16(inputs: Mapping[str, Tensor]) -> Tensor:
-            with bf16_where_it_is():
+            with bf16_where_it_is(self.learned.subject.compute.device):
                 return run(inputs)
 
         for i, quality in enumerate(self.learned.search.looks(in_bf16)):

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from compiler.execution import placed
 from compiler.families.checkpoint import digest_of
 from compiler.oneshot import Reconstructor, reconstruct, restore_output
 from compiler.oneshot.reconstruction import RESOLVED_TOKENS, one_batch, residual_sums
@@ -109,7 +110,7 @@ class Weights(ABC):
         with self._making_targets:
             if tokens not in self._targets:
                 checkpoint, narrow = self.subject.checkpoint, self.ranking.ordering.residual is not None
-                batch = one_batch(self.ranking.batches, checkpoint, tokens)
+                batch = one_batch(self.ranking.batches, checkpoint, tokens)  # where the ranking's batches are
                 self._targets[tokens] = batch, residual_sums(checkpoint, batch, narrow=narrow)
             return self._targets[tokens]
 
@@ -221,7 +222,7 @@ class Shared(Weights):
 
     def __init__(self, trainer: Trainer, ranking: Ranking, supernet: Parameters) -> None:
         super().__init__(trainer, ranking)
-        self.supernet = supernet
+        self.supernet = placed(supernet, self.subject.compute.device)
 
     @property
     def about(self) -> str:
