@@ -170,6 +170,10 @@ def compile_command(
     accumulation: Annotated[int | None, typer.Option(help="batches that a step of training adds up (1)")] = None,
     winners: Annotated[int, typer.Option(help="sub-networks to export")] = 8,
     seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="do the work on a Ray cluster: auto, local or HOST:PORT (pip install paretoc[ray])"),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="use and keep nothing of earlier runs")] = False,
     cache: Annotated[Path | None, typer.Option(help="where results are kept")] = None,
     cache_size: Annotated[
@@ -205,7 +209,7 @@ def compile_command(
         objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
         runtime=runtime, opset=opset, percentile=percentile, traffic=traffic, accept_modelled=accept_modelled,
         accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, learning_rate=learning_rate,
-        train_batch_size=train_batch_size, accumulation=accumulation, winners=winners, seed=seed, fresh=fresh, cache=cache, overwrite=overwrite,
+        train_batch_size=train_batch_size, accumulation=accumulation, winners=winners, seed=seed, ray=ray, fresh=fresh, cache=cache, overwrite=overwrite,
         cache_bytes=None if cache_size is None else quantities.size_bytes(cache_size, "--cache-size"),
         trust_remote_code=trust_remote_code,
     )  # fmt: skip

@@ -94,6 +94,7 @@ class Options:
     accumulation: int | None = None
     winners: int = 8
     seed: int = 0
+    ray: str | None = None
     fresh: bool = False
     cache: Path | None = None
     cache_bytes: float | None = None

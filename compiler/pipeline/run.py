@@ -19,6 +19,7 @@ from compiler.pipeline.demand import find_demand
 from compiler.pipeline.dense_check import dense_doubt
 from compiler.pipeline.device import Device, find_device
 from compiler.pipeline.exceptions import Exceptions, find_exceptions
+from compiler.pipeline.executors import executor_of
 from compiler.pipeline.front import Outcome, write_run
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.hunt import Found, Hunt, dense_subnet
@@ -85,9 +86,10 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
     for run in runs:
         run.attempt(lambda run: run.profile(subject))
     if not all(run.missed for run in runs):
-        learned = learn(subject, store, each[0], stages)
-        for run in runs:
-            run.attempt(lambda run: run.finish(learned, stages.timings_s))
+        with executor_of(each[0], store, precisions) as executor:
+            learned = learn(subject, store, each[0], stages, executor)
+            for run in runs:
+                run.attempt(lambda run: run.finish(learned, stages.timings_s))
     return runs
 
 

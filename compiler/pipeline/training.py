@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from compiler.costing import parameter_counts
+from compiler.execution import Executor, Threads
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
 from compiler.pipeline.subject import Subject, as_arrays, as_tensors
@@ -29,13 +30,14 @@ Parameters = Mapping[str, Tensor]
 class Trainer:
     """Runs training stages of one run: stored results first, working folders in the store otherwise.
 
-    `log` has a row for about every hundredth of each training: stage, step, loss, learning rate, norm of the gradient.
+    `executor` does what is done for many networks alike. `log` has a row for about every hundredth of each training: stage, step, loss, learning rate, norm of the gradient.
     """
 
     subject: Subject
     store: Store
     options: Options
     monitor: Monitor
+    executor: Executor = field(default_factory=Threads)
     log: list[dict[str, Any]] = field(default_factory=list)
 
     def training_options(self, **changes: Any) -> TrainingOptions:
