@@ -55,12 +55,6 @@ def connected(address: str) -> Iterator[Any]:
         ray.shutdown()
 
 
-def targets_there(ray: Any) -> dict[str, int]:
-    """Targets that nodes of the cluster say they are, with the number of such nodes."""
-    found = ray.cluster_resources()
-    return {name.removeprefix(NODE_PREFIX): int(n) for name, n in sorted(found.items()) if name.startswith(NODE_PREFIX)}
-
-
 class OnRay(Executor):
     """Hands jobs to a cluster, then reads from the store what they made there."""
 
@@ -101,6 +95,11 @@ class OnRay(Executor):
                 if i not in answers:
                     self.ray.cancel(ref, force=True)
         return [answers[i] for i in range(len(jobs))]
+
+    def targets_there(self) -> dict[str, int]:
+        """Targets that nodes of the cluster say they are, with the number of such nodes."""
+        found = {k: v for k, v in self.ray.cluster_resources().items() if k.startswith(NODE_PREFIX)}
+        return {name.removeprefix(NODE_PREFIX): int(count) for name, count in sorted(found.items())}
 
     def _started(self, job: Job) -> Any:
         remote = self.ray.remote(self.perform).options(

@@ -132,6 +132,8 @@ def find_table(
     """The table of this run and the workload to read it at. TargetError where its error is above the bound."""
     if options.table is not None:
         table, workload = _fitting(CostTable.read(options.table), options.table.name, options, device, bench)
+    elif device.elsewhere is not None:
+        table, workload = device.elsewhere.profile(), device.workload
     elif device.here:
         table, workload = measure_all(device, bench, store, options.seed, progress), device.workload
     else:

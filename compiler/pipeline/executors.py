@@ -1,6 +1,6 @@
 """The executor that the options of a run ask for."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from compiler.execution import Executor, Threads
@@ -11,13 +11,13 @@ from compiler.store import Store
 
 
 @contextmanager
-def executor_of(options: Options, store: Store, precisions: Collection[str]) -> Iterator[Executor]:
+def executor_of(each: Sequence[Options], store: Store) -> Iterator[Executor]:
     """The threads of this process, or with --ray a cluster, connected as long as this lasts.
 
-    `precisions` are those of the graphs that workers fill. InputError where there is no Ray or no cluster.
+    `each` are the runs of several targets. InputError where there is no Ray or no cluster.
     """
-    if options.ray is None:
+    if each[0].ray is None:
         yield Threads()
         return
-    with connected(options.ray) as ray:
-        yield OnRay(ray, perform, describe(options, store, precisions))
+    with connected(each[0].ray) as ray:
+        yield OnRay(ray, perform, describe(each, store))

@@ -1,9 +1,11 @@
 """What a user can ask for, one field per flag of the command line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from compiler.costing import OBJECTIVES
 from compiler.search import AROUND_SEEDS, check_method
@@ -191,6 +193,17 @@ class Options:
     def _given(self) -> Iterator[tuple[str, Any]]:
         """Every field by its flag."""
         return ((f"--{each.name.replace('_', '-')}", getattr(self, each.name)) for each in fields(self))
+
+
+def options_json(options: Options) -> dict[str, Any]:
+    """JSON values that `options_from_json` turns back into the very same."""
+    values: dict[str, Any] = TypeAdapter(Options).dump_python(options, mode="json")
+    return values
+
+
+def options_from_json(values: Mapping[str, Any]) -> Options:
+    """Inverse of `options_json`."""
+    return TypeAdapter(Options).validate_python(values)
 
 
 _LIMITS = ("--max-latency", "--min-speedup", "--max-memory", "--max-drop", "--max-flips", "--max-class-drop")

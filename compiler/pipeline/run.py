@@ -10,6 +10,7 @@ import numpy as np
 from compiler.costing import Costs
 from compiler.data import description_lines
 from compiler.evaluation import Quality
+from compiler.execution import Executor
 from compiler.export import ModelWorkbench, compare_with_fresh_export
 from compiler.pipeline import file_times, verdicts
 from compiler.pipeline import winners as kept
@@ -60,8 +61,12 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
 
     A target whose budget nothing meets does not stop the others: its run keeps the BudgetError.
     """
-    devices = [find_device(options) for options in each]
-    monitor = rising(monitor)
+    with executor_of(each, store) as executor:
+        return _compile_each(each, store, rising(monitor), executor)
+
+
+def _compile_each(each: Sequence[Options], store: Store, monitor: Monitor, executor: Executor) -> "list[Compilation]":
+    devices = [find_device(options, executor) for options in each]
     stages, notes = Stages(monitor), Notes(monitor)
     precisions = {precision for device in devices for precision in device.precisions}
     with stages("load"):
@@ -86,10 +91,9 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
     for run in runs:
         run.attempt(lambda run: run.profile(subject))
     if not all(run.missed for run in runs):
-        with executor_of(each[0], store, precisions) as executor:
-            learned = learn(subject, store, each[0], stages, executor)
-            for run in runs:
-                run.attempt(lambda run: run.finish(learned, stages.timings_s))
+        learned = learn(subject, store, each[0], stages, executor)
+        for run in runs:
+            run.attempt(lambda run: run.finish(learned, stages.timings_s))
     return runs
 
 
@@ -307,7 +311,7 @@ class Compilation:
 
     def _peak(self) -> Peak | None:
         """The device's own best rates, where there is a device and a clock."""
-        if not self.device.has_clock:
+        if not self.device.has_clock or self.device.elsewhere:
             return None
         with self.stages("measure device peak"):
             return measure_peak(self.device.target, self.device.workload.threads)

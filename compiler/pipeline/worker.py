@@ -7,75 +7,161 @@ so far in the store. It keeps the last run that it worked for in memory.
 import contextlib
 import faulthandler
 import json
+import os
 import sys
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 
 from compiler.execution import Job
 from compiler.export import ModelWorkbench
+from compiler.pipeline.demand import find_demand
+from compiler.pipeline.device import Device, find_here, precisions_of
+from compiler.pipeline.elsewhere import TimedFile
+from compiler.pipeline.file_times import alternate
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.jobs import Correct, Evaluate, Score
 from compiler.pipeline.judge import Judge
 from compiler.pipeline.learned import Learned, learn
+from compiler.pipeline.measuring import measure_all
 from compiler.pipeline.monitor import SilentMonitor, Stages
-from compiler.pipeline.options import Options
-from compiler.pipeline.subject import load_subject
+from compiler.pipeline.options import Options, options_from_json, options_json
+from compiler.pipeline.subject import Subject, load_subject
 from compiler.slicing import float32_by, float32_library
 from compiler.store import Store
+from profilers import Plan, Workload
+from targets import Target
 from targets.errors import InputError, ParetocError
 
 _LIBRARIES = ("paretoc", "torch", "transformers", "onnx", "onnxruntime", "numpy", "safetensors")
-_OPTIONS = TypeAdapter(Options)
+
+SIMULATED, TIMING_LOG = "PARETOC_SIMULATED", "PARETOC_TIMING_LOG"
+"""Variables of a worker: whether its target is simulated, and where it writes when it timed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A run before its search: weights and yardsticks, graphs to fill, and the store."""
+    """A run as a worker has it: read from the store, each part when a job first asks for it."""
 
-    learned: Learned
-    bench: ModelWorkbench
-    store: Store
+    def __init__(self, description: str) -> None:
+        run = json.loads(description)
+        self.each = [options_from_json(values) for values in run["options"]]
+        self.store = Store(Path(run["store"]))
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The model and its data."""
+        return load_subject(self.each[0])
+
+    @cached_property
+    def bench(self) -> ModelWorkbench:
+        """Graphs to fill, at every precision of the run."""
+        options, precisions = self.each[0], {p for options in self.each for p in precisions_of(options)}
+        templates = find_templates(
+            self.subject.checkpoint, self.store, precisions, options.opset, narrow=options.space == "width"
+        )
+        return ModelWorkbench(self.subject.checkpoint, templates, self.subject.range_texts(precisions))
+
+    @cached_property
+    def learned(self) -> Learned:
+        """Weights and yardsticks."""
+        return learn(self.subject, self.store, self.each[0], Stages(SilentMonitor()))
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Judges networks as the run does."""
+        return Judge(self.learned, self.bench, self.store)
 
 
-def _evaluate(prepared: Prepared, body: Mapping[str, Any]) -> None:
+def _evaluate(run: Prepared, body: Mapping[str, Any]) -> None:
     asked = Evaluate.from_json(body)
-    judge = Judge(prepared.learned, prepared.bench, prepared.store)
-    judge.quality(asked.subnet, asked.form, asked.share, asked.rival)
+    run.judge.quality(asked.subnet, asked.form, asked.share, asked.rival)
 
 
-def _correct(prepared: Prepared, body: Mapping[str, Any]) -> None:
+def _correct(run: Prepared, body: Mapping[str, Any]) -> None:
     asked = Correct.from_json(body)
-    prepared.learned.weights.corrected(asked.subnet, asked.share)
+    run.learned.weights.corrected(asked.subnet, asked.share)
 
 
-def _score(prepared: Prepared, body: Mapping[str, Any]) -> None:
+def _score(run: Prepared, body: Mapping[str, Any]) -> None:
     asked = Score.from_json(body)
-    judge = Judge(prepared.learned, prepared.bench, prepared.store)
-    judge.finished(asked.subnet, asked.form, prepared.learned.weights.final(asked.subnet, asked.share))
+    run.judge.finished(asked.subnet, asked.form, run.learned.weights.final(asked.subnet, asked.share))
+
+
+def _identify(_: Prepared, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The device of this node: TargetError where it is not what the node says."""
+    device = _device(body)
+    assert device.runtime is not None  # noqa: S101  it is here
+    return {
+        "runtime": device.runtime.name,
+        "source": device.runtime.source,
+        "described": device.runtime.describe(),
+        "fingerprint": device.fingerprint.to_json(),
+    }
+
+
+def _profile(run: Prepared, body: Mapping[str, Any]) -> dict[str, Any]:
+    options, device = options_from_json(body["options"]), _device(body)
+    device = replace(device, demand=find_demand(options, run.subject))
+    with logged(device.target):
+        return measure_all(device, run.bench, run.store, options.seed, lambda _: None).to_json()
+
+
+def _time(run: Prepared, body: Mapping[str, Any]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        reference, *files = (TimedFile.from_json(data, Path(folder)) for data in (body["reference"], *body["files"]))
+        for file in (reference, *files):
+            file.unpack(run.store)
+        device = _device(body)
+        with logged(device.target):
+            series = alternate(
+                files, reference, run.bench, device, run.store, Workload.from_json(body["workload"]),
+                Plan(**body["plan"]), body["seed"],
+            )  # fmt: skip
+    return {name: one.to_json() for name, one in series.items()}
+
+
+def _device(body: Mapping[str, Any]) -> Device:
+    options = options_from_json(body["options"])
+    return find_here(replace(options, runtime="null") if os.environ.get(SIMULATED) else options)
 
 
 _KINDS: dict[str, Callable[[Prepared, Mapping[str, Any]], Any]] = {
     "evaluate": _evaluate,
     "correct": _correct,
     "score": _score,
+    "identify": _identify,
+    "profile": _profile,
+    "time": _time,
 }
 """What each kind of job does; its answer is a JSON value, None where all of it is in the store."""
 
 
-def describe(options: Options, store: Store, precisions: Collection[str]) -> str:
-    """A run as JSON text: its options, its store, the precisions of its graphs, and the versions that a worker must have."""
+@contextlib.contextmanager
+def logged(target: Target) -> Iterator[None]:
+    """Write when a node's device was timed, a line of JSON each, into the file that `TIMING_LOG` names, if it names one."""
+    start, path = time.time(), os.environ.get(TIMING_LOG)
+    try:
+        yield
+    finally:
+        if path:
+            line = json.dumps({"target": target.name, "from_s": start, "to_s": time.time(), "process": os.getpid()})
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+
+def describe(each: Sequence[Options], store: Store) -> str:
+    """The runs of several targets as JSON text: options, store, and the versions and arithmetic that a worker must have."""
     return json.dumps(
         {
-            "options": _OPTIONS.dump_python(replace(options, ray=None), mode="json"),
+            "options": [options_json(replace(options, ray=None)) for options in each],
             "store": str(store.root),
-            "precisions": sorted(precisions),
             "float32": float32_library(),
             "versions": versions(),
         }
@@ -129,16 +215,4 @@ def _performed(description: str, job: Job) -> Any:
         return _KINDS[job.kind](prepared, job.body)
 
 
-@lru_cache(maxsize=1)
-def _prepared(description: str) -> Prepared:
-    """What the run has prepared, read from its store."""
-    run = json.loads(description)
-    options = _OPTIONS.validate_python(run["options"])
-    store = Store(Path(run["store"]))
-    subject = load_subject(options)
-    templates = find_templates(
-        subject.checkpoint, store, set(run["precisions"]), options.opset, narrow=options.space == "width"
-    )
-    bench = ModelWorkbench(subject.checkpoint, templates, subject.range_texts(set(run["precisions"])))
-    learned = learn(subject, store, options, Stages(SilentMonitor()))
-    return Prepared(learned=learned, bench=bench, store=store)
+_prepared = lru_cache(maxsize=1)(Prepared)
