@@ -46,7 +46,7 @@ class Member:
 class Bench:
     """The dense network of one task and seed, and everything that its cells share."""
 
-    def __init__(self, options: Options, cost: CostModel, store: Store, monitor: Monitor) -> None:
+    def __init__(self, options: Options, cost: CostModel, store: DiskStore, monitor: Monitor) -> None:
         self.options, self.cost, self.store, self.monitor = options, cost, store, monitor
         self.subject = load_subject(options)
         backbone = self.subject.checkpoint.model.backbone

@@ -182,12 +182,14 @@ def _opened(url: str) -> tuple[Any, str]:
     """A file system without a memory of listings, and the path in it. InputError for an unknown scheme or a missing driver."""
     import fsspec
 
-    scheme = url.partition("://")[0]
+    scheme, _, rest = url.partition(":")
     if scheme not in BACKENDS:
         raise InputError(
             f"no cache can be kept at {printable(url, 200)}: of {printable(scheme, 40)} no conditional create is known\n"
             f"give a folder, or a URL of {', '.join(sorted(set(BACKENDS) - {'memory'}))}"
         )
+    if not rest.strip("/"):
+        raise InputError(f"{printable(url, 200)} names no bucket\nwrite it like {scheme}://BUCKET/FOLDER")
     try:
         files, base = fsspec.url_to_fs(url, use_listings_cache=False)
     except ImportError:
@@ -197,8 +199,6 @@ def _opened(url: str) -> tuple[Any, str]:
         ) from None
     except (ValueError, OSError) as error:
         raise InputError(f"{printable(url, 200)} cannot be opened: {printable(str(error), 200)}") from None
-    if not base.strip("/"):
-        raise InputError(f"{printable(url, 200)} names no bucket\nwrite it like {scheme}://BUCKET/FOLDER")
     return files, base.rstrip("/")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from compiler.store.bucket import Bucket
 from compiler.store.leases import repeated
+from targets.errors import InputError
 
 FOLDER = "runs"
 BEAT_S = 60.0
@@ -65,7 +66,8 @@ class Runs:
             with repeated(beat, self.beat_s):
                 yield
         finally:
-            beat(ended=True)
+            with contextlib.suppress(InputError):  # without it the run counts as dead a while later
+                beat(ended=True)
 
     def seen(self) -> list[Seen]:
         """Every run that has left an object."""
