@@ -14,7 +14,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAU
 
 @contextlib.contextmanager
 def s3_server():
-    """A server with one empty bucket, which drivers of this process and its children find; its address."""
+    """A server with one bucket, which drivers of this process and its children find; its address."""
     moto, s3fs = pytest.importorskip("moto.server"), pytest.importorskip("s3fs")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -23,7 +23,7 @@ def s3_server():
         for name, value in {**KEYS, "AWS_ENDPOINT_URL": address}.items():
             patched.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()  # those of a server before
-        s3fs.S3FileSystem().mkdir(BUCKET)
+        s3fs.S3FileSystem().makedirs(BUCKET, exist_ok=True)  # moto keeps it as long as this process lives
         try:
             yield address
         finally:

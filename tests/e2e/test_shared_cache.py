@@ -5,7 +5,7 @@ import json
 import pytest
 
 from compiler.store.shared import SharedStore
-from tests.cli import call, classes, write_rows
+from tests.cli import call, classes, write_rows, write_texts
 from tests.s3_here import BUCKET, s3_server
 from tests.tiny import save_tiny
 
@@ -21,7 +21,7 @@ def front(out):
 @pytest.mark.parametrize("effort", ["fast", "thorough"])
 def test_a_second_machine_goes_on_from_the_first(tmp_path, monkeypatch, effort):
     save_tiny(tmp_path / "encoder")
-    rows = write_rows(tmp_path / "classes.csv", classes())
+    data = write_texts(tmp_path / "texts.txt") if effort == "fast" else write_rows(tmp_path / "rows.csv", classes())
     url, published = f"s3://{BUCKET}/{effort}", []
     put, put_arrays = SharedStore.put, SharedStore.put_arrays
     monkeypatch.setattr(SharedStore, "put", lambda *a: (published.append(a[1]), put(*a))[1])
@@ -31,7 +31,7 @@ def test_a_second_machine_goes_on_from_the_first(tmp_path, monkeypatch, effort):
         published.clear()
         monkeypatch.setenv("PARETOC_CACHE_FRONT", str(tmp_path / f"front-{machine}"))
         out = tmp_path / machine
-        done = call(tmp_path / "encoder", "--data", rows, *FEW, "--effort", effort, "--cache", cache, "--out", out)
+        done = call(tmp_path / "encoder", "--data", data, *FEW, "--effort", effort, "--cache", cache, "--out", out)
         assert done.code == 0, done.err
         return front(out), list(published)
 

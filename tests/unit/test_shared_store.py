@@ -194,22 +194,20 @@ def test_a_place_that_holds_what_is_not_ours_is_refused(url, machine):
 def test_a_store_that_writes_over_what_is_there_is_refused(url, monkeypatch):
     import fsspec
 
-    cls = fsspec.get_filesystem_class(url.partition(":")[0])
-    plain = cls.pipe_file if url.startswith("memory") else cls._pipe_file
+    driver = fsspec.get_filesystem_class(url.partition(":")[0])
+    name = "_pipe_file" if driver.async_impl else "pipe_file"
+    kept = getattr(driver, name)
 
-    def careless(self, path, value, mode="overwrite", **more):
-        return plain(self, path, value, mode="overwrite", **more)
+    def careless(*words, **more):
+        return kept(*words, **{**more, "mode": "overwrite"})
 
-    async def careless_too(self, path, value, mode="overwrite", **more):
-        return await plain(self, path, value, mode="overwrite", **more)
-
-    fsspec.get_filesystem_class(url.partition(":")[0]).clear_instance_cache()
-    if url.startswith("memory"):
-        monkeypatch.setattr(cls, "pipe_file", careless)
-    else:
-        monkeypatch.setattr(cls, "_pipe_file", careless_too)
-    with pytest.raises(InputError, match="writes over what is there"):
-        Bucket(url)
+    monkeypatch.setattr(driver, name, careless)
+    driver.clear_instance_cache()  # they have bound the method
+    try:
+        with pytest.raises(InputError, match="writes over what is there"):
+            Bucket(url)
+    finally:
+        driver.clear_instance_cache()
 
 
 @pytest.mark.parametrize(
@@ -245,7 +243,8 @@ def test_a_file_url_is_a_folder(tmp_path):
     assert store.root == tmp_path / "cache"
 
 
-def test_a_missing_bucket_is_named(server, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("server")
+def test_a_missing_bucket_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PARETOC_CACHE_FRONT", str(tmp_path))
     with pytest.raises(InputError, match="s3://no-such-bucket/x cannot be used"):
         open_store("s3://no-such-bucket/x")
@@ -278,7 +277,7 @@ def test_a_bucket_that_may_only_be_read_is_refused(server, tmp_path, monkeypatch
 
 
 @pytest.fixture
-def started(server, tmp_path):
+def started(server, tmp_path):  # noqa: ARG001  it runs
     """Processes on fronts of their own, all ready; killed at the end."""
     processes = []
 
@@ -294,7 +293,7 @@ def started(server, tmp_path):
         process.communicate()
 
 
-def test_processes_that_publish_the_same_key_at_once_all_get_one_value(started, server, tmp_path):
+def test_processes_that_publish_the_same_key_at_once_all_get_one_value(started, tmp_path):
     processes = [started(str(i), "put", str(i)) for i in range(3)]
     for process in processes:
         process.stdin.write("go\n")
