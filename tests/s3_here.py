@@ -38,7 +38,7 @@ def authenticated(address):
     try:
         yield
     finally:
-        _post(f"{address}/moto-api/reset-auth", b"1e9")
+        _post(f"{address}/moto-api/reset-auth", b"1000000000")
 
 
 def start(url, front, *words, **variables):
@@ -53,5 +53,5 @@ def start(url, front, *words, **variables):
 
 
 def _post(url, data):
-    with urllib.request.urlopen(urllib.request.Request(url, data=data, method="POST")):
+    with urllib.request.urlopen(urllib.request.Request(url, data=data, headers={"Content-Type": "text/plain"})):
         pass
