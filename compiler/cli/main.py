@@ -171,9 +171,17 @@ def compile_command(
     winners: Annotated[int, typer.Option(help="sub-networks to export")] = 8,
     seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="use and keep nothing of earlier runs")] = False,
-    cache: Annotated[Path | None, typer.Option(help="where results are kept")] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(help="where results are kept: a folder, or s3://BUCKET/FOLDER or gs://… for many machines"),
+    ] = None,
     cache_size: Annotated[
-        str | None, typer.Option(help="largest size of the cache, like 50GB (20GB, or a tenth of the disk)")
+        str | None,
+        typer.Option(
+            "--cache-size",
+            "--cache-limit",
+            help="largest size of the cache, like 50GB (20GB, of a folder a tenth of the disk)",
+        ),
     ] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="run a checkpoint's own code")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,

@@ -69,8 +69,7 @@ class Judge:
 
         for i, quality in enumerate(self.learned.search.looks(in_bf16)):
             if i >= missing:
-                self.store.put(_LOOKS[i], key, quality.to_json())
-                yield quality
+                yield Quality.from_json(self.store.put(_LOOKS[i], key, quality.to_json()))
 
 
 def judged_in(form: Form) -> Form:

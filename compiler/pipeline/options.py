@@ -95,7 +95,7 @@ class Options:
     winners: int = 8
     seed: int = 0
     fresh: bool = False
-    cache: Path | None = None
+    cache: str | Path | None = None
     cache_bytes: float | None = None
     overwrite: bool = False
     trust_remote_code: bool = False

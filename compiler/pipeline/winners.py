@@ -111,8 +111,7 @@ def scored(hunt: Hunt, found: Found, read: Callable[[], Mapping[str, Tensor]]) -
     stored = hunt.store.get("judged", key)
     if stored is None:
         run = hunt.judge.served(found.subnet, parameters, found.form)
-        stored = {name: _scored(split, run) for name, split in splits.items()}
-        hunt.store.put("judged", key, stored)
+        stored = hunt.store.put("judged", key, {name: _scored(split, run) for name, split in splits.items()})
     qualities = {name: Quality.from_json(each["quality"]) for name, each in stored.items()}
     decided = {name: each["decisions"] for name, each in stored.items() if each["decisions"] is not None}
     decisions = {name: np.array(each, dtype=np.int64) for name, each in decided.items()}
