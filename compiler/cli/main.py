@@ -28,10 +28,11 @@ from compiler.cli.signals import Stopped, exit_code, message, stopping
 from compiler.cli.streams import flush_answer, is_pipe_broken, leave_pipe, prepare_streams
 from compiler.cli.targets import run_targets
 from compiler.cli.verify import verify_command
+from compiler.cli.worker import worker_command
 from targets.bounds import check_text
 from targets.errors import InputError, ParetocError, printable, reason
 
-VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff", "data", "doctor")
+VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff", "data", "doctor", "worker")
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "MKL_CBWR": "AUTO",
@@ -175,9 +176,17 @@ def compile_command(
         typer.Option(help="do the work on a Ray cluster: auto, local or HOST:PORT (pip install paretoc[ray])"),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="use and keep nothing of earlier runs")] = False,
-    cache: Annotated[Path | None, typer.Option(help="where results are kept")] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(help="where results are kept: a folder, or s3://BUCKET/FOLDER or gs://… for many machines"),
+    ] = None,
     cache_size: Annotated[
-        str | None, typer.Option(help="largest size of the cache, like 50GB (20GB, or a tenth of the disk)")
+        str | None,
+        typer.Option(
+            "--cache-size",
+            "--cache-limit",
+            help="largest size of the cache, like 50GB (20GB, of a folder a tenth of the disk)",
+        ),
     ] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="run a checkpoint's own code")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
@@ -383,6 +392,7 @@ app.command("verify")(verify_command)
 app.command("diff")(diff_command)
 app.command("data")(data_command)
 app.command("doctor")(doctor_command)
+app.command("worker")(worker_command)
 
 
 def _with_verb(arguments: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ on it can run code on its nodes.
 """
 
 import json
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,8 @@ TRIES = 3
 NODE_PREFIX = "paretoc-target:"
 """Of the Ray resource by which a node says which target it is; it has one of it, so that nothing is timed beside anything."""
 
-_LOCAL = "local"
+_PATIENCE_S, _LAST_PORT = 5.0, 65535
+_LOCAL, _AUTO = "local", "auto"
 
 
 @contextmanager
@@ -38,6 +40,8 @@ def connected(address: str) -> Iterator[Any]:
         import ray
     except ImportError:
         raise InputError("--ray needs Ray, which is not installed\ninstall it: pip install 'paretoc[ray]'") from None
+    if address not in {_LOCAL, _AUTO}:
+        _check_answers(address)
     quiet: Any = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     try:
         if address == _LOCAL:
@@ -45,14 +49,29 @@ def connected(address: str) -> Iterator[Any]:
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise InputError(
-            f"no Ray cluster answers at {printable(address, 120)}: {type(error).__name__}\n"
-            "start one: ray start --head; or name its address: --ray HOST:PORT"
-        ) from None
+        raise _silent(address, type(error).__name__) from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """InputError where the address is none, or nothing listens there: Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or int(port) > _LAST_PORT:
+        raise InputError(f"--ray {printable(repr(address), 80)} is no address\nwrite auto, local or HOST:PORT")
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+    except OSError as error:
+        raise _silent(address, error.strerror or type(error).__name__) from None
+
+
+def _silent(address: str, why: str) -> InputError:
+    return InputError(
+        f"no Ray cluster answers at {printable(address, 120)}: {why}\n"
+        "start one: ray start --head; or name its address: --ray HOST:PORT"
+    )
 
 
 class OnRay(Executor):
@@ -103,10 +122,17 @@ class OnRay(Executor):
 
     def _started(self, job: Job) -> Any:
         remote = self.ray.remote(self.perform).options(
-            num_cpus=job.threads, resources=dict(job.needs or {}), max_retries=TRIES - 1, name=job.kind
+            num_cpus=min(job.threads, self._most_processors()),
+            resources=dict(job.needs or {}),
+            max_retries=TRIES - 1,
+            name=job.kind,
         )
         text = json.dumps({"kind": job.kind, "body": job.body, "threads": job.threads, "timeout_s": self.timeout_s})
         return remote.remote(self.description, text)
+
+    def _most_processors(self) -> int:
+        """Of the largest node: a job that asked for more would wait for ever. It has its threads all the same."""
+        return max(1, *(int(node["Resources"].get("CPU", 0)) for node in self.ray.nodes() if node["Alive"]), 1)
 
     def _answer(self, ref: Any, job: Job) -> Any:
         try:

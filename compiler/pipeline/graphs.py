@@ -85,12 +85,7 @@ def find_templates(
 
 def _stored(store: Store, about: Mapping[str, Any], make: Callable[[], GraphTemplate]) -> GraphTemplate:
     key = key_of(about)
-    stored = store.get("template", key)
-    if stored is not None:
-        return _from_json(stored)
-    template = make()
-    store.put("template", key, _to_json(template))
-    return template
+    return _from_json(store.stored("template", key, lambda: _to_json(make())))
 
 
 def _exported(checkpoint: Checkpoint, opset: int, *, restoring: bool) -> GraphTemplate:

@@ -65,8 +65,7 @@ class Judge:
         stored: dict[str, Any] | None = self.store.get("judged", key)
         if stored is None:
             run = self.served(subnet, parameters, form)
-            stored = {name: _scored(split, run) for name, split in splits.items()}
-            self.store.put("judged", key, stored)
+            stored = self.store.put("judged", key, {name: _scored(split, run) for name, split in splits.items()})
         return stored
 
     def _looks(self, subnet: Subnet, form: Form, share: float) -> Iterator[Quality]:
@@ -87,8 +86,7 @@ class Judge:
 
         for i, quality in enumerate(self.learned.search.looks(in_bf16)):
             if i >= missing:
-                self.store.put(_LOOKS[i], key, quality.to_json())
-                yield quality
+                yield Quality.from_json(self.store.put(_LOOKS[i], key, quality.to_json()))
 
 
 def _scored(split: Yardstick, run: Run) -> dict[str, Any]:

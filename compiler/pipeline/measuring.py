@@ -157,14 +157,12 @@ def _measured(
     """The table of one workload, from the store where it was measured before."""
     about = about_samples(device, workload, bench, seed)
     key = key_of([SCHEMA, about])
-    stored = store.get("table", key)
-    if stored is not None:
-        return CostTable.from_json(stored)
-    table = measure_steadily(
-        device, workload, bench, seed=seed, recorder=StoreRecorder(store, about), progress=progress
-    )
-    store.put("table", key, table.to_json())
-    return table
+
+    def measured() -> dict[str, Any]:
+        recorder = StoreRecorder(store, about)
+        return measure_steadily(device, workload, bench, seed=seed, recorder=recorder, progress=progress).to_json()
+
+    return CostTable.from_json(store.stored("table", key, measured))
 
 
 def measure_all(

@@ -98,7 +98,7 @@ class Options:
     seed: int = 0
     ray: str | None = None
     fresh: bool = False
-    cache: Path | None = None
+    cache: str | Path | None = None
     cache_bytes: float | None = None
     overwrite: bool = False
     trust_remote_code: bool = False

@@ -57,14 +57,15 @@ class Trainer:
         return repr(self.training_options()) if self.subject.train_dense else None
 
     def stored(self, name: str, about: dict[str, Any], make: Callable[[], Parameters]) -> dict[str, Tensor]:
-        """Tensors by name, from the store where these very ones were made before."""
+        """Tensors by name, from the store where these very ones were made before, or meanwhile by another process."""
         key = key_of(about)
         stored = self.store.get_arrays(name, key)
         if stored is not None:
             return as_tensors(stored)
         made = make()
-        self.store.put_arrays(name, key, as_arrays(made))
-        return dict(made)
+        arrays = as_arrays(made)
+        published = self.store.put_arrays(name, key, arrays)
+        return dict(made) if published is arrays else as_tensors(published)
 
     def stage(self, name: str, about: dict[str, Any], train: Callable[[Path], Parameters]) -> dict[str, Tensor]:
         """The same of a training, which keeps its checkpoints in a folder of its own; `log` gets its rows."""

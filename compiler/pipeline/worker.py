@@ -27,6 +27,7 @@ from compiler.pipeline.device import Device, find_here, precisions_of
 from compiler.pipeline.elsewhere import TimedFile
 from compiler.pipeline.file_times import alternate
 from compiler.pipeline.graphs import find_templates
+from compiler.pipeline.inputs import fetched, published
 from compiler.pipeline.jobs import Correct, Evaluate, Score
 from compiler.pipeline.judge import Judge
 from compiler.pipeline.learned import Learned, learn
@@ -35,7 +36,7 @@ from compiler.pipeline.monitor import SilentMonitor, Stages
 from compiler.pipeline.options import Options, options_from_json, options_json
 from compiler.pipeline.subject import Subject, load_subject
 from compiler.slicing import float32_by, float32_library
-from compiler.store import Store
+from compiler.store import Store, open_store
 from profilers import Plan, Workload
 from targets import Target
 from targets.errors import InputError, ParetocError
@@ -51,8 +52,8 @@ class Prepared:
 
     def __init__(self, description: str) -> None:
         run = json.loads(description)
-        self.each = [options_from_json(values) for values in run["options"]]
-        self.store = Store(Path(run["store"]))
+        self.store = open_store(run["store"])
+        self.each = [fetched(options_from_json(values), run["inputs"], self.store) for values in run["options"]]
 
     @cached_property
     def subject(self) -> Subject:
@@ -161,7 +162,8 @@ def describe(each: Sequence[Options], store: Store) -> str:
     return json.dumps(
         {
             "options": [options_json(replace(options, ray=None)) for options in each],
-            "store": str(store.root),
+            "store": store.place,
+            "inputs": published(each[0], store),
             "float32": float32_library(),
             "versions": versions(),
         }
@@ -197,11 +199,19 @@ def perform(description: str, text: str) -> str:
     """
     asked = json.loads(text)
     job = Job(kind=asked["kind"], body=asked["body"], threads=asked["threads"])
-    faulthandler.dump_traceback_later(asked["timeout_s"], exit=True)
     try:
-        return json.dumps({"value": _performed(description, job)})
+        with watched(asked["timeout_s"]):
+            return json.dumps({"value": _performed(description, job)})
     except ParetocError as error:
         return json.dumps({"error": type(error).__name__, "message": str(error)})
+
+
+@contextlib.contextmanager
+def watched(timeout_s: float) -> Iterator[None]:
+    """End this process where the block takes longer, whatever it waits for: to the cluster the worker has died."""
+    faulthandler.dump_traceback_later(timeout_s, exit=True)
+    try:
+        yield
     finally:
         faulthandler.cancel_dump_traceback_later()
 
