@@ -180,7 +180,7 @@ class Study:
                 SilentMonitor(),
             )
             runs.append({key: found["files"][-1][key] for key in ("speedup", "speedup_interval", "latency_ms")})
-        return {"runs": runs, "least_speedup": min(run["speedup"] for run in runs)}
+        return {"runs": runs, "least_speedup": min(float(run["speedup"]) for run in runs)}
 
 
 def steps(study: Study, results: Mapping[str, Any]) -> dict[str, Callable[[], dict[str, Any]]]:
