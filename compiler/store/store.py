@@ -72,6 +72,13 @@ class Store:
             touch(path)
         return record["value"] if intact else None
 
+    def values(self, stage: str, prefix: str) -> Iterator[Any]:
+        """The intact JSON values of a stage whose keys begin with `prefix` (up to 32 hexadecimal digits), by key."""
+        for path in sorted((self.root / stage).glob(f"{prefix}*.json")):
+            value = self.get(stage, path.stem)
+            if value is not None:
+                yield value
+
     def put(self, stage: str, key: str, value: Any) -> None:
         """Store a JSON value."""
         content = json.dumps({"sha256": key_of(value), "value": value}).encode()
