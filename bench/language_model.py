@@ -173,14 +173,14 @@ class Study:
     def times(self, compiled: Mapping[str, Any]) -> dict[str, Any]:
         """Speed-up of the chosen file, from runs in which it alternates with the dense one's."""
         paths = [self.options.out / compiled[name]["artifact"]["path"] for name in ("dense", "best")]
-        runs = []
+        runs: list[dict[str, Any]] = []
         for _ in range(self.arguments.runs):
             found = bench(
                 BenchOptions(paths=(paths[1],), baseline=paths[0], seconds=30.0, seq_len=self.options.seq_len),
                 SilentMonitor(),
             )
             runs.append({key: found["files"][-1][key] for key in ("speedup", "speedup_interval", "latency_ms")})
-        return {"runs": runs, "least_speedup": min(float(run["speedup"]) for run in runs)}
+        return {"runs": runs, "least_speedup": min(run["speedup"] for run in runs)}
 
 
 def steps(study: Study, results: Mapping[str, Any]) -> dict[str, Callable[[], dict[str, Any]]]:

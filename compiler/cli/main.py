@@ -156,6 +156,9 @@ def compile_command(
     table: Annotated[
         list[Path] | None, typer.Option(help="cost table measured elsewhere; of several targets, one for each")
     ] = None,
+    profile_: Annotated[
+        str, typer.Option("--profile", help="auto: carry a near cost table over where its error allows; full: never")
+    ] = "auto",
     accept_modelled: Annotated[bool, typer.Option("--accept-modelled", help="accept a datasheet estimate")] = False,
     accept_noisy_table: Annotated[
         bool, typer.Option("--accept-noisy-table", help="accept a table above its bound")
@@ -217,7 +220,7 @@ def compile_command(
         sampling=sampling, order=order, temperature=temperature, random_subnets=random_subnets,
         objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
         runtime=runtime, opset=opset, percentile=percentile, traffic=traffic, accept_modelled=accept_modelled,
-        accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, learning_rate=learning_rate,
+        profile=profile_, accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, learning_rate=learning_rate,
         train_batch_size=train_batch_size, accumulation=accumulation, winners=winners, seed=seed, ray=ray, fresh=fresh, cache=cache, overwrite=overwrite,
         cache_bytes=None if cache_size is None else quantities.size_bytes(cache_size, "--cache-size"),
         trust_remote_code=trust_remote_code,

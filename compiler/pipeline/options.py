@@ -17,6 +17,7 @@ from targets.errors import InputError, printable
 
 EFFORTS = ("auto", "fast", "balanced", "thorough")
 ORDERS = ("importance", "index")
+PROFILES = ("auto", "full")
 
 _OF_SUPERNETS = ("strategy", "temperature", "random_subnets")
 
@@ -87,6 +88,7 @@ class Options:
     percentile: str = "p50"
     traffic: str | None = None
     table: Path | None = None
+    profile: str = "auto"
     accept_modelled: bool = False
     accept_noisy_table: bool = False
     evaluations: int | None = None
@@ -141,6 +143,7 @@ class Options:
         _choice("--strategy", self.strategy, tuple(STRATEGIES))
         _choice("--sampling", self.sampling, SAMPLINGS)
         _choice("--order", self.order, ORDERS)
+        _choice("--profile", self.profile, PROFILES)
         _choice("--opset", str(self.opset), tuple(map(str, OPSETS)))
         _choice("--percentile", self.percentile, ("p50", "p90", "p99"))
         for objective in self.objectives:

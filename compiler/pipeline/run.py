@@ -22,7 +22,7 @@ from compiler.pipeline.device import Device, find_device
 from compiler.pipeline.exceptions import Exceptions, find_exceptions
 from compiler.pipeline.executors import executor_of
 from compiler.pipeline.front import Outcome, write_run
-from compiler.pipeline.graphs import find_templates
+from compiler.pipeline.graphs import find_templates, template_key
 from compiler.pipeline.hunt import Found, Hunt, dense_subnet
 from compiler.pipeline.judge import AS_SERVED
 from compiler.pipeline.learned import Learned, learn
@@ -317,10 +317,10 @@ class Compilation:
             return measure_peak(self.device.target, self.device.workload.threads)
 
     def _fresh_export(self, written: Sequence[kept.Winner]) -> None:
-        """Compare one network with torch's own export of it: the one of fewest sub-blocks, the soonest exported."""
+        """Compare one network with torch's own export of it, once for a template: the one of fewest sub-blocks, the soonest exported."""
         winner = min(written, key=lambda w: sum(size > 0 for sizes in w.found.subnet.shape for size in sizes))
-        assert winner.artifact is not None  # noqa: S101  it was just written
-        key = key_of(["fresh", winner.artifact.sha256])
+        narrow, checkpoint = self.options.space == "width", self.bench.checkpoint
+        key = key_of(["fresh", template_key(checkpoint, self.options.opset, narrow=narrow)])
         if self.store.get("fresh-export", key) is None:
             worst = compare_with_fresh_export(self.bench, winner.found.subnet, winner.read())
             self.store.put("fresh-export", key, worst)

@@ -31,10 +31,10 @@ from compiler.pipeline.inputs import fetched, published
 from compiler.pipeline.jobs import Correct, Evaluate, Score
 from compiler.pipeline.judge import Judge
 from compiler.pipeline.learned import Learned, learn
-from compiler.pipeline.measuring import measure_all
 from compiler.pipeline.monitor import SilentMonitor, Stages
 from compiler.pipeline.options import Options, options_from_json, options_json
 from compiler.pipeline.subject import Subject, load_subject
+from compiler.pipeline.tables import measure_all
 from compiler.slicing import float32_by, float32_library
 from compiler.store import Store, open_store
 from profilers import Plan, Workload
@@ -111,7 +111,8 @@ def _profile(run: Prepared, body: Mapping[str, Any]) -> dict[str, Any]:
     options, device = options_from_json(body["options"]), _device(body)
     device = replace(device, demand=find_demand(options, run.subject))
     with logged(device.target):
-        return measure_all(device, run.bench, run.store, options.seed, lambda _: None).to_json()
+        full = options.profile == "full"
+        return measure_all(device, run.bench, run.store, options.seed, lambda _: None, full=full).to_json()
 
 
 def _time(run: Prepared, body: Mapping[str, Any]) -> dict[str, Any]:

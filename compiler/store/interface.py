@@ -36,6 +36,10 @@ class Store(ABC):
         """A stored JSON value, or None. A damaged entry is absent."""
 
     @abstractmethod
+    def values(self, stage: str, prefix: str) -> Iterator[Any]:
+        """The intact JSON values of a stage whose keys begin with `prefix` (up to 32 hexadecimal digits), by key."""
+
+    @abstractmethod
     def put(self, stage: str, key: str, value: Any) -> Any:
         """Store a JSON value; what the store holds from now on."""
 

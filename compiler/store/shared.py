@@ -63,6 +63,12 @@ class SharedStore(Store):
             self.runs.use(_name(stage, key))
         return found
 
+    def values(self, stage: str, prefix: str) -> Iterator[Any]:
+        """The intact JSON values of a stage whose keys begin with `prefix`, by key."""
+        names = filter(None, (_NAME.fullmatch(found.name) for found in self.bucket.find()))
+        keys = {name[2] for name in names if name[1] == stage and name[2].startswith(prefix)}
+        yield from (value for key in sorted(keys) if (value := self.get(stage, key)) is not None)
+
     def put(self, stage: str, key: str, value: Any) -> Any:
         """Publish a JSON value unless another process has done so; the one that counts."""
         content = record_of(value)

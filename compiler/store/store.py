@@ -106,6 +106,13 @@ class DiskStore(Store):
         touch(path)
         return value
 
+    def values(self, stage: str, prefix: str) -> Iterator[Any]:
+        """The intact JSON values of a stage whose keys begin with `prefix` (up to 32 hexadecimal digits), by key."""
+        for path in sorted((self.root / stage).glob(f"{prefix}*.json")):
+            value = self.get(stage, path.stem)
+            if value is not None:
+                yield value
+
     def put(self, stage: str, key: str, value: Any) -> Any:
         """Store a JSON value, over another; the value."""
         content = record_of(value)
