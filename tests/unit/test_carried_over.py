@@ -12,7 +12,7 @@ from compiler.pipeline.device import find_device
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.options import Options
 from compiler.pipeline.tables import MIN_CHECKS_CARRIED, measure_all
-from compiler.store import Store
+from compiler.store import DiskStore
 from profilers import CostTable, Plan, TableError, Workload, roofline_table
 from profilers.profile import reference_program
 from targets import FrozenMap
@@ -51,7 +51,7 @@ class Clock:
 def bench(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     checkpoint = tiny_checkpoint(folder)
-    return ModelWorkbench(checkpoint, find_templates(checkpoint, Store(folder / "store"), ["fp32"]))
+    return ModelWorkbench(checkpoint, find_templates(checkpoint, DiskStore(folder / "store"), ["fp32"]))
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def place(bench, tmp_path, monkeypatch):
     device = find_device(Options(model="", seq_len=16))
     table = roofline_table(device.target, bench.dimensions, ASKED, device.fingerprint)
     base = replace(table, source="measured", errors={ASKED: GOOD}, alignment=device.target.size_alignment)
-    return Place(bench, device, base, Store(tmp_path))
+    return Place(bench, device, base, DiskStore(tmp_path))
 
 
 class Place:
@@ -155,7 +155,7 @@ def test_blocks_of_a_rejected_table_serve_the_full_profile(place):
     place.device.runtime.noise = 0.2
     place.measure()
     together = list(place.device.runtime.opened)
-    place.store = Store(place.store.root.parent / "other")
+    place.store = DiskStore(place.store.root.parent / "other")
     place.device.runtime.opened.clear()
     place.measure(full=True)
     alone = place.device.runtime.opened
@@ -174,7 +174,7 @@ def test_a_killed_run_goes_on_with_the_same_base(place):
     killed, runtime.opened = len(runtime.opened), []
     table = place.measure()
     assert table.how["transfers"][0]["from"]["workload"]["threads"] == 1
-    whole = Store(place.store.root.parent / "whole")
+    whole = DiskStore(place.store.root.parent / "whole")
     place.store, resumed, runtime.opened = whole, len(runtime.opened), []
     place.keep("one thread")
     place.measure()

@@ -8,7 +8,7 @@ from compiler.export.dense import export_dense
 from compiler.families import load_checkpoint
 from compiler.pipeline import graphs
 from compiler.pipeline.graphs import find_templates, template_key
-from compiler.store import Store
+from compiler.store import DiskStore
 from tests.tiny import randomise, save_tiny, tiny_checkpoint
 
 UNUSED = {
@@ -77,7 +77,7 @@ def test_other_libraries_are_part_of_the_key(folder, monkeypatch):
 
 
 def test_another_model_of_one_architecture_is_not_exported_again(tmp_path, monkeypatch):
-    store, made = Store(tmp_path / "store"), []
+    store, made = DiskStore(tmp_path / "store"), []
     real = graphs.export_dense
     monkeypatch.setattr(graphs, "export_dense", lambda *given, **how: made.append(1) or real(*given, **how))
     for i in range(2):
