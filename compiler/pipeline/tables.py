@@ -18,8 +18,11 @@ MAX_MAPE_CARRIED, MAX_P95_CARRIED = 0.02, 0.05
 MIN_CHECKS_CARRIED = 10
 """Networks that a table carried over is judged on, at least; none of them is among those that carry it over."""
 
-ROUNDS, TIME_CAP_S = (2, 4), 10.0
-"""Blocks of each network at least, at first and where it is judged again, and seconds up to which those that disagree are given more."""
+ROUNDS = (3, 6)
+"""Blocks of each network at least: at first, and where it is judged again."""
+
+PLAN = Plan(block_s=0.1, min_turns=2, warmup=1, time_cap_s=10.0)
+"""Short blocks: sessions of one network differ more than the turns of one session, so their number counts."""
 
 HOPELESS = 2.0
 """A table this many times its bound off is not judged again: noise does not explain it."""
@@ -117,7 +120,7 @@ def _adapted(job: _Job, base: Base, rounds: int, progress: Callable[[float], Non
     return measure_transfer(
         base.table, base.workload, device.target, bench.dimensions, job.workload, device.runtime, bench,
         device.fingerprint, count=SAMPLES, checks=checks[:: CHECK_NETS // MIN_CHECKS_CARRIED],
-        plan=Plan(time_cap_s=TIME_CAP_S), sample_rounds=rounds, check_rounds=rounds, seed=job.seed,
+        plan=PLAN, sample_rounds=rounds, check_rounds=rounds, seed=job.seed,
         recorder=job.recorder, progress=progress,
     )[0]  # fmt: skip
 

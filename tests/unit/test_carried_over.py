@@ -57,7 +57,7 @@ def bench(tmp_path_factory):
 @pytest.fixture
 def place(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(bases, "shipped_files", lambda _: ())
-    monkeypatch.setattr(tables, "Plan", lambda **_: Plan(time_cap_s=0.0))
+    monkeypatch.setattr(tables, "PLAN", replace(tables.PLAN, time_cap_s=0.0))
     monkeypatch.setattr(measuring, "Plan", lambda **more: Plan(**{**more, "time_cap_s": 0.0}))
     device = find_device(Options(model="", seq_len=16))
     table = roofline_table(device.target, bench.dimensions, ASKED, device.fingerprint)
@@ -145,8 +145,8 @@ def test_what_noise_may_explain_is_judged_again_on_more_blocks(place, monkeypatc
 
     monkeypatch.setattr(tables, "_adapted", worse_at_first)
     assert place.measure().source == "transferred"
-    (two, first), (four, both) = judged
-    assert (two, four) == (2, 4)
+    (few, first), (many, both) = judged
+    assert (few, many) == tables.ROUNDS
     assert both <= 2 * first, "the first blocks are not measured again"
 
 
@@ -159,7 +159,7 @@ def test_blocks_of_a_rejected_table_serve_the_full_profile(place):
     place.device.runtime.opened.clear()
     place.measure(full=True)
     alone = place.device.runtime.opened
-    assert len(together) < len(alone) + 4 * (10 + MIN_CHECKS_CARRIED) + 1
+    assert len(together) < len(alone) + tables.ROUNDS[0] * (10 + MIN_CHECKS_CARRIED) + 1
 
 
 def test_a_killed_run_goes_on_with_the_same_base(place):
