@@ -17,7 +17,7 @@ from compiler.execution.threads import Item, Progress, Result, in_turn
 from targets import usable_cpus
 from targets.errors import ERRORS, InputError, ParetocError, TargetError, printable, reason
 
-JOB_TIMEOUT_S = 1800.0
+JOB_TIMEOUT_S = 7200.0
 """Seconds after which a job that runs is taken for one that hangs."""
 
 TRIES = 3

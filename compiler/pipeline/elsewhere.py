@@ -134,6 +134,14 @@ def find_elsewhere(executor: OnRay, options: Options, target: Target) -> tuple[E
             f"targets of its nodes: {named}\n"
             f"on such a machine: compile worker --target {target.name} --ray ADDRESS"
         )
+    only_here = sorted({"memory", "energy"} & set(options.costs)) + (
+        ["--space width"] if options.space == "width" else []
+    )
+    if only_here:
+        raise TargetError(
+            f"{only_here[0]} is measured on the machine that compiles, and {target.name} is a node of the cluster\n"
+            "leave it out, or run on that machine"
+        )
     (answer,) = executor.run([node_job("identify", options, target, {})])
     runtime = Elsewhere(
         executor=executor, options=options, target=target, name=answer["runtime"], source=answer["source"],

@@ -162,6 +162,15 @@ def test_a_target_that_no_node_has_is_refused_with_those_there_are(nodes, files,
     assert "a10g (1), t4 (1)" in done.err
 
 
+@pytest.mark.parametrize(
+    ("asked", "what"), [(("--objectives", "latency,memory"), "memory"), (("--space", "width"), "--space width")]
+)
+def test_what_only_the_machine_itself_can_measure_is_refused_for_a_node(nodes, files, tmp_path, asked, what):
+    done, _ = run(files, tmp_path, "only", "--target", "a10g", "--ray", nodes.cluster.address, *asked)
+    assert done.code == 3
+    assert f"{what} is measured on the machine that compiles" in done.err
+
+
 def test_a_worker_does_not_claim_to_be_what_it_is_not():
     done = call("worker", "--target", "a10g", "--ray", "127.0.0.1:6379")
     assert done.code == 3
