@@ -81,7 +81,7 @@ class OnRay(Executor):
         self, ray: Any, perform: Callable[[str, str], str], description: str, *, timeout_s: float = JOB_TIMEOUT_S
     ) -> None:
         """`perform(description, job)` does a job in a worker: a function of a module, which travels by its name."""
-        self.ray, self.perform, self.description, self.timeout_s = ray, perform, description, timeout_s
+        self.ray, self.perform, self.description, self.timeout_s = ray, ray.remote(perform), description, timeout_s
 
     def each(
         self,
@@ -121,10 +121,11 @@ class OnRay(Executor):
         return {name.removeprefix(NODE_PREFIX): int(count) for name, count in sorted(found.items())}
 
     def _started(self, job: Job) -> Any:
-        remote = self.ray.remote(self.perform).options(
+        remote = self.perform.options(
             num_cpus=min(job.threads, self._most_processors()),
             resources=dict(job.needs or {}),
             max_retries=TRIES - 1,
+            scheduling_strategy="SPREAD",
             name=job.kind,
         )
         text = json.dumps({"kind": job.kind, "body": job.body, "threads": job.threads, "timeout_s": self.timeout_s})
