@@ -232,7 +232,10 @@ def test_every_objective_is_less_for_the_smaller_net():
 def tiny_architecture():
     from types import SimpleNamespace
 
-    return SimpleNamespace(
+    class Stub(SimpleNamespace):
+        __hash__ = object.__hash__
+
+    return Stub(
         layers=COUNTS.heads.shape[1], heads=2, ffn_units=32, largest=LayerSizes(2, 32), outside_parameters=lambda _: 7,
         block_parameters=lambda _, piece, n, __: n * (10 if piece == "attention" else 3),
     )  # fmt: skip
