@@ -80,7 +80,7 @@ def main() -> None:
     plan = [("idle", 0, seed) for seed in range(arguments.idle)]
     plan += [("loaded", usable_cpus(), seed) for seed in range(arguments.loaded)]
     for name, processes, seed in plan:
-        options = Options(model="", seed=seed, threads=arguments.threads, accept_noisy_table=True)
+        options = Options(model="", seed=seed, threads=arguments.threads, accept_noisy_table=True, profile="full")
         with load(processes):
             record[name].append(profile(bench, options))
         sys.stderr.write(f"{name} {record[name][-1]}\n")
