@@ -96,6 +96,7 @@ COMPILE_FLAGS: Mapping[str, st.SearchStrategy[str]] = {
     "--sampling": _enum("stratified", "uniform"),
     "--order": _enum("importance", "index"),
     "--profile": _enum("auto", "full", "none"),
+    "--ray": _enum("here", "h:99999", ":", "127.0.0.1:1"),
     "--objectives": _enum("latency", "params", "latency,memory", "latency,latency", ",", "energy"),
     "--percentile": _enum("p50", "p90", "p99"),
     "--precision": _enum("fp32", "fp32,int8", "int8", "fp32,fp32", ",", "fp7"),
