@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from targets import Target, present
-from targets.errors import InputError, TargetError, printable
+from targets.errors import InputError, TargetError
 
 
 def worker_command(
@@ -32,13 +32,12 @@ def worker_command(
 
 
 def _command(target: Target, address: str) -> list[str]:
-    from compiler.execution.ray_cluster import NODE_PREFIX
+    from compiler.execution.ray_cluster import NODE_PREFIX, check_answers
 
     program = Path(sys.executable).with_name("ray")
     if not program.exists():
         raise InputError("a worker needs Ray, which is not installed\ninstall it: pip install 'paretoc[ray]'")
-    if not address.strip() or address.startswith("-"):
-        raise InputError(f"--ray {printable(repr(address), 80)} is no address\nname the cluster's head: HOST:PORT")
+    check_answers(address)
     resources = json.dumps({f"{NODE_PREFIX}{target.name}": 1})
     return [str(program), "start", f"--address={address}", f"--resources={resources}", "--block"]
 

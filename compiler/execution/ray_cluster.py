@@ -41,7 +41,7 @@ def connected(address: str) -> Iterator[Any]:
     except ImportError:
         raise InputError("--ray needs Ray, which is not installed\ninstall it: pip install 'paretoc[ray]'") from None
     if address not in {_LOCAL, _AUTO}:
-        _check_answers(address)
+        check_answers(address)
     quiet: Any = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     try:
         if address == _LOCAL:
@@ -56,7 +56,7 @@ def connected(address: str) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _check_answers(address: str) -> None:
+def check_answers(address: str) -> None:
     """InputError where the address is none, or nothing listens there: Ray itself would wait for minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or int(port) > _LAST_PORT:

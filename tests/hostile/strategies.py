@@ -143,6 +143,7 @@ FLAGS: Mapping[str, tuple[Mapping[str, st.SearchStrategy[str]], tuple[str, ...]]
     "cache": ({"--prune": _enum("0d", "30d", "1h", "9" * 30 + "d", "-1d")}, ("--json",)),
     "targets": ({"": _enum("cpu", "null", "a10g", "a10g:int8")}, ("--json",)),
     "doctor": ({"--cache": path}, ("--json", "--bogus")),
+    "worker": ({"--target": COMPILE_FLAGS["--target"], "--ray": COMPILE_FLAGS["--ray"]}, ("--simulated", "--bogus")),
 }  # fmt: skip
 
 
