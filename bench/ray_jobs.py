@@ -49,7 +49,7 @@ def gains(workers: int) -> dict[str, Any]:
             executor.run([Job(kind="sleep", body={"s": SLEEP_S})] * JOBS)
             took_s = time.monotonic() - start
     finally:
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
     gain = JOBS * SLEEP_S / took_s
     return {"workers": workers, "up_s": up_s, "took_s": took_s, "gain": gain, "of_linear": gain / workers}
 
@@ -70,7 +70,7 @@ def overhead() -> dict[str, Any]:
                 front = compile_model(replace(options, ray=address), SilentMonitor())
                 seconds[name] = {"whole": time.monotonic() - start, "stages": front["timings_s"]}
     finally:
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
     return {**seconds, "ratio": seconds["ray"]["whole"] / seconds["threads"]["whole"]}
 
 
