@@ -96,7 +96,6 @@ COMPILE_FLAGS: Mapping[str, st.SearchStrategy[str]] = {
     "--sampling": _enum("stratified", "uniform"),
     "--order": _enum("importance", "index"),
     "--profile": _enum("auto", "full", "none"),
-    "--ray": _enum("here", "h:99999", ":", "127.0.0.1:1"),
     "--objectives": _enum("latency", "params", "latency,memory", "latency,latency", ",", "energy"),
     "--percentile": _enum("p50", "p90", "p99"),
     "--precision": _enum("fp32", "fp32,int8", "int8", "fp32,fp32", ",", "fp7"),
@@ -143,7 +142,6 @@ FLAGS: Mapping[str, tuple[Mapping[str, st.SearchStrategy[str]], tuple[str, ...]]
     "cache": ({"--prune": _enum("0d", "30d", "1h", "9" * 30 + "d", "-1d")}, ("--json",)),
     "targets": ({"": _enum("cpu", "null", "a10g", "a10g:int8")}, ("--json",)),
     "doctor": ({"--cache": path}, ("--json", "--bogus")),
-    "worker": ({"--target": COMPILE_FLAGS["--target"], "--ray": COMPILE_FLAGS["--ray"]}, ("--simulated", "--bogus")),
 }  # fmt: skip
 
 
