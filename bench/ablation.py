@@ -35,7 +35,7 @@ from compiler.pipeline.training import Parameters
 from compiler.slicing import slice_parameters
 from compiler.spaces import Counts, Subnet, sample_stratified
 from compiler.spaces.space import Medium
-from compiler.store import Store, default_root
+from compiler.store import DiskStore, Store, default_root
 from compiler.tasks import read_data
 from profilers import LayerSizes
 
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=None)
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
-    store, results = Store(arguments.cache or default_root()), []
+    store, results = DiskStore(arguments.cache or default_root()), []
     for seed in arguments.seeds:
         results.append(one_seed(seed, store))
         write_json(arguments.json, results)

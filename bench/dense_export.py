@@ -31,7 +31,7 @@ from compiler.families import Checkpoint, load_checkpoint
 from compiler.families.embedded import embedded_model
 from compiler.pipeline.graphs import find_templates
 from compiler.spaces import Subnet
-from compiler.store import Store, default_root
+from compiler.store import DiskStore, default_root
 from profilers import Plan, Series, Workload, interleave, make_runtime
 from profilers.onnx_file import read_onnx_file
 from targets import Target, measure_fingerprint
@@ -50,7 +50,7 @@ print(" ".join(f"{name} {version(name)}" for name in ("optimum-onnx", "transform
 
 def ours(checkpoint: Checkpoint, opset: int, path: Path) -> Path:
     """Our file of the dense model."""
-    bench = ModelWorkbench(checkpoint, find_templates(checkpoint, Store(default_root()), ("fp32",), opset))
+    bench = ModelWorkbench(checkpoint, find_templates(checkpoint, DiskStore(default_root()), ("fp32",), opset))
     dense = Subnet.first(bench.dimensions.dense, bench.ordering)
     write_graph(bench.graph(dense, bench.dense, "fp32"), path)
     return path

@@ -28,7 +28,7 @@ from compiler.evaluation import early
 from compiler.families.embedded import embedded_model
 from compiler.pipeline import Options
 from compiler.search import hypervolume
-from compiler.store import Store, default_root
+from compiler.store import DiskStore, Store, default_root
 
 SEARCHES = ("exact", "surrogate", "nsga2", "random")
 WAYS = ("whole", "early")
@@ -43,7 +43,7 @@ def compared(options: Options, order: tuple[str, ...], store: Store, methods: tu
         for way in order:
             fewest = examples if way == "whole" else early.FEWEST
             with tempfile.TemporaryDirectory() as empty, patch.object(early, "FEWEST", fewest):
-                runs[way] = searched(learned, bench, replace(options, search=method), Store(Path(empty)))
+                runs[way] = searched(learned, bench, replace(options, search=method), DiskStore(Path(empty)))
         found.append({"search": method, "examples": examples, **_figures(runs, examples)})
     return found
 
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=None)
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
-    store, results = Store(arguments.cache or default_root()), []
+    store, results = DiskStore(arguments.cache or default_root()), []
     for task in arguments.tasks:
         labelled = task != "stsb"
         options = Options(

@@ -250,6 +250,7 @@ MAKERS: dict[str, Callable[[Any], str]] = {
     "oneshot_balanced": oneshot,
     "finetuned": finetuned,
     "finetuned_joint": partial(finetuned, shown=SHOWN_OF_BOTH),
+    "tasks": partial(finetuned, shown=("1.5x", "2.0x", "3.0x")),
     "joint": joint,
     "joint_seeds": oneshot,
     "searches": searches,

@@ -35,7 +35,7 @@ from compiler.families.embedded import embedded_model
 from compiler.pipeline import Options, compile_model
 from compiler.pipeline.subject import load_subject
 from compiler.pipeline.training import Trainer, fine_tuned
-from compiler.store import Store
+from compiler.store import DiskStore
 from targets import usable_cpus
 
 SPEEDUPS = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0)
@@ -55,7 +55,7 @@ def fine_tuned_model(task: str, arguments: argparse.Namespace, monitor: ConsoleM
     subject = load_subject(options)
     with tempfile.TemporaryDirectory() as root:
         monitor.stage(f"fine-tune on {task}")
-        trainer = Trainer(subject=subject, store=Store(Path(root)), options=options, monitor=monitor)
+        trainer = Trainer(subject=subject, store=DiskStore(Path(root)), options=options, monitor=monitor)
         subject.set_dense(fine_tuned(trainer))
     subject.checkpoint.model.backbone.save_pretrained(folder)  # type: ignore[operator]
     subject.checkpoint.tokenizer.save_pretrained(folder)

@@ -25,7 +25,7 @@ from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.measuring import check_shapes
-from compiler.store import Store, default_root
+from compiler.store import DiskStore, default_root
 from profilers import Graph, Stack, Workload
 from profilers.memory import measure_peak_memory
 from profilers.memory_model import NetworkBytes, measure_memory_model
@@ -38,7 +38,7 @@ class Files:
     def __init__(self, precision: str, weights: str) -> None:
         checkpoint = load_checkpoint(str(embedded_model()), task="embedding")
         self.architecture, self.precision, self.weights = checkpoint.architecture, precision, weights
-        self.bench = ModelWorkbench(checkpoint, find_templates(checkpoint, Store(default_root()), [precision]))
+        self.bench = ModelWorkbench(checkpoint, find_templates(checkpoint, DiskStore(default_root()), [precision]))
 
     def write(self, stack: Stack, path: Path) -> None:
         """The sub-network of these sizes that keeps the first heads and units."""

@@ -29,7 +29,7 @@ from compiler.pipeline.device import find_here
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.measuring import too_noisy
 from compiler.pipeline.options import Options
-from compiler.store import Store, default_root
+from compiler.store import DiskStore, default_root
 from targets import usable_cpus
 
 COMPUTE = "import numpy; a = numpy.ones((512, 512), 'f')\nwhile True: a = a @ a % 7"
@@ -53,7 +53,7 @@ def profile(bench: ModelWorkbench, options: Options) -> dict[str, Any]:
     """One profile from nothing: its error, whether it is accepted, and how long it took."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        table, _ = find_table(options, find_here(options), bench, Store(Path(folder)), lambda _: None)
+        table, _ = find_table(options, find_here(options), bench, DiskStore(Path(folder)), lambda _: None)
     assert table.error is not None  # noqa: S101  it has check networks
     return {
         "seed": options.seed, "refused": too_noisy(table), "seconds": round(time.monotonic() - start, 1),
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     checkpoint = load_checkpoint(str(embedded_model()), task="embedding")
-    bench = ModelWorkbench(checkpoint, find_templates(checkpoint, Store(default_root()), ["fp32"]))
+    bench = ModelWorkbench(checkpoint, find_templates(checkpoint, DiskStore(default_root()), ["fp32"]))
     record: dict[str, Any] = {
         "command": "python bench/noise.py",
         "threads": arguments.threads,
@@ -80,7 +80,7 @@ def main() -> None:
     plan = [("idle", 0, seed) for seed in range(arguments.idle)]
     plan += [("loaded", usable_cpus(), seed) for seed in range(arguments.loaded)]
     for name, processes, seed in plan:
-        options = Options(model="", seed=seed, threads=arguments.threads, accept_noisy_table=True)
+        options = Options(model="", seed=seed, threads=arguments.threads, accept_noisy_table=True, profile="full")
         with load(processes):
             record[name].append(profile(bench, options))
         sys.stderr.write(f"{name} {record[name][-1]}\n")

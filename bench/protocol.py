@@ -29,7 +29,7 @@ from compiler.cli.console import ConsoleMonitor
 from compiler.cli.main import ENVIRONMENT
 from compiler.families.embedded import embedded_model
 from compiler.pipeline import Options
-from compiler.store import Store
+from compiler.store import DiskStore
 
 QUICK: dict[str, Any] = {"epochs": 0.5, "rows": 400, "evaluations": 16}
 
@@ -82,7 +82,7 @@ def make_options(run: Run, arguments: argparse.Namespace, shared: dict[str, Any]
 def run_all(runs: Sequence[Run], arguments: argparse.Namespace, monitor: ConsoleMonitor) -> None:
     """Every run, until the time is up; those of one task and seed share what is loaded."""
     shared, end = settings(arguments), time.monotonic() + 60 * arguments.time_limit
-    store, cost = Store(arguments.cache / "store"), cost_model(arguments.table)
+    store, cost = DiskStore(arguments.cache / "store"), cost_model(arguments.table)
     for _, group in groupby(runs, key=lambda run: (run.task, run.seed)):
         together = list(group)
         if time.monotonic() >= end:

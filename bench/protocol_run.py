@@ -24,7 +24,7 @@ from compiler.pipeline.subject import detached, load_subject
 from compiler.pipeline.training import Parameters, Trainer, fine_tuned, supernet_weights
 from compiler.pipeline.weights import Resolved, Shared, Weights
 from compiler.spaces import Counts, Form, Space, make_space
-from compiler.store import Store
+from compiler.store import DiskStore, Store
 
 TEST_EXAMPLES = 2000
 """Of the test set, at most, always the same ones; only QNLI's is larger."""
@@ -46,7 +46,7 @@ class Member:
 class Bench:
     """The dense network of one task and seed, and everything that its cells share."""
 
-    def __init__(self, options: Options, cost: CostModel, store: Store, monitor: Monitor) -> None:
+    def __init__(self, options: Options, cost: CostModel, store: DiskStore, monitor: Monitor) -> None:
         self.options, self.cost, self.store, self.monitor = options, cost, store, monitor
         self.subject = load_subject(options)
         backbone = self.subject.checkpoint.model.backbone
@@ -126,7 +126,7 @@ class Bench:
         self.monitor.stage(f"train {cell}")
         trained = supernet_weights(self._trainer(options, self.store), ordering, self.start)
         space = make_space(cell.space, subject.checkpoint.architecture, ordering=ordering, unit_step=cell.unit_step)
-        trainer = self._trainer(options, Store(scratch))
+        trainer = self._trainer(options, DiskStore(scratch))
         if cell.start == "plain":
             yield self._new_hunt(cell, space, Shared(trainer, self.ranking, trained))
             return

@@ -35,7 +35,7 @@ from compiler.pipeline.learned import Learned
 from compiler.pipeline.monitor import SilentMonitor
 from compiler.search import hypervolume
 from compiler.spaces import Counts
-from compiler.store import Store, default_root
+from compiler.store import DiskStore, Store, default_root
 
 METHODS = ("exact", "surrogate", "nsga2", "local", "random")
 SPEEDUPS = (1.5, 2.0, 3.0, 4.0, 6.0)
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=None)
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
-    store, results = Store(arguments.cache or default_root()), []
+    store, results = DiskStore(arguments.cache or default_root()), []
     for seed in arguments.seeds:
         options = Options(
             model=str(embedded_model()), data=data_folder("stsb"), task="embedding", effort="fast", seed=seed,

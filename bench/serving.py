@@ -41,7 +41,7 @@ from compiler.families import load_checkpoint
 from compiler.families.embedded import embedded_model
 from compiler.pipeline.graphs import find_templates
 from compiler.spaces import Subnet
-from compiler.store import Store, default_root
+from compiler.store import DiskStore, default_root
 from compiler.tasks import read_data
 from targets import Target, measure_fingerprint
 
@@ -79,7 +79,7 @@ VARIANTS = (
 def write_artifact(folder: Path) -> str:
     """The dense model's graph and tokenizer in a folder; the text of its server."""
     checkpoint = load_checkpoint(str(embedded_model()), task="embedding")
-    bench = ModelWorkbench(checkpoint, find_templates(checkpoint, Store(default_root()), ("fp32",), 23))
+    bench = ModelWorkbench(checkpoint, find_templates(checkpoint, DiskStore(default_root()), ("fp32",), 23))
     dense = Subnet.first(bench.dimensions.dense, bench.ordering)
     save_checkpoint(folder, checkpoint, dense, bench.dense)
     path = folder / "model.onnx"

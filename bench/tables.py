@@ -28,7 +28,7 @@ from compiler.pipeline.device import Device, find_here
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.measuring import StoreRecorder, about_samples, measure_here
 from compiler.pipeline.options import Options
-from compiler.store import Store, default_root, key_of
+from compiler.store import DiskStore, Store, default_root, key_of
 from profilers import CostTable, Plan, Program, Runtime, Session, Workload
 from profilers.runtimes import OutOfMemoryError
 
@@ -188,10 +188,10 @@ def main() -> None:
         parser.error("--recorded needs the --cache that the samples were kept in")
     results = _earlier(arguments.json)
     with tempfile.TemporaryDirectory() as root:
-        store = Store(arguments.cache or Path(root) / "cache")
+        store = DiskStore(arguments.cache or Path(root) / "cache")
         for name in arguments.models:
             checkpoint = load_checkpoint(str(model_folder(name, Path(root))), task="embedding")
-            templates = find_templates(checkpoint, Store(default_root()), arguments.precision.split(","))
+            templates = find_templates(checkpoint, DiskStore(default_root()), arguments.precision.split(","))
             tables: list[CostTable] = []
             for table in cells(name, ModelWorkbench(checkpoint, templates), arguments, store):
                 tables.append(table)

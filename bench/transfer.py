@@ -26,7 +26,7 @@ from compiler.pipeline.device import Device, find_here
 from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.measuring import check_shapes, measure_here
 from compiler.pipeline.options import Options
-from compiler.store import Store, default_root
+from compiler.store import DiskStore, default_root
 from profilers import CostTable, LayerSizes, Plan, Workload, roofline_table
 from profilers.transfer import SAMPLES, TransferError, measure_transfer
 from targets import Target
@@ -130,7 +130,7 @@ def main() -> None:
     pairs = {name: PAIRS[name] for name in arguments.pairs.split(",")}
     pairs |= {"gpu": {"target": arguments.gpu}} if arguments.gpu else {}
     precisions = {device(**changes)[1].precision for changes in pairs.values()}
-    bench = ModelWorkbench(checkpoint, find_templates(checkpoint, Store(default_root()), precisions))
+    bench = ModelWorkbench(checkpoint, find_templates(checkpoint, DiskStore(default_root()), precisions))
     base = measured(bench, plan, arguments.seed)
     assert base[0].error is not None  # noqa: S101  it has check networks
     record = {

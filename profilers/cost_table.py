@@ -144,11 +144,13 @@ class CostTable:
     def merge(cls, tables: Sequence["CostTable"]) -> "CostTable":
         """One table of several taken on one device, each under workloads of its own.
 
-        Its fingerprint has no number of threads where theirs differ.
+        Its fingerprint has no number of threads where theirs differ. Of measured and transferred tables it is transferred.
         """
+        sources = {table.source for table in tables}
         threads = {table.fingerprint.threads for table in tables}
         return replace(
             tables[0],
+            source=tables[0].source if len(sources) == 1 else "transferred",
             fingerprint=replace(tables[0].fingerprint, threads=threads.pop() if len(threads) == 1 else None),
             entries={key: seconds for table in tables for key, seconds in table.entries.items()},
             errors={workload: error for table in tables for workload, error in table.errors.items()},
@@ -179,6 +181,12 @@ class CostTable:
     def at_bends(self) -> int:
         """How many sizes were measured because the curve bends there."""
         return sum(len(row["ffn_units_at_bends"]) for row in self.how.get("measured", ()))
+
+    @property
+    def carried_over(self) -> set[Workload]:
+        """The workloads whose costs were carried over from another table: those it names, or all where it names none."""
+        named = {_workload(row["to"]) for row in self.how.get("transfers", ())}
+        return named or ({*self.workloads(), *self.errors} if self.source == "transferred" else set())
 
     def lookup(self, key: CostKey) -> Estimate:
         """A measured entry; MissingCostError names the nearest sizes there are."""

@@ -77,6 +77,8 @@ class OriginForm(TypedDict):
     """The table that another was carried over from."""
 
     source: Literal["measured", "transferred", "roofline", "null"]
+    name: NotRequired[forms.Words]
+    device: NotRequired[forms.Words]
 
 
 TransferForm = TypedDict("TransferForm", {"from": OriginForm, "to": WorkloadForm})

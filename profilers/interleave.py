@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +114,19 @@ class Series:
             for sample in turn
         ]
         return Measurement(samples_s=tuple(samples), warmup=self.warmup)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values that `from_json` turns back into the very same."""
+        blocks = [[list(block.reference_s), [list(turn) for turn in block.turns_s]] for block in self.blocks]
+        return {"name": self.name, "blocks": blocks, "reference_s": self.reference_s, "warmup": self.warmup}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Series":
+        """Inverse of `to_json`."""
+        blocks = (
+            Block(reference_s=tuple(reference), turns_s=tuple(map(tuple, turns))) for reference, turns in data["blocks"]
+        )
+        return cls(name=data["name"], blocks=tuple(blocks), reference_s=data["reference_s"], warmup=data["warmup"])
 
     def ratio_to_reference(self) -> list[float]:
         """Reference over this network, block by block: its speed-up."""

@@ -29,7 +29,7 @@ MIN_SAMPLES = 4
 SAMPLES = 10
 _RIDGES = np.logspace(6, -6, 25)
 SAMPLE_ROUNDS, CHECK_ROUNDS = 6, 4
-"""Blocks of each network at least, twice as many on several threads: ten samples carry the whole table."""
+"""Blocks of each network at least, unless the caller says otherwise: ten samples carry the whole table."""
 
 _MIN_CHECKS = 2
 _DESIGN_RIDGE = 1e-3
@@ -302,6 +302,8 @@ def measure_transfer(
     count: int = SAMPLES,
     checks: Sequence[Stack],
     plan: Plan,
+    sample_rounds: int = SAMPLE_ROUNDS,
+    check_rounds: int = CHECK_ROUNDS,
     seed: int = 0,
     recorder: Recorder | None = None,
     progress: Callable[[float], None] = lambda _: None,
@@ -309,15 +311,16 @@ def measure_transfer(
     """Time `count` chosen networks here and adapt the base table to them.
 
     The check networks, two or more, are timed in the same interleaved run; their times never enter the fit. Each check
-    of the table says what the base table times one constant predicts, too: `scaled_s`.
+    of the table says what the base table times one constant predicts, too: `scaled_s`. Networks are given so many rounds
+    (blocks) at least, twice as many on several threads.
     """
     start = time.monotonic()
     base = replace(base, dimensions=dimensions)
     chosen = choose_samples(base, dimensions, base_workload, count, seed, avoid=checks)
     programs = {stack: workbench(stack) for stack in (*chosen, *checks)}
     several = 2 if workload.threads > 1 else 1
-    rounds = {programs[stack].name: several * CHECK_ROUNDS for stack in checks}
-    rounds |= {programs[stack].name: several * SAMPLE_ROUNDS for stack in chosen}
+    rounds = {programs[stack].name: several * check_rounds for stack in checks}
+    rounds |= {programs[stack].name: several * sample_rounds for stack in chosen}
     series = interleave(
         list(programs.values()),
         reference_program(dimensions, workbench),

@@ -68,3 +68,9 @@ class VerificationError(ParetocError):
     """An artefact is not what its run says it is."""
 
     exit_code = 5
+
+
+ERRORS: dict[str, type[ParetocError]] = {
+    kind.__name__: kind for kind in (InputError, TargetError, BudgetError, VerificationError)
+}
+"""Errors by name: how one is handed from process to process."""

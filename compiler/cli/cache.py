@@ -1,30 +1,35 @@
 """`compile cache`: what is stored, how much of the cap it takes, and what goes."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
 def cache_command(
-    cache: Annotated[Path | None, typer.Option(help="cache folder")] = None,
+    cache: Annotated[str | None, typer.Option(help="cache folder, or the URL of a shared cache")] = None,
     prune: Annotated[str | None, typer.Option(help="delete what was not used for so long, like 30d")] = None,
     cache_size: Annotated[
-        str | None, typer.Option(help="largest size, like 20GB: of what was not used for longest the rest is deleted")
+        str | None,
+        typer.Option(
+            "--cache-size",
+            "--cache-limit",
+            help="largest size, like 20GB: of what was not used for longest the rest is deleted",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """List what is stored, or prune it. What a run that goes on has used stays."""
     from compiler.cli.quantities import age_seconds, size_bytes
-    from compiler.store import Store, default_root
+    from compiler.store import default_place, local_folder, open_store
 
-    root = cache or default_root()
-    if not root.exists():
+    folder = local_folder(cache)
+    root = folder or cache or default_place()
+    if folder is not None and not folder.exists():
         _tell({"cache": str(root), "stages": {}, "bytes": 0}, f"{root}: nothing is stored there", as_json=as_json)
         return
     cap = None if cache_size is None else size_bytes(cache_size, "--cache-size")
-    store = Store(root, cap)
+    store = open_store(root, cap)
     if prune is not None or cap is not None:
         freed = 0 if prune is None else store.prune(age_seconds(prune, "--prune"))
         freed += 0 if cap is None else store.trim()

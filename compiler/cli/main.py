@@ -28,10 +28,11 @@ from compiler.cli.signals import Stopped, exit_code, message, stopping
 from compiler.cli.streams import flush_answer, is_pipe_broken, leave_pipe, prepare_streams
 from compiler.cli.targets import run_targets
 from compiler.cli.verify import verify_command
+from compiler.cli.worker import worker_command
 from targets.bounds import check_text
 from targets.errors import InputError, ParetocError, printable, reason
 
-VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff", "data", "doctor")
+VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff", "data", "doctor", "worker")
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "MKL_CBWR": "AUTO",
@@ -155,6 +156,9 @@ def compile_command(
     table: Annotated[
         list[Path] | None, typer.Option(help="cost table measured elsewhere; of several targets, one for each")
     ] = None,
+    profile_: Annotated[
+        str, typer.Option("--profile", help="auto: carry a near cost table over where its error allows; full: never")
+    ] = "auto",
     accept_modelled: Annotated[bool, typer.Option("--accept-modelled", help="accept a datasheet estimate")] = False,
     accept_noisy_table: Annotated[
         bool, typer.Option("--accept-noisy-table", help="accept a table above its bound")
@@ -174,10 +178,22 @@ def compile_command(
         str,
         typer.Option(help="what ranks, re-solves, judges and trains: auto (a GPU that has room), cpu, cuda, cuda:1"),
     ] = "auto",
+    ray: Annotated[
+        str | None,
+        typer.Option(help="do the work on a Ray cluster: auto, local or HOST:PORT (pip install paretoc[ray])"),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="use and keep nothing of earlier runs")] = False,
-    cache: Annotated[Path | None, typer.Option(help="where results are kept")] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(help="where results are kept: a folder, or s3://BUCKET/FOLDER or gs://… for many machines"),
+    ] = None,
     cache_size: Annotated[
-        str | None, typer.Option(help="largest size of the cache, like 50GB (20GB, or a tenth of the disk)")
+        str | None,
+        typer.Option(
+            "--cache-size",
+            "--cache-limit",
+            help="largest size of the cache, like 50GB (20GB, of a folder a tenth of the disk)",
+        ),
     ] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="run a checkpoint's own code")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
@@ -208,8 +224,8 @@ def compile_command(
         sampling=sampling, order=order, temperature=temperature, random_subnets=random_subnets,
         objectives=_split(objectives) or (), budgets=budgets, batch=batch, seq_len=seq_len, threads=threads,
         runtime=runtime, opset=opset, percentile=percentile, traffic=traffic, accept_modelled=accept_modelled,
-        accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, learning_rate=learning_rate,
-        train_batch_size=train_batch_size, accumulation=accumulation, winners=winners, seed=seed, device=device, fresh=fresh, cache=cache, overwrite=overwrite,
+        profile=profile_, accept_noisy_table=accept_noisy_table, evaluations=evaluations, epochs=epochs, learning_rate=learning_rate,
+        train_batch_size=train_batch_size, accumulation=accumulation, winners=winners, seed=seed, device=device, ray=ray, fresh=fresh, cache=cache, overwrite=overwrite,
         cache_bytes=None if cache_size is None else quantities.size_bytes(cache_size, "--cache-size"),
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
@@ -383,6 +399,7 @@ app.command("verify")(verify_command)
 app.command("diff")(diff_command)
 app.command("data")(data_command)
 app.command("doctor")(doctor_command)
+app.command("worker")(worker_command)
 
 
 def _with_verb(arguments: Sequence[str]) -> list[str]:

@@ -1,18 +1,20 @@
 """Vectorised costs: shapes in, arrays out."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.families import PIECES, Architecture
+from compiler.families import Architecture
 from compiler.spaces import Counts, Shape, SubBlock
 from profilers import CostKey, CostTable, Dimensions, Estimate, MissingCostError, Overflow, Stack, Workload
 from profilers.interpolation import between
 from profilers.roofline import operation_counts
 
 Floats = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 def dimensions_of(architecture: Architecture) -> Dimensions:
@@ -43,23 +45,22 @@ def parameter_counts(architecture: Architecture, counts: Counts) -> Floats:
 
 def _parameters(architecture: Architecture, counts: Counts, width: int | None) -> Floats:
     """The same of shapes of one width."""
-    total = sum(
-        _block_parameters(architecture, layer, piece, sizes[:, layer], width)
-        for piece, sizes in zip(PIECES, (counts.heads, counts.units), strict=True)
-        for layer in range(architecture.layers)
-    )
-    return np.asarray(total + architecture.outside_parameters(width), dtype=np.float64)
+    attention, first_unit, unit = _block_parameters(architecture, width)
+    heads = attention[np.arange(architecture.layers), counts.heads].sum(axis=1)
+    units = np.where(counts.units, first_unit + unit * (counts.units - 1), 0).sum(axis=1)
+    return np.asarray(heads + units + architecture.outside_parameters(width), dtype=np.float64)
 
 
-def _block_parameters(
-    architecture: Architecture, layer: int, piece: str, sizes: NDArray[np.int64], width: int | None
-) -> Floats:
-    """Parameters [N] of one branch of N networks."""
-    if piece == "attention":
-        every = range(architecture.largest.heads + 1)
-        return np.array([architecture.block_parameters(layer, piece, size, width) for size in every])[sizes]
-    one, two = (architecture.block_parameters(layer, piece, n, width) for n in (1, 2))
-    return np.where(sizes, one + (two - one) * (sizes - 1), 0)
+@lru_cache(maxsize=64)
+def _block_parameters(architecture: Architecture, width: int | None) -> tuple[IntArray, IntArray, IntArray]:
+    """Parameters of every layer's attention by size [layers, sizes], of an FFN of one unit, and of each unit more [layers]."""
+
+    def of(piece: str, sizes: Iterable[int]) -> list[list[int]]:
+        layers = range(architecture.layers)
+        return [[architecture.block_parameters(layer, piece, size, width) for size in sizes] for layer in layers]
+
+    one, two = np.array(of("ffn", (1, 2)), dtype=np.int64).T
+    return np.array(of("attention", range(architecture.largest.heads + 1)), dtype=np.int64), one, two - one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

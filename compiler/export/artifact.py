@@ -90,7 +90,7 @@ def _written(
 def compare_with_fresh_export(bench: ModelWorkbench, subnet: Subnet, parameters: Mapping[str, Tensor]) -> float:
     """Largest difference between the template's graph and torch's own export of the sliced network.
 
-    About 8 s; done for one network a run. Raises VerificationError above 1e-4.
+    About 8 s; a run does it once for a template. Raises VerificationError above 1e-4.
     """
     checkpoint = bench.checkpoint
     model = build_skeleton(checkpoint.model, checkpoint.architecture, subnet.shape, subnet.width)

@@ -57,6 +57,11 @@ _PROVIDERS: dict[str, list[Any]] = {
     "tensorrt": [("TensorrtExecutionProvider", {"trt_int8_enable": True}), "CUDAExecutionProvider"],
 }
 
+_BATCHED = """# Requests of one length that arrive within half a millisecond are one call.
+dynamic_batching { max_queue_delay_microseconds: 500 }"""
+
+_ALONE = "# The ranges of 8-bit activations depend on all texts of a call, so each text has one of its own: no answer depends on others."
+
 _ACCELERATOR = Template("""
 # TensorRT multiplies in 8 bits what stands between Q and DQ. One engine, built when the model is loaded, takes all these shapes.
 optimization { execution_accelerators { gpu_execution_accelerator [
@@ -92,7 +97,8 @@ def write_bundles(
     instances = max(1, (cpus or 1) // threads) if runs_on == "cpu" else 1
     accelerator = _accelerator(model, usual, checkpoint.max_tokens) if runs_on == "tensorrt" else ""
     triton = max(_TRITON[opset], _TRITON_WITH_PROFILES) if accelerator else _TRITON[opset]
-    about_triton = {"max_batch": MAX_BATCH, "triton": triton, "instances": instances, "threads": threads,
+    alone = any(each.key == "precision" and each.value == "int8" for each in model.metadata_props)
+    about_triton = {"max_batch": 1 if alone else MAX_BATCH, "batching": _ALONE if alone else _BATCHED, "triton": triton, "instances": instances, "threads": threads,
                     "texts": _about_texts(checkpoint), "kind": "KIND_CPU" if runs_on == "cpu" else "KIND_GPU", "accelerator": accelerator}  # fmt: skip
     _write_triton(folder / "triton" / "model", path, model, about_triton)
     route = checkpoint.task.route
@@ -101,6 +107,7 @@ def write_bundles(
         _write_tei(folder / "tei", path, checkpoint, _tei_page(checkpoint, route.tei))
     about = _template("serving.md").substitute(
         opset=opset, onnxruntime=_ONNX_RUNTIME[opset], triton=triton, tei=_about_tei(opset, checkpoint, route.tei),
+        batches="each text is a call of its own, as answers would depend on the others" if alone else "those of one length are batched",
         texts=_about_texts(checkpoint), paths=", ".join(f"`{each}`" for each in route.paths), first=route.paths[0], example=route.example,
     )  # fmt: skip
     (folder / "README.md").write_text(about, encoding="utf-8")

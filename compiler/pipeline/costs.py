@@ -1,4 +1,4 @@
-"""The cost table of a run: measured here, read from a file or one that ships, or estimated where the user accepts that."""
+"""The cost table of a run: made on the device, read from a file or one that ships, or estimated where the user accepts that."""
 
 import contextlib
 from collections.abc import Callable
@@ -7,8 +7,9 @@ from dataclasses import replace
 from compiler.costing import CostModel
 from compiler.export.workbench import ModelWorkbench
 from compiler.pipeline.device import Device, absent
-from compiler.pipeline.measuring import measure_all, too_noisy
+from compiler.pipeline.measuring import too_noisy
 from compiler.pipeline.options import Options
+from compiler.pipeline.tables import measure_all
 from compiler.spaces.space import narrowest
 from compiler.store import Store
 from profilers import CostTable, MissingCostError, OutOfMemoryError, Workload, roofline_table
@@ -118,8 +119,9 @@ def find_narrower_tables(
         narrow = bench.narrowed(width)
         if device.here:
             table = measure_all(
-                device, narrow, store, options.seed, lambda f: progress((len(tables) + f) / len(widths))
-            )
+                device, narrow, store, options.seed, lambda f: progress((len(tables) + f) / len(widths)),
+                full=options.profile == "full",
+            )  # fmt: skip
         else:
             table = _modelled(device, narrow)
         tables.append(_accepted(table, options))
@@ -132,8 +134,11 @@ def find_table(
     """The table of this run and the workload to read it at. TargetError where its error is above the bound."""
     if options.table is not None:
         table, workload = _fitting(CostTable.read(options.table), options.table.name, options, device, bench)
+    elif device.elsewhere is not None:
+        table, workload = device.elsewhere.profile(), device.workload
     elif device.here:
-        table, workload = measure_all(device, bench, store, options.seed, progress), device.workload
+        table = measure_all(device, bench, store, options.seed, progress, full=options.profile == "full")
+        workload = device.workload
     else:
         table, workload = _elsewhere(options, device, bench)
     _check_held(table, device, workload)

@@ -5,7 +5,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from compiler.costing import BatchModel, CostModel
+from compiler.execution import Executor
+from compiler.execution.ray_cluster import OnRay
 from compiler.pipeline.demand import Demand
+from compiler.pipeline.elsewhere import Elsewhere, find_elsewhere
 from compiler.pipeline.options import Options
 from profilers import CostTable, Runtime, Workload, make_runtime
 from targets import PRECISIONS, Fingerprint, Target, measure_fingerprint, present, shipped_tables
@@ -33,8 +36,13 @@ class Device:
 
     @property
     def here(self) -> bool:
-        """Whether anything can be measured."""
+        """Whether anything can be measured, on this machine or a node of the cluster."""
         return self.runtime is not None
+
+    @property
+    def elsewhere(self) -> Elsewhere | None:
+        """The runtime of a node of the cluster, where that is what is measured on."""
+        return self.runtime if isinstance(self.runtime, Elsewhere) else None
 
     @property
     def has_clock(self) -> bool:
@@ -101,8 +109,9 @@ def _start(options: Options, target: Target) -> Runtime:
     raise refused[0]
 
 
-def _precisions(options: Options, target: Target) -> tuple[str, ...]:
+def precisions_of(options: Options) -> tuple[str, ...]:
     """The precisions to search, the most exact first. InputError where the device does not run one."""
+    target = Target.parse(options.target)
     asked = options.precisions or (target.precision,)
     return tuple(sorted({target.with_precision(p).precision for p in asked}, key=PRECISIONS.index))
 
@@ -116,18 +125,21 @@ def absent(target: Target, why: str = "") -> TargetError:
     )
 
 
-def find_device(options: Options) -> Device:
-    """The device asked for. TargetError where it is not here and nothing can stand in for it.
+def find_device(options: Options, executor: Executor | None = None) -> Device:
+    """The device asked for, else that of a node of a cluster. TargetError where neither is there and nothing can stand in for it.
 
     Whether a table that ships fits the model is seen when the model is there (`find_table`).
     """
     target = Target.parse(options.target)
-    precisions = _precisions(options, target)
+    precisions = precisions_of(options)
     posing = options.runtime == "null" and target.kind != "null"
     here = posing or bool(present(target))
-    runtime = _start(options, target.with_precision(precisions[-1])) if here else None
+    runtime: Runtime | None = _start(options, target.with_precision(precisions[-1])) if here else None
+    fingerprint = measure_fingerprint(target if here and not posing else Target.parse("null"), threads=options.threads)
+    if not here and options.table is None and not options.accept_modelled and isinstance(executor, OnRay):
+        runtime, fingerprint = find_elsewhere(executor, options, target)
     name = runtime.name if runtime else options.runtime or target.runtime
-    if here and name != "null":
+    if runtime is not None and name != "null":
         for precision in precisions:
             target.with_precision(precision).with_runtime(name)
     workload = Workload(
@@ -139,8 +151,7 @@ def find_device(options: Options) -> Device:
         opset=options.opset,
     )
     batches = BATCHES[target.kind] if "throughput" in options.objectives else ()
-    if here:
-        fingerprint = measure_fingerprint(Target.parse("null") if posing else target, threads=options.threads)
+    if runtime is not None:
         return Device(
             target=target, workload=workload, precisions=precisions, runtime=runtime, fingerprint=fingerprint,
             batches=batches,

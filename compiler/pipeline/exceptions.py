@@ -72,8 +72,7 @@ def find_exceptions(
             progress(min(done / (1 + len(blocks)), 1.0))
             return unexplained(exact, outputs(graphs(exceptions)))
 
-        stored = [list(block) for block in choose_exceptions(loss, blocks)]
-        store.put("exceptions", key, stored)
+        stored = store.put("exceptions", key, [list(block) for block in choose_exceptions(loss, blocks)])
     return tuple(SubBlock(*block) for block in stored)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from compiler.export import ModelWorkbench
 from compiler.pipeline.device import Device
+from compiler.pipeline.elsewhere import TimedFile
 from compiler.pipeline.hunt import Hunt
 from compiler.pipeline.measuring import StoreRecorder
 from compiler.pipeline.monitor import Monitor
@@ -27,8 +28,19 @@ TIMING = {
 
 
 def _program(winner: Winner, bench: ModelWorkbench) -> Program:
-    source = None if winner.artifact is None else winner.artifact.path
-    return bench.program(winner.id, winner.found.subnet, source, winner.found.precision)
+    return _file_program(_timed_file(winner), bench)
+
+
+def _timed_file(winner: Winner) -> TimedFile:
+    assert winner.artifact is not None  # noqa: S101  it was written
+    return TimedFile(
+        name=winner.id, subnet=winner.found.subnet, precision=winner.found.precision, sha256=winner.artifact.sha256,
+        path=winner.artifact.path,
+    )  # fmt: skip
+
+
+def _file_program(file: TimedFile, bench: ModelWorkbench) -> Program:
+    return bench.program(file.name, file.subnet, file.path, file.precision)
 
 
 def _alternate(
@@ -42,18 +54,38 @@ def _alternate(
     seed: int,
     progress: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Series]:
-    """Time files against the dense one, alternating in one run; blocks are kept for this very run and no other."""
+    files, reference = [_timed_file(winner) for winner in timed], _timed_file(dense)
+    if device.elsewhere is not None:
+        return device.elsewhere.time(files, reference, store, workload, plan, seed)
+    return alternate(files, reference, bench, device, store, workload, plan, seed, progress)
+
+
+def alternate(
+    files: Sequence[TimedFile],
+    reference: TimedFile,
+    bench: ModelWorkbench,
+    device: Device,
+    store: Store,
+    workload: Workload,
+    plan: Plan,
+    seed: int,
+    progress: Callable[[float], None] = lambda _: None,
+) -> dict[str, Series]:
+    """Series of files, by name, timed on a device that is here in turns with the reference.
+
+    Blocks are kept in the store for this very run and no other.
+    """
     assert device.runtime is not None  # noqa: S101  called for devices that are here only
     about = {
-        "files": [w.artifact.sha256 for w in (dense, *timed) if w.artifact is not None],
+        "files": [file.sha256 for file in (reference, *files)],
         "fingerprint": device.fingerprint.to_json(),
         "workload": workload.to_json(),
         "target": str(device.target),
         "plan": repr(plan),
     }
     return interleave(
-        [_program(w, bench) for w in timed],
-        _program(dense, bench),
+        [_file_program(file, bench) for file in files],
+        _file_program(reference, bench),
         device.runtime,
         workload,
         plan=plan,

@@ -203,6 +203,14 @@ def _model(subject: Subject, dense: Winner) -> dict[str, Any]:
     }
 
 
+def _carried_from(table: CostTable) -> dict[str, list[str]]:
+    """Names of the tables that this one was carried over from, with the devices they were measured on; empty without any."""
+    origins = [row["from"] for row in table.how.get("transfers", ())]
+    named = (" on ".join(origin[name] for name in ("name", "device") if name in origin) for origin in origins)
+    found = [name for name in dict.fromkeys(named) if name]
+    return {"carried_from": found} if found else {}
+
+
 def front_json(outcome: Outcome) -> dict[str, Any]:
     """The whole of `front.json` (`compiler.report.schema.Front`)."""
     o, subject, device, table = outcome.options, outcome.subject, outcome.device, outcome.table
@@ -237,6 +245,7 @@ def front_json(outcome: Outcome) -> dict[str, Any]:
             "at_bends": table.at_bends,
             "seconds": table.seconds,
             "error": error,
+            **_carried_from(table),
         },
         "models": dict(outcome.model_errors),
         "peak": outcome.peak.to_json() if outcome.peak else None,

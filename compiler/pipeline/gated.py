@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from compiler.costing import Costs
-from compiler.execution import placed
+from compiler.execution import Progress, placed
 from compiler.oneshot import learn_sizes
 from compiler.oneshot.gates import EVEN, KNOTS, RATE, Lesson
 from compiler.pipeline.seeds import Groups, Seeds, encoder_budgets_s
-from compiler.pipeline.side_by_side import Progress
 from compiler.pipeline.weights import Weights
 from compiler.slicing import bf16_where_it_is
 from compiler.spaces.space import Medium

@@ -1,8 +1,10 @@
-"""The run's graph template: exported once per architecture, read from the store afterwards."""
+"""Graph templates: exported once per architecture and library versions, read from the store afterwards."""
 
 import base64
+import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from importlib import metadata
 from typing import Any
 
 import onnx
@@ -10,7 +12,6 @@ import onnx
 from compiler.export.dense import FORM, export_dense
 from compiler.export.template import Binding, Block, GraphTemplate, make_template, narrow_template
 from compiler.families import Checkpoint
-from compiler.families.checkpoint import config_text
 from compiler.pipeline.subject import as_arrays
 from compiler.slicing import with_restoring
 from compiler.store import Store, key_of
@@ -19,21 +20,45 @@ from profilers.runtimes.onnx_session import package
 from profilers.workload import DEFAULT_OPSET
 from targets import STATIC
 
+_UNUSED_SETTINGS = {
+    "_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "problem_type", "finetuning_task",
+    "task_specific_params", "initializer_range", "use_cache", "gradient_checkpointing", "label2id",
+}  # fmt: skip
+"""Settings of a configuration that no graph depends on, beside rates of dropout; every other one, known or not, is part of the key."""
 
-def _about(checkpoint: Checkpoint, opset: int) -> dict[str, Any]:
-    from importlib import metadata
 
+def graph_settings(config: Any) -> dict[str, Any]:
+    """The settings of a configuration that its graph may depend on, as JSON values; of labels their number."""
+    values = {n: v for n, v in config.to_dict().items() if n not in _UNUSED_SETTINGS and "dropout" not in n}
+    if "id2label" in values:
+        values["id2label"] = len(values["id2label"])
+    found: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return found
+
+
+def _inputs(checkpoint: Checkpoint, opset: int, *, restoring: bool) -> dict[str, Any]:
+    """Everything that a template depends on, as JSON values."""
     libraries = {name: metadata.version(name) for name in ("torch", "transformers", "onnx", "onnxscript", "paretoc")}
     recipe = checkpoint.model.recipe
     return {
-        "config": config_text(checkpoint.config),
+        "config": graph_settings(checkpoint.config),
         "recipe": recipe and recipe.in_graph,
         "inputs": checkpoint.input_names,
         "outputs": checkpoint.model.output_names,
         "opset": opset,
         "libraries": libraries,
         "form": [FORM, Binding._fields, Block._fields],
+        **({"restoring": True} if restoring else {}),
     }
+
+
+def template_key(checkpoint: Checkpoint, opset: int, *, narrow: bool) -> str:
+    """Store key of the exact template that `find_templates` gives: the same for all weights of one architecture."""
+    return key_of(_inputs(checkpoint, opset, restoring=_restoring(checkpoint, narrow=narrow)))
+
+
+def _restoring(checkpoint: Checkpoint, *, narrow: bool) -> bool:
+    return narrow and checkpoint.architecture.restoring is not None
 
 
 def _to_json(template: GraphTemplate) -> dict[str, Any]:
@@ -73,24 +98,18 @@ def find_templates(
     fp32 is always among them: the others are made from it. `narrow` says that networks of fewer residual dimensions will
     fill them: of an embedding model they end in one matrix more.
     """
-    restoring = narrow and checkpoint.architecture.restoring is not None
-    about = _about(checkpoint, opset) | ({"restoring": True} if restoring else {})
-    full = _stored(store, about, lambda: _exported(checkpoint, opset, restoring=restoring))
+    restoring = _restoring(checkpoint, narrow=narrow)
+    inputs = _inputs(checkpoint, opset, restoring=restoring)
+    full = _stored(store, inputs, lambda: _exported(checkpoint, opset, restoring=restoring))
     templates = {"fp32": full}
     for precision in (p for p in ("fp16", "int8", STATIC) if p in precisions):
-        narrower = {**about, "precision": precision, "onnxruntime": _converter_version()}
+        narrower = {**inputs, "precision": precision, "onnxruntime": _converter_version()}
         templates[precision] = _stored(store, narrower, partial(_narrowed, checkpoint, full, precision))
     return templates
 
 
-def _stored(store: Store, about: Mapping[str, Any], make: Callable[[], GraphTemplate]) -> GraphTemplate:
-    key = key_of(about)
-    stored = store.get("template", key)
-    if stored is not None:
-        return _from_json(stored)
-    template = make()
-    store.put("template", key, _to_json(template))
-    return template
+def _stored(store: Store, inputs: Mapping[str, Any], make: Callable[[], GraphTemplate]) -> GraphTemplate:
+    return _from_json(store.stored("template", key_of(inputs), lambda: _to_json(make())))
 
 
 def _exported(checkpoint: Checkpoint, opset: int, *, restoring: bool) -> GraphTemplate:

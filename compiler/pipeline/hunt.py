@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from compiler.costing import Costs
 from compiler.evaluation import Quality
+from compiler.execution import Progress
 from compiler.export import ModelWorkbench
 from compiler.pipeline.gated import learned_seeds
+from compiler.pipeline.jobs import Evaluate
 from compiler.pipeline.judge import Judge, judged_in
 from compiler.pipeline.learned import Learned
 from compiler.pipeline.monitor import Monitor, part
 from compiler.pipeline.options import Options
 from compiler.pipeline.seeds import find_seeds
-from compiler.pipeline.side_by_side import Progress
 from compiler.search import is_nondominated, make_method
 from compiler.spaces import Form, MixedPrecision, Space, SubBlock, Subnet, sample_stratified, sample_uniform
 from compiler.spaces.space import Medium, Width
@@ -110,8 +111,9 @@ class Hunt:
         judged = dict.fromkeys((subnet, judged_in(form)) for subnet, form in networks)
         rivals = self._rivals(networks, share, names) if names else judged
         qualities = self.learned.weights.of_each(
-            lambda one: self.judge.quality(*one, share, rivals[one]), list(judged), progress
-        )
+            lambda one: self.judge.quality(*one, share, rivals[one]), list(judged), progress,
+            job=lambda one, threads: Evaluate(subnet=one[0], form=one[1], share=share, rival=rivals[one]).job(threads),
+        )  # fmt: skip
         known = dict(zip(judged, qualities, strict=True))
         return [self._found(subnet, form, known[subnet, judged_in(form)], share) for subnet, form in networks]
 

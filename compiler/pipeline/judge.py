@@ -1,13 +1,15 @@
 """How good candidates are while searching: run as slices or as they will be served, every score kept in the store."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from compiler.evaluation import Quality, outdone
+from compiler.evaluation import Quality, Yardstick, outdone
 from compiler.execution import on_host, placed
 from compiler.export import ModelWorkbench, graph_run
+from compiler.families.checkpoint import digest_of
 from compiler.pipeline.learned import Learned
 from compiler.slicing import SubnetRunner, bf16_where_it_is, cast_once, has_bf16
 from compiler.spaces import Form, Subnet
@@ -56,6 +58,21 @@ class Judge:
         short = None if rival is None else outdone(self.learned.search, first, rival)
         return next(looks) if short is None else short
 
+    def finished(self, subnet: Subnet, form: Form, parameters: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Quality and decisions of a network as it will be served, by split, as JSON values.
+
+        From the store where these very weights were scored before.
+        """
+        subject, splits = self.learned.subject, self.learned.splits
+        beside = [sorted(subject.pairs), subject.embedding_dims]
+        about = subject.key(examples=[len(split.batches) for split in splits.values()], beside=beside)
+        key = key_of([about, subnet.digest, digest_of(parameters), str(judged_in(form))])
+        stored: dict[str, Any] | None = self.store.get("judged", key)
+        if stored is None:
+            run = self.served(subnet, parameters, form)
+            stored = self.store.put("judged", key, {name: _scored(split, run) for name, split in splits.items()})
+        return stored
+
     def _looks(self, subnet: Subnet, form: Form, share: float) -> Iterator[Quality]:
         """At a first look and on all examples: stored, or computed when it is asked for."""
         key = key_of(
@@ -76,8 +93,12 @@ class Judge:
 
         for i, quality in enumerate(self.learned.search.looks(in_bf16)):
             if i >= missing:
-                self.store.put(_LOOKS[i], key, quality.to_json())
-                yield quality
+                yield Quality.from_json(self.store.put(_LOOKS[i], key, quality.to_json()))
+
+
+def _scored(split: Yardstick, run: Run) -> dict[str, Any]:
+    quality, decisions = split.judged(run)
+    return {"quality": quality.to_json(), "decisions": None if decisions is None else decisions.tolist()}
 
 
 def judged_in(form: Form) -> Form:

@@ -5,6 +5,7 @@ from typing import Any
 
 from compiler.data import Split
 from compiler.evaluation import Yardstick
+from compiler.execution import Executor, Threads
 from compiler.pipeline.dense_check import dense_doubt, dense_outputs
 from compiler.pipeline.monitor import Stages
 from compiler.pipeline.options import Options
@@ -35,14 +36,23 @@ class Learned:
         return self.weights.ranking
 
     @property
+    def splits(self) -> dict[str, Yardstick]:
+        """What finished networks are judged on, by name."""
+        return {"validation": self.validation, "test": self.test}
+
+    @property
     def about(self) -> dict[str, Any]:
         """What the quality of a candidate depends on, beside its heads, units and precision."""
         return self.subject.key(examples=len(self.search.batches), weights=self.weights.about)
 
 
-def learn(subject: Subject, store: Store, options: Options, stages: Stages) -> Learned:
+def learn(
+    subject: Subject, store: Store, options: Options, stages: Stages, executor: Executor | None = None
+) -> Learned:
     """Fine-tune, rank and train a super-network, as far as the run goes; what was done before comes from the store."""
-    trainer = Trainer(subject=subject, store=store, options=options, monitor=stages.monitor)
+    trainer = Trainer(
+        subject=subject, store=store, options=options, monitor=stages.monitor, executor=executor or Threads()
+    )
     start = {n: p.clone() for n, p in detached(dict(subject.checkpoint.model.backbone.named_parameters())).items()}
     if subject.train_dense:
         with stages("fine-tune dense model"):

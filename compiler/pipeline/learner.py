@@ -1,10 +1,10 @@
 """The subject of a run on the device that it learns on, and how much of that device's memory it takes."""
 
 from compiler.execution import ComputeDevice
+from compiler.execution.threads import AT_ONCE
 from compiler.families import Checkpoint
 from compiler.oneshot.calibration import sub_blocks
 from compiler.oneshot.reconstruction import RESOLVED_TOKENS
-from compiler.pipeline.side_by_side import AT_ONCE
 from compiler.pipeline.subject import Subject
 from compiler.pipeline.weights import BYTES_AT_ONCE
 

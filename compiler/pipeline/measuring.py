@@ -15,7 +15,6 @@ from compiler.pipeline.device import Device
 from compiler.spaces import OF_FULL_WIDTH, Shape, make_space, sample_stratified
 from compiler.store import Store, key_of
 from profilers import CostTable, Plan, Recorder, Workload, measure_table
-from profilers.cost_table import SCHEMA
 from profilers.profile import CHECK_ROUNDS
 
 MAX_MAPE, MAX_MAPE_THREADS, MAX_MAPE_TRANSFERRED = 0.03, 0.05, 0.10
@@ -146,46 +145,11 @@ def measure_steadily(
     return replace(second, seconds=first.seconds + second.seconds)
 
 
-def _measured(
-    device: Device,
-    workload: Workload,
-    bench: ModelWorkbench,
-    store: Store,
-    seed: int,
-    progress: Callable[[float], None],
-) -> CostTable:
-    """The table of one workload, from the store where it was measured before."""
-    about = about_samples(device, workload, bench, seed)
-    key = key_of([SCHEMA, about])
-    stored = store.get("table", key)
-    if stored is not None:
-        return CostTable.from_json(stored)
-    table = measure_steadily(
-        device, workload, bench, seed=seed, recorder=StoreRecorder(store, about), progress=progress
-    )
-    store.put("table", key, table.to_json())
-    return table
-
-
-def measure_all(
-    device: Device, bench: ModelWorkbench, store: Store, seed: int, progress: Callable[[float], None]
-) -> CostTable:
-    """One table for every workload of the run."""
-    tables: list[CostTable] = []
-    for workload in device.workloads:
-        tables.append(
-            _measured(
-                device, workload, bench, store, seed, lambda f: progress((len(tables) + f) / len(device.workloads))
-            )
-        )
-    return CostTable.merge(tables)
-
-
 def too_noisy(table: CostTable) -> str:
     """What is further off than its bound, in words; empty where nothing is."""
     for workload, error in table.errors.items():
         bound = MAX_MAPE if workload.threads == 1 else MAX_MAPE_THREADS
-        if table.source == "transferred":
+        if workload in table.carried_over:
             bound = MAX_MAPE_TRANSFERRED
         if error.mape > bound:
             return f"the cost table is off by {error.mape:.1%} on average ({workload}), over the bound of {bound:.0%}"

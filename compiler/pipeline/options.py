@@ -1,9 +1,11 @@
 """What a user can ask for, one field per flag of the command line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from compiler.costing import OBJECTIVES
 from compiler.execution import check_device
@@ -16,6 +18,7 @@ from targets.errors import InputError, printable
 
 EFFORTS = ("auto", "fast", "balanced", "thorough")
 ORDERS = ("importance", "index")
+PROFILES = ("auto", "full")
 
 _OF_SUPERNETS = ("strategy", "temperature", "random_subnets")
 
@@ -86,6 +89,7 @@ class Options:
     percentile: str = "p50"
     traffic: str | None = None
     table: Path | None = None
+    profile: str = "auto"
     accept_modelled: bool = False
     accept_noisy_table: bool = False
     evaluations: int | None = None
@@ -96,8 +100,9 @@ class Options:
     winners: int = 8
     seed: int = 0
     device: str = "auto"
+    ray: str | None = None
     fresh: bool = False
-    cache: Path | None = None
+    cache: str | Path | None = None
     cache_bytes: float | None = None
     overwrite: bool = False
     trust_remote_code: bool = False
@@ -140,6 +145,7 @@ class Options:
         _choice("--strategy", self.strategy, tuple(STRATEGIES))
         _choice("--sampling", self.sampling, SAMPLINGS)
         _choice("--order", self.order, ORDERS)
+        _choice("--profile", self.profile, PROFILES)
         _choice("--opset", str(self.opset), tuple(map(str, OPSETS)))
         check_device(self.device)
         _choice("--percentile", self.percentile, ("p50", "p90", "p99"))
@@ -149,6 +155,11 @@ class Options:
             raise InputError(f"--objectives names none; known: {', '.join(OBJECTIVES)}")
 
     def _check_combinations(self) -> None:
+        if self.ray is not None and self.device not in ("auto", "cpu"):
+            raise InputError(
+                f"--device {self.device} and --ray cannot be had together: what a cluster learns it learns on the CPUs of its nodes\n"
+                "leave out one of them"
+            )
         if self.space == "width":
             self._check_width()
         if self.search in AROUND_SEEDS and self.space != "medium":
@@ -193,6 +204,17 @@ class Options:
     def _given(self) -> Iterator[tuple[str, Any]]:
         """Every field by its flag."""
         return ((f"--{each.name.replace('_', '-')}", getattr(self, each.name)) for each in fields(self))
+
+
+def options_json(options: Options) -> dict[str, Any]:
+    """JSON values that `options_from_json` turns back into the very same."""
+    values: dict[str, Any] = TypeAdapter(Options).dump_python(options, mode="json")
+    return values
+
+
+def options_from_json(values: Mapping[str, Any]) -> Options:
+    """Inverse of `options_json`."""
+    return TypeAdapter(Options).validate_python(values)
 
 
 _LIMITS = ("--max-latency", "--min-speedup", "--max-memory", "--max-drop", "--max-flips", "--max-class-drop")

@@ -16,7 +16,7 @@ from compiler.pipeline.graphs import find_templates
 from compiler.pipeline.measuring import CHECK_NETS, BlockRecorder, check_shapes, measure_steadily
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
-from compiler.store import Store, default_root
+from compiler.store import open_store
 from profilers import CostTable, Dimensions, MissingCostError, Plan, Workload
 from profilers.transfer import SAMPLES, TransferError, measure_transfer, nearest_workload
 from profilers.workload import DEFAULT_OPSET
@@ -155,7 +155,7 @@ def profile(options: ProfileOptions, monitor: Monitor) -> Profile:
             base.check(dimensions_of(checkpoint.architecture), workload)
     monitor.stage("export dense graph")
     precisions = {workload.precision for workload in devices}
-    templates = find_templates(checkpoint, Store(default_root()), precisions, options.opset)
+    templates = find_templates(checkpoint, open_store(), precisions, options.opset)
     bench = ModelWorkbench(checkpoint, templates)
     monitor.stage("profile")
     parts: list[CostTable] = []

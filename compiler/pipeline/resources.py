@@ -121,8 +121,7 @@ class Resources:
                 target, network, fingerprint, lambda stack, path: self._write(stack, path, precision),
                 self._inputs(workload), checks=self._checks(), processes=PROCESSES, progress=progress,
             )  # fmt: skip
-        self.store.put("memory", key, model.to_json())
-        return model
+        return MemoryModel.from_json(self.store.put("memory", key, model.to_json()))
 
     def _write(self, stack: Stack, path: Path, precision: str) -> None:
         graph = self.bench(stack).graph(precision)
@@ -146,8 +145,7 @@ class Resources:
             device.runtime, workload, self.bench, open_meter(device.target), self.bench.dimensions,
             latency.of_stacks, checks=self._checks(), progress=progress,
         )  # fmt: skip
-        self.store.put("energy", key, model.to_json())
-        return model
+        return EnergyModel.from_json(self.store.put("energy", key, model.to_json()))
 
     def peak_bytes(self, program: Program, file: Path, precision: str) -> int | None:
         """Measured peak of a process that serves a finished file; on a GPU, what is taken of its memory."""

@@ -10,7 +10,7 @@ import numpy as np
 from compiler.costing import Costs
 from compiler.data import description_lines
 from compiler.evaluation import Quality
-from compiler.execution import ComputeDevice, on_host
+from compiler.execution import ComputeDevice, Executor, on_host
 from compiler.export import ModelWorkbench, compare_with_fresh_export
 from compiler.pipeline import file_times, verdicts
 from compiler.pipeline import winners as kept
@@ -20,8 +20,9 @@ from compiler.pipeline.demand import find_demand
 from compiler.pipeline.dense_check import dense_doubt
 from compiler.pipeline.device import Device, find_device
 from compiler.pipeline.exceptions import Exceptions, find_exceptions
+from compiler.pipeline.executors import executor_of
 from compiler.pipeline.front import Outcome, write_run
-from compiler.pipeline.graphs import find_templates
+from compiler.pipeline.graphs import find_templates, template_key
 from compiler.pipeline.hunt import Found, Hunt, dense_subnet
 from compiler.pipeline.judge import AS_SERVED
 from compiler.pipeline.learned import Learned, learn
@@ -61,8 +62,13 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
 
     A target whose budget nothing meets does not stop the others: its run keeps the BudgetError.
     """
-    devices, compute = [find_device(options) for options in each], ComputeDevice.find(each[0].device)
-    monitor = rising(monitor)
+    with executor_of(each, store) as executor:
+        return _compile_each(each, store, rising(monitor), executor)
+
+
+def _compile_each(each: Sequence[Options], store: Store, monitor: Monitor, executor: Executor) -> "list[Compilation]":
+    devices = [find_device(options, executor) for options in each]
+    compute = ComputeDevice.find("cpu" if each[0].ray else each[0].device)
     stages, notes = Stages(monitor), Notes(monitor)
     precisions = {precision for device in devices for precision in device.precisions}
     with stages("load"):
@@ -88,7 +94,7 @@ def compile_each(each: Sequence[Options], store: Store, monitor: Monitor) -> "li
     for run in runs:
         run.attempt(lambda run: run.profile(subject))
     if not all(run.missed for run in runs):
-        learned = learn(subject, store, each[0], stages)
+        learned = learn(subject, store, each[0], stages, executor)
         for run in runs:
             run.attempt(lambda run: run.finish(learned, stages.timings_s))
     return runs
@@ -308,16 +314,16 @@ class Compilation:
 
     def _peak(self) -> Peak | None:
         """The device's own best rates, where there is a device and a clock."""
-        if not self.device.has_clock:
+        if not self.device.has_clock or self.device.elsewhere:
             return None
         with self.stages("measure device peak"):
             return measure_peak(self.device.target, self.device.workload.threads)
 
     def _fresh_export(self, written: Sequence[kept.Winner]) -> None:
-        """Compare one network with torch's own export of it: the one of fewest sub-blocks, the soonest exported."""
+        """Compare one network with torch's own export of it, once for a template: the one of fewest sub-blocks, the soonest exported."""
         winner = min(written, key=lambda w: sum(size > 0 for sizes in w.found.subnet.shape for size in sizes))
-        assert winner.artifact is not None  # noqa: S101  it was just written
-        key = key_of(["fresh", winner.artifact.sha256])
+        narrow, checkpoint = self.options.space == "width", self.bench.checkpoint
+        key = key_of(["fresh", template_key(checkpoint, self.options.opset, narrow=narrow)])
         if self.store.get("fresh-export", key) is None:
             worst = compare_with_fresh_export(self.bench, winner.found.subnet, winner.read())
             self.store.put("fresh-export", key, worst)

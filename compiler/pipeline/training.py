@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from compiler.costing import parameter_counts
-from compiler.execution import on_host
+from compiler.execution import Executor, Threads, on_host
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Options
 from compiler.pipeline.subject import Subject, as_arrays, as_tensors
@@ -30,13 +30,14 @@ Parameters = Mapping[str, Tensor]
 class Trainer:
     """Runs training stages of one run: stored results first, working folders in the store otherwise.
 
-    `log` has a row for about every hundredth of each training: stage, step, loss, learning rate, norm of the gradient.
+    `executor` does what is done for many networks alike. `log` has a row for about every hundredth of each training: stage, step, loss, learning rate, norm of the gradient.
     """
 
     subject: Subject
     store: Store
     options: Options
     monitor: Monitor
+    executor: Executor = field(default_factory=Threads)
     log: list[dict[str, Any]] = field(default_factory=list)
 
     def training_options(self, **changes: Any) -> TrainingOptions:
@@ -56,14 +57,15 @@ class Trainer:
         return repr(self.training_options()) if self.subject.train_dense else None
 
     def stored(self, name: str, about: dict[str, Any], make: Callable[[], Parameters]) -> dict[str, Tensor]:
-        """Tensors on the CPU by name, from the store where these very ones were made before."""
+        """Tensors on the CPU by name, from the store where these were made before, or meanwhile by another process."""
         key = key_of(about)
         stored = self.store.get_arrays(name, key)
         if stored is not None:
             return as_tensors(stored)
         made = on_host(make())
-        self.store.put_arrays(name, key, as_arrays(made))
-        return made
+        arrays = as_arrays(made)
+        published = self.store.put_arrays(name, key, arrays)
+        return dict(made) if published is arrays else as_tensors(published)
 
     def stage(self, name: str, about: dict[str, Any], train: Callable[[Path], Parameters]) -> dict[str, Tensor]:
         """The same of a training, which keeps its checkpoints in a folder of its own; `log` gets its rows."""

@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from compiler.execution import placed
+from compiler.execution import Item, Job, Progress, Result, placed
 from compiler.families.checkpoint import digest_of
 from compiler.oneshot import Reconstructor, reconstruct, restore_output
 from compiler.oneshot.reconstruction import RESOLVED_TOKENS, one_batch, residual_sums
+from compiler.pipeline.jobs import Correct
 from compiler.pipeline.monitor import part
 from compiler.pipeline.ranking import Ranking, ranking_about
-from compiler.pipeline.side_by_side import Item, Progress, Result, in_turn, side_by_side
 from compiler.pipeline.subject import as_arrays, as_tensors, detached
 from compiler.pipeline.training import Parameters, Trainer, supernet_about
 from compiler.search import SHARES
@@ -70,6 +70,11 @@ class Weights(ABC):
         return self.searched(subnet, share)
 
     @property
+    def parameters_each(self) -> int | None:
+        """Weights of the largest network that is worked on; None where each takes the whole machine."""
+        return sum(parameter.numel() for parameter in self.dense.values())
+
+    @property
     def polishes(self) -> bool:
         """Whether corrected weights are distilled before they ship."""
         return self.subject.effort != "fast"
@@ -77,7 +82,10 @@ class Weights(ABC):
     def finish(self, kept: Sequence[Kept], progress: Progress = lambda _: None) -> None:
         """Make the weights that these networks ship with. `final` reads them back: together they may not fit into memory."""
         made = _MADE if self.polishes else 1.0
-        self.of_each(self._make, kept, part(progress, 0.0, made))
+        self.of_each(
+            self._make, kept, part(progress, 0.0, made),
+            job=lambda one, threads: Correct(subnet=one[0], share=one[1]).job(threads),
+        )  # fmt: skip
         self._targets.clear()  # a gigabyte and more of a large model
         if self.polishes:
             self._polish(kept, part(progress, made, 1 - made))
@@ -91,16 +99,25 @@ class Weights(ABC):
         """Weights to ship, of a network that was finished."""
         if not self.polishes:
             return self.corrected(subnet, share)
+        if (subnet, share) not in self._polish_keys:  # of another process
+            self._make((subnet, share))
         arrays = self.trainer.store.get_arrays("polished", self._polish_keys[subnet, share])
         assert arrays is not None  # noqa: S101  `finish` put it there
         return as_tensors(arrays)
 
     def of_each(
-        self, work: Callable[[Item], Result], items: Sequence[Item], progress: Progress = lambda _: None
+        self,
+        work: Callable[[Item], Result],
+        items: Sequence[Item],
+        progress: Progress = lambda _: None,
+        *,
+        job: Callable[[Item, int], Job],
     ) -> list[Result]:
-        """What `work` makes of every network, which may ask for its weights: several at once where these can be had so."""
-        parameters = sum(parameter.numel() for parameter in self.dense.values())
-        return side_by_side(work, items, parameters=parameters, progress=progress)
+        """What `work` makes of every network, which may ask for its weights: several at once where these can be had so.
+
+        `job` is the same work for another process.
+        """
+        return self.trainer.executor.each(work, items, job=job, parameters=self.parameters_each, progress=progress)
 
     def log(self, subnet: Subnet, share: float, name: str) -> None:  # noqa: B027  most have none
         """Put the losses of a kept network's own training, where it had one, under its name into the log of the run."""
@@ -261,11 +278,9 @@ class Apart(Weights):
         with self.trainer.working("apart", key_of(about)) as folder:
             return self.trainer.stored("apart", about, lambda: self._trained(subnet, share, folder))
 
-    def of_each(
-        self, work: Callable[[Item], Result], items: Sequence[Item], progress: Progress = lambda _: None
-    ) -> list[Result]:
-        """One after another: each is a training, which takes the whole machine."""
-        return in_turn(work, items, progress)
+    @property
+    def parameters_each(self) -> None:
+        """Each is a training, which takes the whole machine."""
 
     @property
     def polishes(self) -> bool:

@@ -12,22 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compiler.evaluation import Changes, Quality, Yardstick
+from compiler.evaluation import Changes, Quality
 from compiler.export import Artifact, write_artifact
 from compiler.export.serving import Accelerator, write_bundles
 from compiler.export.tensorrt import shape_profile, write_recipe
 from compiler.families import Checkpoint
-from compiler.families.checkpoint import digest_of
 from compiler.pipeline.device import Device
 from compiler.pipeline.hunt import Found, Hunt
-from compiler.pipeline.judge import judged_in
+from compiler.pipeline.jobs import Score
 from compiler.pipeline.monitor import Monitor
 from compiler.pipeline.options import Budgets
 from compiler.pipeline.outfolder import install, writing
 from compiler.pipeline.shapes import shape_json
 from compiler.spaces import Form
-from compiler.store import key_of
-from compiler.tasks import Run
 from profilers import Series
 from targets import STATIC
 
@@ -98,21 +95,14 @@ def finish(hunt: Hunt, chosen: Sequence[Found], monitor: Monitor) -> list[Winner
     for found in chosen:
         weights.log(found.subnet, found.trained, found.id)
     return weights.of_each(
-        lambda found: scored(hunt, found, partial(weights.final, found.subnet, found.trained)), chosen
-    )
+        lambda found: scored(hunt, found, partial(weights.final, found.subnet, found.trained)), chosen,
+        job=lambda found, threads: Score(subnet=found.subnet, form=found.form, share=found.trained).job(threads),
+    )  # fmt: skip
 
 
 def scored(hunt: Hunt, found: Found, read: Callable[[], Mapping[str, Tensor]]) -> Winner:
     """A winner with its metrics on both splits, from the store where these very weights were scored before."""
-    splits, parameters = _splits(hunt), read()
-    beside = [sorted(hunt.subject.pairs), hunt.subject.embedding_dims]
-    about = hunt.subject.key(examples=[len(split.batches) for split in splits.values()], beside=beside)
-    key = key_of([about, found.subnet.digest, digest_of(parameters), str(judged_in(found.form))])
-    stored = hunt.store.get("judged", key)
-    if stored is None:
-        run = hunt.judge.served(found.subnet, parameters, found.form)
-        stored = {name: _scored(split, run) for name, split in splits.items()}
-        hunt.store.put("judged", key, stored)
+    stored = hunt.judge.finished(found.subnet, found.form, read())
     qualities = {name: Quality.from_json(each["quality"]) for name, each in stored.items()}
     decided = {name: each["decisions"] for name, each in stored.items() if each["decisions"] is not None}
     decisions = {name: np.array(each, dtype=np.int64) for name, each in decided.items()}
@@ -120,18 +110,9 @@ def scored(hunt: Hunt, found: Found, read: Callable[[], Mapping[str, Tensor]]) -
     return Winner(found=found, read=read, validation=validation, test=test, decisions=decisions)
 
 
-def _splits(hunt: Hunt) -> dict[str, Yardstick]:
-    return {"validation": hunt.learned.validation, "test": hunt.learned.test}
-
-
-def _scored(split: Yardstick, run: Run) -> dict[str, Any]:
-    quality, decisions = split.judged(run)
-    return {"quality": quality.to_json(), "decisions": None if decisions is None else decisions.tolist()}
-
-
 def compared(winners: Sequence[Winner], dense: Winner, hunt: Hunt) -> list[Winner]:
     """The same with what they decide otherwise than the dense model."""
-    names, splits = hunt.subject.data.label_names or hunt.subject.checkpoint.label_names, _splits(hunt)
+    names, splits = hunt.subject.data.label_names or hunt.subject.checkpoint.label_names, hunt.learned.splits
 
     def of(winner: Winner) -> dict[str, Changes]:
         return {s: splits[s].changes(own, dense.decisions[s], names) for s, own in winner.decisions.items()}

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from compiler.pipeline.options import Options
 from compiler.pipeline.outfolder import check_inputs, claimed
 from compiler.slicing import fastest_float32, float32_by
-from compiler.store import Store, default_root, key_of
+from compiler.store import DiskStore, Store, key_of, open_store
 from compiler.store.disk import file_error, is_full
 from compiler.store.leftovers import temporary
 from compiler.supernet import leading
@@ -60,8 +60,7 @@ def _arithmetic(store: Store) -> Iterator[None]:
     key = key_of([cpu_name(), torch.__version__, torch.get_num_threads()])
     library = store.get("float32", key)
     if library is None:
-        library = fastest_float32()
-        store.put("float32", key, library)
+        library = store.put("float32", key, fastest_float32())
     with float32_by(library):
         yield
 
@@ -69,8 +68,10 @@ def _arithmetic(store: Store) -> Iterator[None]:
 @contextlib.contextmanager
 def _store(options: Options) -> Iterator[Store]:
     """The cache that the options name; a fresh run has one of its own, which goes with it."""
-    root = Path(tempfile.mkdtemp(prefix="cache-")) if options.fresh else options.cache or default_root()
-    store = Store(root, options.cache_bytes)
+    if options.fresh:
+        store: Store = DiskStore(Path(tempfile.mkdtemp(prefix="cache-")), options.cache_bytes)
+    else:
+        store = open_store(options.cache, options.cache_bytes)
     with store.in_use():
         yield store
 

@@ -117,12 +117,14 @@ class TableError(TypedDict):
 class TableInfo(TypedDict):
     """The cost table that the search used; `source` is `None` where no table was needed.
 
-    `at_bends` are sizes that were measured because the curve bends there.
+    `at_bends` are sizes that were measured because the curve bends there. `carried_from` are the tables that a transferred one
+    was adapted from, and the devices they were measured on.
     """
 
     source: Literal["measured", "transferred", "roofline", "null"] | None
     entries: forms.Count
     at_bends: NotRequired[forms.Count]
+    carried_from: NotRequired[list[forms.Words]]
     seconds: forms.Seconds
     error: TableError | None
 

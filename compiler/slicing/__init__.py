@@ -2,7 +2,7 @@
 
 from compiler.slicing.arithmetic import bf16_where_it_is, has_bf16
 from compiler.slicing.few_shapes import cast_once, with_round_units
-from compiler.slicing.float32 import fastest_float32, float32_by, float32_products
+from compiler.slicing.float32 import fastest_float32, float32_by, float32_library, float32_products
 from compiler.slicing.skeleton import Restoring, SubnetRunner, build_skeleton, run_with, sharing_weights, with_restoring
 from compiler.slicing.slicer import slice_parameters
 
@@ -14,6 +14,7 @@ __all__ = [
     "cast_once",
     "fastest_float32",
     "float32_by",
+    "float32_library",
     "float32_products",
     "has_bf16",
     "run_with",

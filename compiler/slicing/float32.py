@@ -89,6 +89,11 @@ def float32_by(library: str) -> Iterator[None]:
         _library = before
 
 
+def float32_library() -> str:
+    """The library that `float32_by` names now."""
+    return _library
+
+
 def float32_products() -> AbstractContextManager[Any]:
     """Linear layers run in this block, by this thread, are multiplied by the library that `float32_by` names."""
     return _LinearByOneDNN() if _library == ONEDNN else nullcontext()

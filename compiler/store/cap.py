@@ -6,7 +6,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,11 @@ _SIZES = {"MB": 1e6, "GB": 1e9, "MiB": 2**20, "GiB": 2**30}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One stored result: what stage made it, its key, where it is, its size and when it was last read or written."""
+    """One stored result: what stage made it, its key, its name in the store, its size and when it was last read or written."""
 
     stage: str
     key: str
-    path: Path
+    name: str
     size_bytes: int
     used_at: float
 
@@ -37,15 +37,21 @@ class Entry:
         return time.time() - self.used_at
 
 
+def size_asked() -> float | None:
+    """`$PARETOC_CACHE_SIZE`, or None."""
+    asked = os.environ.get(VARIABLE)
+    if not asked:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MG]i?B)\s*", asked)
+    if match is None:
+        raise InputError(f"{VARIABLE} is no size; write it like 20GB or 500MB")
+    return float(match[1]) * _SIZES[match[2]]
+
+
 def default_cap(root: Path) -> float:
     """`$PARETOC_CACHE_SIZE`, else 20 GB or a tenth of the disk, whichever is less."""
-    asked = os.environ.get(VARIABLE)
-    if asked:
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MG]i?B)\s*", asked)
-        if match is None:
-            raise InputError(f"{VARIABLE} is no size; write it like 20GB or 500MB")
-        return float(match[1]) * _SIZES[match[2]]
-    return min(CAP_BYTES, CAP_SHARE * shutil.disk_usage(root).total)
+    asked = size_asked()
+    return min(CAP_BYTES, CAP_SHARE * shutil.disk_usage(root).total) if asked is None else asked
 
 
 def entries(root: Path) -> Iterator[Entry]:
@@ -55,7 +61,7 @@ def entries(root: Path) -> Iterator[Entry]:
             key = key_in(found)
             if key is not None:
                 size, used_at = _use(Path(found.path))
-                yield Entry(stage.name, key, Path(found.path), size, used_at)
+                yield Entry(stage.name, key, f"{stage.name}/{found.name}", size, used_at)
 
 
 def _use(path: Path) -> tuple[int, float]:
@@ -78,21 +84,29 @@ def touch(path: Path) -> None:
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
 
-def remove_until(root: Path, most_bytes: float, unused_since: float) -> tuple[int, float]:
-    """Delete results, those that were not used for longest first, until what is left has so many bytes; freed and left.
+def oldest(found: Iterable[Entry], most_bytes: float, unused_since: float) -> tuple[list[Entry], int, float]:
+    """Entries to delete, those that were not used for longest first, so that the rest has so many bytes; freed and left.
 
     Parts of one result go together. Those used at `unused_since` or later stay.
     """
     parts: dict[tuple[str, str], list[Entry]] = {}
-    for entry in entries(root):
+    for entry in found:
         parts.setdefault((entry.stage, entry.key), []).append(entry)
     left = float(sum(entry.size_bytes for result in parts.values() for entry in result))
+    gone: list[Entry] = []
     freed = 0
     for used_at, result in sorted(((max(e.used_at for e in r), r) for r in parts.values()), key=lambda pair: pair[0]):
         if left <= most_bytes or used_at >= unused_since:
             break
         size = sum(entry.size_bytes for entry in result)
-        for entry in result:
-            delete(entry.path)
+        gone += result
         freed, left = freed + size, left - size
+    return gone, freed, left
+
+
+def remove_until(root: Path, most_bytes: float, unused_since: float) -> tuple[int, float]:
+    """Delete the `oldest` results of a cache folder; bytes freed and left."""
+    gone, freed, left = oldest(entries(root), most_bytes, unused_since)
+    for entry in gone:
+        delete(root / entry.name)
     return freed, left

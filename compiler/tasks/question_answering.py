@@ -26,7 +26,7 @@ from compiler.tasks.losses import Outputs, classification_loss
 from compiler.tasks.metric import Metric
 from compiler.tasks.probes import fisher
 from compiler.tasks.route import Route
-from compiler.tasks.spans import best_spans, best_windows, golds, overlap, same, spelt
+from compiler.tasks.spans import LONGEST, best_spans, best_windows, golds, overlap, same, spelt
 from compiler.tasks.task import Asked, Card, Reading, Task
 from compiler.tasks.tokenising import unchanged
 from targets.errors import InputError
@@ -49,6 +49,17 @@ _PADDING = -1e4
 def stride_of(max_tokens: int) -> int:
     """Tokens that windows of so many tokens share: 128, but a third of the window at most."""
     return min(STRIDE, max_tokens // 3)
+
+
+def longest_question(reader: Reader, max_tokens: int) -> int:
+    """Tokens of a question, at most: a window has room for as many tokens of the context as windows share, and one more."""
+    return max_tokens - stride_of(max_tokens) - int(reader.tokenizer.num_special_tokens_to_add(pair=True)) - 1
+
+
+def _facts(checkpoint: Any) -> Mapping[str, Any]:
+    """How the server makes windows: as they are made here, of as many tokens as the model reads."""
+    most = checkpoint.max_tokens
+    return {"STRIDE": stride_of(most), "QUESTION": longest_question(checkpoint, most), "ANSWER": LONGEST}
 
 
 def _spans(answers: Array, reference: Array) -> list[str]:
@@ -90,6 +101,7 @@ class QuestionAnswering(Task):
         paths=("/answer",),
         outputs=("start_logits", "end_logits"),
         example='{"question": "a question", "context": "a text that answers it"}',
+        facts=_facts,
     )
     metrics = (
         Metric(
@@ -161,7 +173,7 @@ class QuestionAnswering(Task):
                 "question answering reads a question and the context that answers it, and the data have single texts\n"
                 "name both columns with --text-columns QUESTION,CONTEXT"
             )
-        most = max_tokens - stride_of(max_tokens) - reader.tokenizer.num_special_tokens_to_add(pair=True) - 1
+        most = longest_question(reader, max_tokens)
         with unchanged(reader.tokenizer) as backend:
             backend.no_truncation()
             backend.no_padding()

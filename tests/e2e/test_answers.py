@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from compiler.store import Store
+from compiler.store import DiskStore
 from targets import Target, present
 from tests.cli import call
 
@@ -37,7 +37,7 @@ def test_the_catalogue_names_every_table_that_ships_with_its_error():
 
 
 def test_the_cache_is_listed_and_pruned(tmp_path):
-    store = Store(tmp_path)
+    store = DiskStore(tmp_path)
     for number in range(3):
         store.put("blocks", f"{number}" * 40, [[0.1 * number]])
     store.put("table", "a" * 40, {"a": 1})

@@ -234,6 +234,19 @@ def test_bundles_follow_from_the_graph_and_the_task(judge, tmp_path, task, graph
     assert f"localhost:8000{TASKS[task].route.paths[0]} " in page
 
 
+@pytest.mark.parametrize(("precision", "most"), [("int8", 1), ("int8-static", 32), ("fp16", 32)])
+def test_triton_batches_no_graph_whose_answers_depend_on_the_batch(judge, tmp_path, precision, most):
+    ranks(tmp_path / "model.onnx")
+    model = onnx.load(tmp_path / "model.onnx")
+    onnx.helper.set_model_props(model, {"precision": precision})
+    onnx.save(model, tmp_path / "model.onnx")
+    write_bundles(tmp_path / "serving", tmp_path / "model.onnx", load_sliced(judge), runs_on="cpu", threads=1)
+    config = model_config(tmp_path / "serving" / "triton" / "model")
+    assert (config.max_batch_size, config.HasField("dynamic_batching")) == (most, most > 1)
+    page = (tmp_path / "serving" / "README.md").read_text(encoding="utf-8")
+    assert ("answers would depend on the others" in page) == (most == 1)
+
+
 def test_the_graph_is_stored_once(encoder):
     assert (encoder / "serving" / "triton" / "model" / "1" / "model.onnx").samefile(encoder / "model.onnx")
 

@@ -122,7 +122,7 @@ def test_what_nobody_foresaw_is_two_lines_and_a_file_with_the_trace(monkeypatch,
         raise error
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("compiler.store.default_root", fail)
+    monkeypatch.setattr("compiler.store.local_folder", fail)
     done = call("cache", *more)
     assert done.code == CRASHED
     assert not done.out
@@ -138,7 +138,7 @@ def test_what_nobody_foresaw_is_two_lines_and_a_file_with_the_trace(monkeypatch,
 
 def test_without_room_for_the_trace_it_is_still_two_lines(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    monkeypatch.setattr("compiler.store.default_root", lambda *_: 1 / 0)
+    monkeypatch.setattr("compiler.store.local_folder", lambda *_: 1 / 0)
     done = call("cache")
     assert done.code == CRASHED
     assert done.err.splitlines()[1].startswith("no trace could be kept")
@@ -148,7 +148,7 @@ def test_what_the_system_forbids_is_the_users_and_leaves_no_trace(monkeypatch, t
     def fail(*_, **__):
         raise PermissionError(13, "Permission denied", str(tmp_path / "x"))
 
-    monkeypatch.setattr("compiler.store.default_root", fail)
+    monkeypatch.setattr("compiler.store.local_folder", fail)
     done = call("cache")
     assert done.code == 2
     assert done.message[0] == f"{tmp_path / 'x'}: Permission denied"

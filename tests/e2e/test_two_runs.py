@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from compiler.store import Store
+from compiler.store import DiskStore
 from tests.cli import classes, write_rows, write_texts
 from tests.tiny import save_tiny
 
@@ -53,7 +53,7 @@ def runs(tmp_path_factory):
     begin(*run("alone-fast", "cache-fast", "fast"))
     for name in (*EFFORTS, "pair-fast", "pair-balanced", "pair-thorough", "pair-alone"):
         if name != "fast":
-            shutil.copytree(root / "cache-fast" / "template", Store(root / f"cache-{name}").root / "template")
+            shutil.copytree(root / "cache-fast" / "template", DiskStore(root / f"cache-{name}").root / "template")
     alone = [run(f"alone-{effort}", f"cache-{effort}", effort) for effort in ("balanced", "thorough", "alone")]
     pairs = [[run(f"{n}-{effort}", f"cache-pair-{effort}", effort) for n in (1, 2)] for effort in EFFORTS]
     begin(*alone[0], "+", *alone[1], "--", *alone[2], *(word for a, b in pairs for word in ("--", *a, "+", *b)))

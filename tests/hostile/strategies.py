@@ -95,6 +95,7 @@ COMPILE_FLAGS: Mapping[str, st.SearchStrategy[str]] = {
     "--strategy": _enum("full", "sandwich", "kd", "random"),
     "--sampling": _enum("stratified", "uniform"),
     "--order": _enum("importance", "index"),
+    "--profile": _enum("auto", "full", "none"),
     "--objectives": _enum("latency", "params", "latency,memory", "latency,latency", ",", "energy"),
     "--percentile": _enum("p50", "p90", "p99"),
     "--precision": _enum("fp32", "fp32,int8", "int8", "fp32,fp32", ",", "fp7"),

@@ -13,7 +13,7 @@ from compiler.pipeline.weights import Apart
 from compiler.search import SHARES
 from compiler.slicing import SubnetRunner, slice_parameters
 from compiler.spaces import Subnet
-from compiler.store import Store
+from compiler.store import DiskStore
 from compiler.supernet import TrainingOptions, train_alone
 from targets.errors import InputError
 from tests.cli import classes, write_rows
@@ -38,7 +38,7 @@ def weights(subject, tmp_path):
 
 def make(subject, root, **changes):
     options = Options(model="", search="mo-asha", **{"epochs": EPOCHS, **changes})
-    trainer = Trainer(subject=subject, store=Store(root), options=options, monitor=SilentMonitor())
+    trainer = Trainer(subject=subject, store=DiskStore(root), options=options, monitor=SilentMonitor())
     start = {n: p.detach().clone() for n, p in subject.checkpoint.model.backbone.named_parameters()}
     return Apart(trainer, None, start)
 

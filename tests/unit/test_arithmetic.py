@@ -6,7 +6,7 @@ from torch import nn
 
 from compiler.pipeline import workplace
 from compiler.slicing import bf16_where_it_is, fastest_float32, float32, float32_by, float32_products, has_bf16
-from compiler.store import Store
+from compiler.store import DiskStore
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_pytorch_without_onednn_multiplies_itself(monkeypatch):
 def test_the_choice_is_timed_once_kept_and_left_behind(monkeypatch, tmp_path):
     timed = []
     monkeypatch.setattr(workplace, "fastest_float32", lambda: timed.append(1) or float32.ONEDNN)
-    store, state = Store(tmp_path), torch.get_rng_state()
+    store, state = DiskStore(tmp_path), torch.get_rng_state()
     for _ in range(2):
         with workplace._arithmetic(store):
             assert float32._library == float32.ONEDNN

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from compiler.store import Store, key_of
+from compiler.store import DiskStore, key_of
 from compiler.store.cap import default_cap
 from compiler.store.disk import file_error, is_full
 from compiler.store.lives import alone, oldest_start
@@ -35,7 +35,7 @@ def home(tmp_path):
 def test_a_folder_of_other_files_is_refused_and_left_as_it_is(home):
     before = tree(home)
     with pytest.raises(InputError, match="no cache of paretoc: it holds notes"):
-        Store(home)
+        DiskStore(home)
     for flags in ((), ("--prune", "0d"), ("--cache-size", "1MB")):
         done = call("cache", "--cache", home, *flags)
         assert done.code == 2
@@ -49,32 +49,32 @@ def test_a_marker_of_another_program_is_none_of_ours(home):
     (home / "thesis").rmdir()
     (home / MARKER).write_text("Signature: 8a477f597d28d172789f06886806bc55\n# made by another program\n")
     with pytest.raises(InputError, match=MARKER):
-        Store(home)
+        DiskStore(home)
 
 
 def test_a_marker_that_is_a_link_is_none(tmp_path):
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    Store(ours)
+    DiskStore(ours)
     theirs.mkdir()
     (theirs / MARKER).symlink_to(ours / MARKER)
     with pytest.raises(InputError, match=MARKER):
-        Store(theirs)
+        DiskStore(theirs)
 
 
 def test_a_cache_of_an_older_release_is_taken_over(tmp_path):
-    store = Store(tmp_path / "cache")
+    store = DiskStore(tmp_path / "cache")
     store.put("table", KEY, 1)
     (store.root / MARKER).unlink()
-    assert Store(store.root).get("table", KEY) == 1
+    assert DiskStore(store.root).get("table", KEY) == 1
     assert (store.root / MARKER).is_file()
     (store.root / MARKER).unlink()
     (store.root / "table" / "notes.txt").write_text("")
     with pytest.raises(InputError, match=r"table/notes\.txt"):
-        Store(store.root)
+        DiskStore(store.root)
 
 
 def test_pruning_takes_entries_of_ours_and_nothing_else(tmp_path):
-    store = Store(tmp_path / "cache")
+    store = DiskStore(tmp_path / "cache")
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / f"{OTHER[:32]}.json").write_text("not ours")
@@ -101,7 +101,7 @@ def test_pruning_takes_entries_of_ours_and_nothing_else(tmp_path):
 
 
 def test_nothing_is_written_through_a_link(tmp_path):
-    store = Store(tmp_path / "cache")
+    store = DiskStore(tmp_path / "cache")
     (tmp_path / "outside").mkdir()
     (store.root / "table").symlink_to(tmp_path / "outside")
     for write in (lambda: store.put("table", KEY, 1), lambda: store.folder("table", KEY)):
@@ -112,7 +112,7 @@ def test_nothing_is_written_through_a_link(tmp_path):
 
 def filled(root, count=8, bytes_each=1000):
     """Entries that were last used a day apart, the first longest ago."""
-    store = Store(root)
+    store = DiskStore(root)
     for i in range(count):
         store.put("table", key_of(i), "x" * bytes_each)
         when = time.time() - (count - i) * 86400
@@ -126,7 +126,7 @@ def there(store, count=8):
 
 def test_what_was_not_used_for_longest_goes_first(tmp_path):
     filled(tmp_path)
-    store = Store(tmp_path, cap_bytes=4500)
+    store = DiskStore(tmp_path, cap_bytes=4500)
     assert store.get("table", key_of(0)) == "x" * 1000  # it is read: used now
     with store.in_use():
         store.put("table", key_of("new"), "y" * 1000)
@@ -136,7 +136,7 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path):
 
 
 def test_what_a_process_has_used_stays_while_it_runs_and_goes_when_it_ends(tmp_path):
-    store = Store(tmp_path, cap_bytes=2500)
+    store = DiskStore(tmp_path, cap_bytes=2500)
     with store.in_use():
         for i in range(8):
             store.put("table", key_of(i), "x" * 1000)
@@ -146,10 +146,10 @@ def test_what_a_process_has_used_stays_while_it_runs_and_goes_when_it_ends(tmp_p
 
 def test_what_another_run_has_used_stays_until_it_ends(tmp_path):
     filled(tmp_path)
-    other = Store(tmp_path, cap_bytes=1e9)
+    other = DiskStore(tmp_path, cap_bytes=1e9)
     with other.in_use():
         assert other.get("table", key_of(3))
-        with Store(tmp_path, cap_bytes=0).in_use():
+        with DiskStore(tmp_path, cap_bytes=0).in_use():
             pass
         assert there(other) == [3]
         assert other.prune(0) == 0
@@ -167,7 +167,7 @@ def test_the_mark_of_a_run_that_was_killed_keeps_nothing(tmp_path):
 
 
 def test_an_entry_from_the_future_is_pruned_too(tmp_path):
-    store = Store(tmp_path)
+    store = DiskStore(tmp_path)
     store.put("table", KEY, 1)
     os.utime(store.path("table", KEY, ".json"), (time.time() + 1e6,) * 2)
     assert store.prune(0) > 0
@@ -195,7 +195,7 @@ def test_the_command_tells_the_cap_and_the_use(tmp_path):
 
 
 def test_one_piece_of_work_is_done_by_one_at_a_time(tmp_path):
-    Store(tmp_path)
+    DiskStore(tmp_path)
     order = []
 
     def second():
@@ -213,7 +213,7 @@ def test_one_piece_of_work_is_done_by_one_at_a_time(tmp_path):
 
 
 def test_arrays_that_another_process_has_stored_stay(tmp_path):
-    first, second = Store(tmp_path), Store(tmp_path)
+    first, second = DiskStore(tmp_path), DiskStore(tmp_path)
     first.put_arrays("final", KEY, {"a": np.zeros(3)})
     second.put_arrays("final", KEY, {"a": np.ones(3)})
     assert np.array_equal(first.get_arrays("final", KEY)["a"], np.zeros(3))
@@ -224,14 +224,14 @@ def test_arrays_that_another_process_has_stored_stay(tmp_path):
 
 @pytest.mark.parametrize("damage", [b"[" * 100_000, b"\xff\xfe", b'{"sha256": 1, "value": NaN}', b'{"value": {}}'])
 def test_a_damaged_entry_is_absent(tmp_path, damage):
-    store = Store(tmp_path)
+    store = DiskStore(tmp_path)
     store.put_arrays("final", KEY, {"a": np.zeros(3)})
     store.path("final", KEY, ".json").write_bytes(damage)
     assert store.get_arrays("final", KEY) is None
 
 
 def test_an_entry_that_is_a_pipe_is_absent(tmp_path):
-    store = Store(tmp_path)
+    store = DiskStore(tmp_path)
     store.put("table", KEY, 1)
     store.path("table", KEY, ".json").unlink()
     os.mkfifo(store.path("table", KEY, ".json"))

@@ -17,7 +17,7 @@ from compiler.pipeline.measuring import too_noisy
 from compiler.pipeline.options import Options
 from compiler.pipeline.resources import Resources, model_errors
 from compiler.spaces import Counts
-from compiler.store import Store
+from compiler.store import DiskStore
 from profilers import (
     CostKey,
     CostTable,
@@ -179,7 +179,9 @@ def test_a_model_that_the_devices_memory_does_not_hold_is_refused(resources, tmp
     )
     monkeypatch.setattr(measuring_module, "measure_here", lambda *_, **__: large)
     with pytest.raises(TargetError, match="the whole model does not fit into the memory of cpu at batch 1") as caught:
-        find_table(Options(model="", seq_len=16), resources.device, resources.bench, Store(tmp_path), lambda _: None)
+        find_table(
+            Options(model="", seq_len=16), resources.device, resources.bench, DiskStore(tmp_path), lambda _: None
+        )
     assert str(caught.value).count("\n") == 1
 
 
@@ -230,7 +232,10 @@ def test_every_objective_is_less_for_the_smaller_net():
 def tiny_architecture():
     from types import SimpleNamespace
 
-    return SimpleNamespace(
+    class Stub(SimpleNamespace):
+        __hash__ = object.__hash__
+
+    return Stub(
         layers=COUNTS.heads.shape[1], heads=2, ffn_units=32, largest=LayerSizes(2, 32), outside_parameters=lambda _: 7,
         block_parameters=lambda _, piece, n, __: n * (10 if piece == "attention" else 3),
     )  # fmt: skip
@@ -240,7 +245,7 @@ def tiny_architecture():
 def bench(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     checkpoint = tiny_checkpoint(folder)
-    return ModelWorkbench(checkpoint, find_templates(checkpoint, Store(folder / "store"), ["fp32"]))
+    return ModelWorkbench(checkpoint, find_templates(checkpoint, DiskStore(folder / "store"), ["fp32"]))
 
 
 @pytest.fixture
@@ -248,7 +253,7 @@ def resources(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(resources_module, "PROCESSES", 1)
     monkeypatch.setattr(resources_module, "CHECK_NETS", 4)
     device = find_device(Options(model="", seq_len=16))
-    return Resources(device=device, bench=bench, store=Store(tmp_path), seed=0)
+    return Resources(device=device, bench=bench, store=DiskStore(tmp_path), seed=0)
 
 
 def table_of(resources):
@@ -296,7 +301,7 @@ def test_a_table_that_is_too_far_off_is_measured_once_more_and_then_refused(
 
     def find(folder, **flags):
         options = Options(model="", seq_len=16, **flags)
-        return find_table(options, resources.device, resources.bench, Store(tmp_path / folder), lambda _: None)[0]
+        return find_table(options, resources.device, resources.bench, DiskStore(tmp_path / folder), lambda _: None)[0]
 
     if accepted:
         found = find("a")
@@ -320,7 +325,7 @@ def test_a_measured_table_without_its_error_is_refused(resources, tmp_path):
     def find(table, **flags):
         replace(table, fingerprint=fingerprint).write(path)
         options = Options(model="", seq_len=16, table=path, **flags)
-        return find_table(options, resources.device, resources.bench, Store(tmp_path), lambda _: None)[0]
+        return find_table(options, resources.device, resources.bench, DiskStore(tmp_path), lambda _: None)[0]
 
     assert not find(proven).how.get("warnings")
     with pytest.raises(TargetError, match="publishes no error for batch 1, 16 tokens") as caught:
@@ -346,7 +351,7 @@ def test_energy_is_not_available_where_nothing_counts_it(resources, monkeypatch,
 
 def test_narrow_networks_are_profiled_for_the_space_that_has_them_and_for_no_other(bench, tmp_path):
     options = Options(model="", target="null", space="width", seq_len=16)
-    device, store = find_device(options), Store(tmp_path)
+    device, store = find_device(options), DiskStore(tmp_path)
     tables = find_narrower_tables(options, device, bench, store, lambda _: None)
     assert [table.dimensions.hidden_size for table in tables] == [16, 24]
     assert all(table.error is not None and table.error.mape < 0.01 for table in tables)

@@ -14,7 +14,7 @@ from compiler.pipeline.training import Trainer
 from compiler.pipeline.weights import Resolved
 from compiler.slicing import slice_parameters
 from compiler.spaces import Subnet
-from compiler.store import Store
+from compiler.store import DiskStore
 from tests.cli import classes, write_rows
 from tests.tiny import save_tiny
 
@@ -32,7 +32,7 @@ def subject(tmp_path_factory, request):
 
 def make(subject, root, epochs=1.0):
     options = Options(model="", epochs=epochs)
-    trainer = Trainer(subject=subject, store=Store(root), options=options, monitor=SilentMonitor())
+    trainer = Trainer(subject=subject, store=DiskStore(root), options=options, monitor=SilentMonitor())
     return Resolved(trainer, rank(trainer))
 
 

@@ -1,12 +1,15 @@
 """Routes that read an output for each token, by requests to a server of a stand-in graph whose answers are known."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from compiler.tasks.question_answering import _windows, longest_question
+from compiler.tasks.token_classification import first_tokens
 from tests import served
 from tests.served_tasks import log_softmax, server, words
 
@@ -120,6 +123,16 @@ def test_words_are_those_of_the_text_whatever_the_tokenizer(tmp_path, kind):
     assert [TAGGED[start:end] for _, start, end in words] == wanted
 
 
+@pytest.mark.parametrize("kind", ["bytes", "pieces"])
+def test_given_words_are_read_at_the_places_that_training_labels(tmp_path, kind):
+    module = load_module(tmp_path, "token_classification", TAGS)
+    module.tokenizer = trained(kind)
+    given = ["Zoë", "lives", "in", "New", "York", ",", "they", "on-line."]
+    joined, ((encoding, found),) = module.windows_of(given)
+    assert [joined[start:end] for _, start, end in found] == given
+    assert [place for place, _, _ in found] == first_tokens(encoding, joined).tolist()
+
+
 def load_module(tmp_path, task, labels):
     served.lookup_graph(tmp_path / "model.onnx", **tags())
     return served.imported(served.write_server(tmp_path, task, pieces(), labels=labels))
@@ -165,6 +178,19 @@ def brute_force(running, context, window, *, unanswerable=False):
     first = ids.index(3) + 1
     scores = [start[i] + end[j] for i in range(first, len(ids) - 1) for j in range(i, min(i + window, len(ids) - 1))]
     return scores + [start[0] + end[0]] * unanswerable
+
+
+@pytest.mark.parametrize("tokens", [64, 512])
+def test_windows_are_those_that_the_metric_is_taken_of(tmp_path, tokens):
+    served.lookup_graph(tmp_path / "model.onnx", **span_ends())
+    tokenizer = pieces()
+    module = served.imported(served.write_server(tmp_path, "question_answering", tokenizer, max_tokens=tokens))
+    context = "ada met lovelace in new york , and " * 120
+    reader = SimpleNamespace(tokenizer=tokenizer, prompt="")
+    (wanted,) = _windows(reader, [("who?", context)], tokens)
+    found = [encoding for encoding, _ in module.windows_of("who?", context)]
+    assert [each.ids for each in found] == [each.ids for each in wanted]
+    assert longest_question(reader, tokens) == module.QUESTION
 
 
 @pytest.mark.parametrize("context", ["ada lives in new york and met", "ada met", "lovelace " * 40 + "new york"])

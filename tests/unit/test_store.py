@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from compiler.store import Store, default_root, key_of
+from compiler.store import DiskStore, Store, default_root, key_of
 from targets.errors import InputError
 
 KEY = key_of({"a": 1})
@@ -13,7 +13,7 @@ KEY = key_of({"a": 1})
 
 @pytest.fixture
 def store(tmp_path) -> Store:
-    return Store(tmp_path / "cache")
+    return DiskStore(tmp_path / "cache")
 
 
 def test_keys_are_canonical_and_take_plain_values_only():
@@ -29,7 +29,7 @@ def test_values_come_back_and_stages_are_apart(store, value):
     store.put("stage", KEY, value)
     assert store.get("stage", KEY) == value
     assert store.get("other", KEY) is None
-    assert Store(store.root).get("stage", KEY) == value
+    assert DiskStore(store.root).get("stage", KEY) == value
 
 
 def test_arrays_come_back(store):
@@ -118,7 +118,7 @@ def test_prune_deletes_what_is_old_and_says_how_much(store):
 def test_a_root_that_cannot_be_made_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="--cache DIR"):
-        Store(tmp_path / "file" / "cache")
+        DiskStore(tmp_path / "file" / "cache")
 
 
 def test_a_stage_that_cannot_be_written_is_refused_with_what_to_do(store):

@@ -6,9 +6,9 @@ import time
 import pytest
 import torch
 
+from compiler.execution import threads as module
+from compiler.execution.threads import in_turn, side_by_side
 from compiler.oneshot.reconstruction import residual_sums
-from compiler.pipeline import side_by_side as module
-from compiler.pipeline.side_by_side import in_turn, side_by_side
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet
 from tests.tiny import HEADS, LAYERS, UNITS, tiny_checkpoint

@@ -31,12 +31,16 @@ def side_by_side(
     many items there are, whatever `work` finds stored of them, so that a run which goes on where it was killed computes
     with as many. The first error ends the rest.
     """
-    threads = torch.get_num_threads()
-    at_once = min(len(items), threads, AT_ONCE, MOST_PARAMETERS // parameters)
-    if at_once <= 1:
+    networks = at_once(len(items), parameters)
+    if networks <= 1:
         return in_turn(work, items, progress)
-    with _threads_each(threads // at_once), ThreadPoolExecutor(at_once) as pool:
+    with _threads_each(torch.get_num_threads() // networks), ThreadPoolExecutor(networks) as pool:
         return _told(pool.map(work, items), len(items), progress)
+
+
+def at_once(items: int, parameters: int) -> int:
+    """How many of so many networks of so many weights are worked on together in this process; 0 where they are too large."""
+    return min(items, torch.get_num_threads(), AT_ONCE, MOST_PARAMETERS // parameters)
 
 
 def in_turn(work: Callable[[Item], Result], items: Sequence[Item], progress: Progress = lambda _: None) -> list[Result]:
