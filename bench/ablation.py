@@ -18,18 +18,18 @@ from typing import Any
 
 import numpy as np
 from benchmark_data import data_folder
-from hunts import UNIT_STEP, make_hunt, prepare
 from output import write_json
 from scipy.stats import spearmanr
+from search_loops import UNIT_STEP, make_loop, prepare
 from stsb_embeddings import SpearmanOfCosine
 
 from compiler.families.embedded import embedded_model
 from compiler.oneshot import exact_front
 from compiler.pipeline import Options
 from compiler.pipeline.choice import choose
-from compiler.pipeline.hunt import dense_subnet
 from compiler.pipeline.limits import MARGIN
 from compiler.pipeline.monitor import SilentMonitor
+from compiler.pipeline.search_loop import dense_subnet
 from compiler.pipeline.seeds import LOCAL_SHARES, Groups, allocated
 from compiler.pipeline.training import Parameters
 from compiler.slicing import slice_parameters
@@ -56,16 +56,16 @@ class Ablation:
         self.learned, bench = prepare(self.options, store)
         self.checkpoint = self.learned.subject.checkpoint
         self.weights, self.ranking = self.learned.weights, self.learned.ranking
-        self.hunt = make_hunt(self.learned, bench, ("fp32",), store)
-        space = self.hunt.shapes
-        assert isinstance(space, Medium)  # noqa: S101  `make_hunt` says so
-        self.space, self.groups, self.cost = space, Groups.of(space), self.hunt.costs["fp32"].latency
+        self.loop = make_loop(self.learned, bench, ("fp32",), store)
+        space = self.loop.shapes
+        assert isinstance(space, Medium)  # noqa: S101  `make_loop` says so
+        self.space, self.groups, self.cost = space, Groups.of(space), self.loop.pricing.costs["fp32"].latency
         self.test = SpearmanOfCosine(self.checkpoint, read_data(data_folder("stsb")).test)
 
     def likeness(self, net: Net) -> float:
         """Mean cosine to the dense embeddings, as a run judges networks without labels."""
         subnet, parameters = net
-        return self.learned.search.quality(self.hunt.judge.run(subnet, parameters, self.hunt.forms[0])).metric
+        return self.learned.search.quality(self.loop.judge.run(subnet, parameters, self.loop.forms[0])).metric
 
     def latency_s(self, subnet: Subnet) -> float:
         """Predicted."""
@@ -93,8 +93,8 @@ class Ablation:
     def searched(self, budget_s: float) -> list[Subnet]:
         """What a search below a latency keeps, which aims a little below its limit."""
         limits = {"latency": budget_s / MARGIN}
-        self.hunt.found.clear()
-        front = self.hunt.search(self.options, limits, SilentMonitor())
+        self.loop.found.clear()
+        front = self.loop.search(self.options, limits, SilentMonitor())
         return [found.subnet for found in choose(front, limits, 3)]
 
     def untrained(self, budget_s: float) -> dict[str, Net]:

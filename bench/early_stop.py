@@ -19,9 +19,9 @@ from unittest.mock import patch
 
 import numpy as np
 from benchmark_data import data_folder
-from hunts import prepare
 from labelled import METRICS
 from output import write_json
+from search_loops import prepare
 from searches import searched
 
 from compiler.evaluation import early

@@ -17,9 +17,11 @@ from compiler.evaluation import Quality
 from compiler.export import ModelWorkbench
 from compiler.pipeline import Monitor, Options
 from compiler.pipeline.choice import choose
-from compiler.pipeline.hunt import Found, Hunt, dense_subnet
 from compiler.pipeline.learned import Learned
+from compiler.pipeline.networks import Evaluated
+from compiler.pipeline.pricing import Pricing
 from compiler.pipeline.ranking import rank
+from compiler.pipeline.search_loop import SearchLoop, dense_subnet
 from compiler.pipeline.subject import detached, load_subject
 from compiler.pipeline.training import Parameters, Trainer, fine_tuned, supernet_weights
 from compiler.pipeline.weights import Resolved, Shared, Weights
@@ -37,7 +39,7 @@ HALF = 0.5
 class Member:
     """A network that a search kept, with the weights it ends with: its metrics, and its outputs on the test examples."""
 
-    found: Found
+    found: Evaluated
     validation: Quality
     test: Quality
     outputs: Array
@@ -74,20 +76,20 @@ class Bench:
         )  # fmt: skip
         times, scratch = [time.monotonic()], self.store.root / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
-        with self._hunt(cell, options, scratch) as hunt:
+        with self._loop(cell, options, scratch) as loop:
             times.append(time.monotonic())
             self.monitor.stage(f"search {search}")
-            front = hunt.search(options, {}, self.monitor, seeded=search.seeded)
+            front = loop.search(options, {}, self.monitor, seeded=search.seeded)
             times.append(time.monotonic())
             self.monitor.stage("test")
-            members = self._members(hunt, front, search)
-            picks = {objective: self._pick(members, hunt, objective) for objective in ("params", "latency")}
+            members = self._members(loop, front, search)
+            picks = {objective: self._pick(members, loop, objective) for objective in ("params", "latency")}
             times.append(time.monotonic())
         return {
-            **self._facts(hunt),
-            "evaluated": _columns(hunt, list(hunt.found.values())),
+            **self._facts(loop),
+            "evaluated": _columns(loop, list(loop.found.values())),
             "kept": {
-                **_columns(hunt, [m.found for m in members]),
+                **_columns(loop, [m.found for m in members]),
                 "final_error": [m.validation.error for m in members],
                 "test_error": [m.test.error for m in members],
                 "test_others": [dict(m.test.others) for m in members],
@@ -97,9 +99,9 @@ class Bench:
             "seconds": dict(zip(("train", "search", "test"), np.diff(times).round(1).tolist(), strict=True)),
         }
 
-    def _facts(self, hunt: Hunt) -> dict[str, Any]:
+    def _facts(self, loop: SearchLoop) -> dict[str, Any]:
         validation, test = self.dense_quality
-        dense = hunt.costed("dense", dense_subnet(hunt.shapes), Form("fp32"), validation)
+        dense = loop.pricing.evaluated("dense", dense_subnet(loop.shapes), Form("fp32"), validation)
         return {
             "metric": self.subject.metric.name,
             "latency_source": str(self.cost.estimate(dense.subnet.shape).source),
@@ -120,7 +122,7 @@ class Bench:
         return self.test.score(constant).error
 
     @contextmanager
-    def _hunt(self, cell: Cell, options: Options, scratch: Path) -> Iterator[Hunt]:
+    def _loop(self, cell: Cell, options: Options, scratch: Path) -> Iterator[SearchLoop]:
         """A search of the cell's super-network; what only this search can use goes to the empty scratch folder."""
         subject, ordering = self.subject, self.ranking.ordered(cell.order)
         self.monitor.stage(f"train {cell}")
@@ -128,49 +130,51 @@ class Bench:
         space = make_space(cell.space, subject.checkpoint.architecture, ordering=ordering, unit_step=cell.unit_step)
         trainer = self._trainer(options, DiskStore(scratch))
         if cell.start == "plain":
-            yield self._new_hunt(cell, space, Shared(trainer, self.ranking, trained))
+            yield self._new_loop(cell, space, Shared(trainer, self.ranking, trained))
             return
         try:
             subject.set_dense(trained)
-            yield self._new_hunt(cell, space, Resolved(trainer, rank(trainer)))
+            yield self._new_loop(cell, space, Resolved(trainer, rank(trainer)))
         finally:
             subject.set_dense(self.dense)
 
-    def _new_hunt(self, cell: Cell, space: Space, weights: Weights) -> Hunt:
+    def _new_loop(self, cell: Cell, space: Space, weights: Weights) -> SearchLoop:
         subject = self.subject
         costs = {"fp32": Costs(architecture=subject.checkpoint.architecture, latency=self.cost)}
         bench = ModelWorkbench(subject.checkpoint, {})
         learned = Learned(
             subject=subject, weights=weights, search=self.validation, validation=self.validation, test=self.test
         )
-        hunt = Hunt(learned, space, costs, ("fp32",), bench, self.store)
-        hunt.judge.about = subject.key(
+        loop = SearchLoop(learned, space, Pricing(costs), ("fp32",), bench, self.store)
+        loop.judge.about = subject.key(
             cell=asdict(cell), examples=len(self.validation.batches), training=repr(weights.trainer.supernet_options())
         )
-        return hunt
+        return loop
 
-    def _members(self, hunt: Hunt, front: Sequence[Found], search: Search) -> list[Member]:
+    def _members(self, loop: SearchLoop, front: Sequence[Evaluated], search: Search) -> list[Member]:
         """The front with the weights it was judged by (re-solved in one pass where it starts from that), or its polished winners."""
-        weights = hunt.learned.weights
+        weights = loop.learned.weights
         if not search.polish:
             judged = isinstance(weights, Shared)  # by the very weights it ends with
             return [
-                self._member(hunt, found, weights.corrected(found.subnet), found.quality if judged else None)
+                self._member(loop, found, weights.corrected(found.subnet), found.quality if judged else None)
                 for found in front
             ]
         chosen = choose(front, {}, POLISHED, along=search.objective)
         weights.finish([(found.subnet, found.trained) for found in chosen])
-        return [self._member(hunt, found, weights.final(found.subnet, found.trained)) for found in chosen]
+        return [self._member(loop, found, weights.final(found.subnet, found.trained)) for found in chosen]
 
-    def _member(self, hunt: Hunt, found: Found, parameters: Parameters, validation: Quality | None = None) -> Member:
-        run = hunt.judge.run(found.subnet, parameters, found.form)
+    def _member(
+        self, loop: SearchLoop, found: Evaluated, parameters: Parameters, validation: Quality | None = None
+    ) -> Member:
+        run = loop.judge.run(found.subnet, parameters, found.form)
         outputs = self.test.outputs(run)
         validation = validation or self.validation.quality(run)
         return Member(found=found, validation=validation, test=self.test.score(outputs), outputs=outputs)
 
-    def _pick(self, members: Sequence[Member], hunt: Hunt, objective: str) -> dict[str, Any] | None:
+    def _pick(self, members: Sequence[Member], loop: SearchLoop, objective: str) -> dict[str, Any] | None:
         """Of the members of half the cost at most, the one of least validation error: what it loses on test."""
-        shares = _columns(hunt, [m.found for m in members])[objective]
+        shares = _columns(loop, [m.found for m in members])[objective]
         rows = [row for row, share in enumerate(shares) if share <= HALF]
         if not rows:
             return None
@@ -183,11 +187,11 @@ class Bench:
         }
 
 
-def _columns(hunt: Hunt, found: Sequence[Found]) -> dict[str, list[float]]:
+def _columns(loop: SearchLoop, found: Sequence[Evaluated]) -> dict[str, list[float]]:
     """Validation error, and latency and encoder parameters relative to the dense network's, in the order of evaluation."""
-    a = hunt.subject.checkpoint.architecture
-    dense = hunt.costs["fp32"].of(Counts.of([dense_subnet(hunt.shapes).shape]))
-    relative: dict[str, Callable[[Found], float]] = {
+    a = loop.subject.checkpoint.architecture
+    dense = loop.pricing.costs["fp32"].of(Counts.of([dense_subnet(loop.shapes).shape]))
+    relative: dict[str, Callable[[Evaluated], float]] = {
         "error": lambda f: f.quality.error,
         "latency": lambda f: f.latency_s / float(dense["latency"][0]),
         "params": lambda f: (f.parameters - a.stem_parameters) / (float(dense["params"][0]) - a.stem_parameters),

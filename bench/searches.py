@@ -24,15 +24,15 @@ from typing import Any
 
 import numpy as np
 from benchmark_data import data_folder
-from hunts import make_hunt, prepare
 from output import write_json
+from search_loops import make_loop, prepare
 
 from compiler.export import ModelWorkbench
 from compiler.families.embedded import embedded_model
 from compiler.pipeline import Options
-from compiler.pipeline.hunt import Found
 from compiler.pipeline.learned import Learned
 from compiler.pipeline.monitor import SilentMonitor
+from compiler.pipeline.networks import Evaluated
 from compiler.search import hypervolume
 from compiler.spaces import Counts
 from compiler.store import DiskStore, Store, default_root
@@ -49,12 +49,12 @@ def searched(
 ) -> dict[str, Any]:
     """What one search found, all of it or what is so much faster than the dense model at least."""
     precisions, dense = options.precisions or ("fp32",), learned.subject.checkpoint.architecture.shape
-    hunt = make_hunt(learned, bench, precisions, store)
-    dense_s = float(hunt.costs["fp32"].latency.latency_s(Counts.of([dense]))[0])
+    loop = make_loop(learned, bench, precisions, store)
+    dense_s = float(loop.pricing.costs["fp32"].latency.latency_s(Counts.of([dense]))[0])
     start = time.monotonic()
-    hunt.search(options, {} if least is None else {"latency": dense_s / least}, SilentMonitor())
+    loop.search(options, {} if least is None else {"latency": dense_s / least}, SilentMonitor())
     seconds = time.monotonic() - start
-    found = list(hunt.found.values())
+    found = list(loop.found.values())
     return {
         "search": options.search, "seed": options.seed, "precision": ",".join(precisions), "min_speedup": least,
         "evaluated": len(found),
@@ -67,12 +67,12 @@ def searched(
     }  # fmt: skip
 
 
-def _volume(found: Sequence[Found], dense_s: float) -> float:
+def _volume(found: Sequence[Evaluated], dense_s: float) -> float:
     points = np.array([[f.quality.error, np.log(f.latency_s / dense_s)] for f in found])
     return round(hypervolume(points, np.array([REFERENCE, 0.0])), 5)
 
 
-def _pick(found: Sequence[Found], limit_s: float, dense_s: float) -> dict[str, Any] | None:
+def _pick(found: Sequence[Evaluated], limit_s: float, dense_s: float) -> dict[str, Any] | None:
     """The most alike of those predicted to be as fast."""
     best = max((f for f in found if f.latency_s <= limit_s), key=lambda f: f.quality.metric, default=None)
     if best is None:

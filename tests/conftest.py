@@ -16,7 +16,7 @@ TIMEOUT_S = {
     "parity": 120,
     "real_files": 60,
     "hostile": 180,
-    "golden": 120,
+    "golden": 300,
     "e2e": 300,
     "gpu": 300,
 }

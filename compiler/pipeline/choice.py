@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from compiler.pipeline.hunt import Found
 from compiler.pipeline.limits import MARGIN
+from compiler.pipeline.networks import Evaluated
 from compiler.search import BELOW, NEAR, spread_out
 
 WORTH = 0.5
@@ -17,7 +17,9 @@ _ALIKE = 1.02  # ratio of two costs that make no difference
 _HOLE = 1.4  # ratio of two neighbours' costs, between which a network is missed
 
 
-def choose(front: Sequence[Found], limits: Mapping[str, float], count: int, along: str = "latency") -> list[Found]:
+def choose(
+    front: Sequence[Evaluated], limits: Mapping[str, float], count: int, along: str = "latency"
+) -> list[Evaluated]:
     """At most `count` networks of a front, fastest first, in even ratios of one of its objectives.
 
     Below limits they are first those that take at least one `NEAR`th of one, then others. The best just below the limits are always among them, and so are the best a little further below (`BELOW`): the
@@ -38,12 +40,12 @@ def choose(front: Sequence[Found], limits: Mapping[str, float], count: int, alon
     return sorted([*chosen, *left[: count - len(chosen)]], key=lambda f: f.latency_s)
 
 
-def near(pool: Sequence[Found], limits: Mapping[str, float]) -> list[Found]:
+def near(pool: Sequence[Evaluated], limits: Mapping[str, float]) -> list[Evaluated]:
     """Networks that take no less of some objective than one `NEAR`th of its limit."""
     return [f for f in pool if any(f.costs[name] * NEAR >= limit * MARGIN for name, limit in limits.items())]
 
 
-def _filled(chosen: list[Found], pool: Sequence[Found], count: int, along: str) -> list[Found]:
+def _filled(chosen: list[Evaluated], pool: Sequence[Evaluated], count: int, along: str) -> list[Evaluated]:
     """The chosen ones and more of the pool, always the one furthest from those chosen before, by the ratio of their costs.
 
     None that is within `_ALIKE` of one of them.
@@ -58,12 +60,12 @@ def _filled(chosen: list[Found], pool: Sequence[Found], count: int, along: str) 
     return chosen
 
 
-def _within(found: Sequence[Found], limits: Mapping[str, float], share: float) -> list[Found]:
+def _within(found: Sequence[Evaluated], limits: Mapping[str, float], share: float) -> list[Evaluated]:
     """Those that are predicted to take no more than this share of every limit."""
     return [f for f in found if all(f.costs[name] <= limit * share for name, limit in limits.items())]
 
 
-def shortfalls(chosen: Sequence[Found], limits: Mapping[str, float], count: int, dense_s: float) -> list[str]:
+def shortfalls(chosen: Sequence[Evaluated], limits: Mapping[str, float], count: int, dense_s: float) -> list[str]:
     """Why there are fewer networks than were asked for, and where below a limit on latency none lies; in words."""
     notes = []
     if len(chosen) < count:

@@ -49,6 +49,11 @@ class Device:
         """Whether what is measured are times, not the closed form of the null device."""
         return self.runtime is not None and self.runtime.source == "measured"
 
+    def warnings(self) -> Sequence[str]:
+        """What the runtime noticed so far."""
+        warnings: Sequence[str] = self.runtime.describe()["warnings"] if self.runtime else ()
+        return warnings
+
     @property
     def workloads(self) -> tuple[Workload, ...]:
         """What the table must answer for: fp32 and every precision searched, as files are served and in every batch."""

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,13 @@ import numpy as np
 from compiler.export import ModelWorkbench
 from compiler.pipeline.device import Device
 from compiler.pipeline.elsewhere import TimedFile
-from compiler.pipeline.hunt import Hunt
 from compiler.pipeline.measuring import StoreRecorder
-from compiler.pipeline.monitor import Monitor
-from compiler.pipeline.options import Options
-from compiler.pipeline.resources import Resources
-from compiler.pipeline.winners import Winner
+from compiler.pipeline.networks import Exported
+from compiler.pipeline.pricing import Pricing
+from compiler.pipeline.stages.context import Context
 from compiler.store import Store
 from profilers import OutOfMemoryError, Plan, Program, Series, Workload, interleave
+from targets import usable_cpus
 
 TIMING = {
     "fast": Plan(min_rounds=3, max_rounds=8, time_cap_s=10.0),
@@ -27,15 +27,14 @@ TIMING = {
 """How long the finished files are timed, by effort."""
 
 
-def _program(winner: Winner, bench: ModelWorkbench) -> Program:
-    return _file_program(_timed_file(winner), bench)
+def _program(network: Exported, bench: ModelWorkbench) -> Program:
+    return _file_program(_timed_file(network), bench)
 
 
-def _timed_file(winner: Winner) -> TimedFile:
-    assert winner.artifact is not None  # noqa: S101  it was written
+def _timed_file(network: Exported) -> TimedFile:
     return TimedFile(
-        name=winner.id, subnet=winner.found.subnet, precision=winner.found.precision, sha256=winner.artifact.sha256,
-        path=winner.artifact.path,
+        name=network.id, subnet=network.subnet, precision=network.precision, sha256=network.artifact.sha256,
+        path=network.artifact.path,
     )  # fmt: skip
 
 
@@ -44,20 +43,19 @@ def _file_program(file: TimedFile, bench: ModelWorkbench) -> Program:
 
 
 def _alternate(
-    timed: Sequence[Winner],
-    dense: Winner,
-    bench: ModelWorkbench,
+    networks: Sequence[Exported],
+    dense: Exported,
+    context: Context,
     device: Device,
-    store: Store,
     workload: Workload,
     plan: Plan,
-    seed: int,
     progress: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Series]:
-    files, reference = [_timed_file(winner) for winner in timed], _timed_file(dense)
+    files, reference = [_timed_file(network) for network in networks], _timed_file(dense)
+    store, seed = context.store, context.options.seed
     if device.elsewhere is not None:
         return device.elsewhere.time(files, reference, store, workload, plan, seed)
-    return alternate(files, reference, bench, device, store, workload, plan, seed, progress)
+    return alternate(files, reference, context.bench, device, store, workload, plan, seed, progress)
 
 
 def alternate(
@@ -95,85 +93,61 @@ def alternate(
     )
 
 
-def measure(
-    nets: Sequence[Winner],
-    bench: ModelWorkbench,
-    device: Device,
-    store: Store,
-    options: Options,
-    monitor: Monitor,
-    plan: Plan,
-) -> list[Winner]:
-    """Time the final files against the first of them, the dense one, alternating in one run."""
-    dense = nets[0]
-    series = _alternate(nets, dense, bench, device, store, device.served, plan, options.seed, monitor.progress)
-    return [replace(net, series=series[net.id]) for net in nets]
+def measure_latency(networks: Sequence[Exported], context: Context, device: Device, effort: str) -> dict[str, Series]:
+    """Timings of the final files by name, against the first of them, the dense one, alternating in one run."""
+    return _alternate(networks, networks[0], context, device, device.served, TIMING[effort], context.monitor.progress)
 
 
 def measure_resources(
-    winners: Sequence[Winner],
-    resources: Resources,
-    wanted: Collection[str],
-    monitor: Monitor,
-) -> list[Winner]:
-    """Memory and energy of the final files, each alone, as the run asked for them."""
-    done = []
-    for winner in winners:
-        assert winner.artifact is not None  # noqa: S101  it was written
-        program, precision = _program(winner, resources.bench), winner.found.precision
-        memory = resources.peak_bytes(program, winner.artifact.path, precision) if "memory" in wanted else None
+    networks: Sequence[Exported], context: Context, device: Device, wanted: Collection[str]
+) -> dict[str, tuple[int | None, float | None]]:
+    """Memory in bytes and energy in joules of the final files by name, each alone, as the run asked for them."""
+    done: dict[str, tuple[int | None, float | None]] = {}
+    resources = context.resources(device)
+    for network in networks:
+        program, precision = _program(network, context.bench), network.precision
+        memory = resources.peak_bytes(program, network.artifact.path, precision) if "memory" in wanted else None
         energy = resources.joules(program, precision) if "energy" in wanted else None
-        done.append(replace(winner, memory_bytes=memory, energy_j=energy))
-        monitor.progress(len(done) / len(winners))
+        done[network.id] = memory, energy
+        context.monitor.progress(len(done) / len(networks))
     return done
 
 
 def measure_throughput(
-    winners: Sequence[Winner],
-    dense: Winner,
-    hunt: Hunt,
-    device: Device,
-    store: Store,
-    options: Options,
-    monitor: Monitor,
-) -> list[Winner]:
-    """Sequences a second of the final files, each at the batch that is predicted to give most, against the dense one."""
-    batches = {w.id: hunt.best_batch(w.found) for w in winners}
+    networks: Sequence[Exported], context: Context, device: Device, pricing: Pricing
+) -> dict[str, tuple[int, float]]:
+    """By name the batch that is predicted to give most sequences a second, and how many the file gives at it.
+
+    The first network is the dense one, which the others alternate with.
+    """
+    batches = {network.id: pricing.best_batch(network) for network in networks}
     plan = Plan(min_rounds=2, max_rounds=2)
-    rates: dict[str, float] = {}
+    rates: dict[str, tuple[int, float]] = {}
     for batch in sorted(set(batches.values())):
-        group = [w for w in winners if batches[w.id] == batch]
-        series = _alternate(group, dense, hunt.bench, device, store, device.in_batches(batch), plan, options.seed)
-        rates |= {w.id: batch / series[w.id].median_s for w in group}
-        monitor.progress(len(rates) / len(winners))
-    return [replace(w, throughput_per_s=rates[w.id], batch=batches[w.id]) for w in winners]
+        group = [network for network in networks if batches[network.id] == batch]
+        series = _alternate(group, networks[0], context, device, device.in_batches(batch), plan)
+        rates |= {network.id: (batch, batch / series[network.id].median_s) for network in group}
+        context.monitor.progress(len(rates) / len(networks))
+    return rates
 
 
-def measure_grid(
-    winners: Sequence[Winner],
-    dense: Winner,
-    bench: ModelWorkbench,
-    device: Device,
-    store: Store,
-    options: Options,
-    monitor: Monitor,
-) -> list[Winner]:
-    """Speed-ups at batch 1 and 8, 32 and 128 tokens, one and all threads; each cell alternates with the dense model."""
-    from targets import usable_cpus
+def measure_grid(network: Exported, dense: Exported, context: Context, device: Device) -> tuple[dict[str, Any], ...]:
+    """Speed-ups at batch 1 and 8, 32 and 128 tokens, one and all threads; each cell alternates with the dense model.
 
-    tokens = [t for t in (32, 128) if t <= bench.checkpoint.architecture.max_tokens]
+    A cell that the device's memory does not hold is left out.
+    """
+    tokens = [t for t in (32, 128) if t <= context.bench.checkpoint.architecture.max_tokens]
     threads = [1] if device.target.kind == "gpu" else sorted({1, usable_cpus()})
-    cells = [(b, t, n) for b in (1, 8) for t in tokens for n in threads]
-    grids: dict[str, list[dict[str, Any]]] = {w.id: [] for w in winners}
+    cells = list(product((1, 8), tokens, threads))
+    grid = list[dict[str, Any]]()
     plan = Plan(min_rounds=1, max_rounds=1, block_s=0.2, min_turns=5)
     for i, (batch, length, count) in enumerate(cells):
         workload = replace(device.workload, batch=batch, tokens=length, threads=count)
-        with contextlib.suppress(OutOfMemoryError):  # a cell that the device's memory does not hold stays empty
-            series = _alternate(winners, dense, bench, device, store, workload, plan, options.seed)
-            for name, cell in series.items():
-                grids[name].append(_cell(workload, cell))
-        monitor.progress((i + 1) / len(cells))
-    return [replace(w, grid=tuple(grids[w.id])) for w in winners]
+        with contextlib.suppress(OutOfMemoryError):
+            series = _alternate([network], dense, context, device, workload, plan)
+            grid.append(_cell(workload, series[network.id]))
+        context.monitor.progress((i + 1) / len(cells))
+    return tuple(grid)
 
 
 def _cell(workload: Workload, series: Series) -> dict[str, Any]:

@@ -3,23 +3,21 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from compiler.costing import Costs
 from compiler.evaluation import Quality
 from compiler.pipeline.device import Device
-from compiler.pipeline.hunt import Found
+from compiler.pipeline.networks import Evaluated, Measured
 from compiler.pipeline.options import Options
+from compiler.pipeline.pricing import Pricing
 from compiler.pipeline.shapes import shape_json
 from compiler.pipeline.subject import Subject
 from compiler.pipeline.verdicts import Verdict
-from compiler.pipeline.winners import Winner
 from compiler.report.card import read_base_card, write_cards
 from compiler.report.schema import SCHEMA_VERSION, Front, percentiles_ms, this_tool, write_front
-from compiler.spaces import Form
 from compiler.store.store import write_atomically
 from profilers import CostTable
 from profilers.interval import median_interval
@@ -28,19 +26,20 @@ from profilers.peak import Peak, Reached
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Everything a finished run has to say."""
+    """Everything a finished run has to say. `grid` has the best network's speed-ups at other workloads."""
 
     options: Options
     subject: Subject
     device: Device
     table: CostTable
-    costs_of: Callable[[Form], Costs]
-    dense: Winner
-    winners: Sequence[Winner]
+    pricing: Pricing
+    dense: Measured
+    winners: Sequence[Measured]
     verdicts: Mapping[str, Verdict]
-    best: Winner
-    evaluated: Sequence[Found]
-    front: Sequence[Found]
+    best: Measured
+    grid: Sequence[Mapping[str, Any]]
+    evaluated: Sequence[Evaluated]
+    front: Sequence[Evaluated]
     notes: Sequence[str]
     timings_s: Mapping[str, float]
     model_errors: Mapping[str, Any]
@@ -60,13 +59,13 @@ def _metric(name: str, validation: Quality, test: Quality) -> dict[str, Any]:
     }
 
 
-def _same_as(winner: Winner, outcome: Outcome) -> list[str]:
+def _same_as(winner: Measured, outcome: Outcome) -> list[str]:
     """The candidates whose metric on validation cannot be told from this one's, example by example."""
     others = (w for w in (outcome.dense, *outcome.winners) if w.id != winner.id)
     return [w.id for w in others if not w.validation.differs(winner.validation)]
 
 
-def _measured(winner: Winner) -> dict[str, Any] | None:
+def _measured(winner: Measured) -> dict[str, Any] | None:
     if winner.series is None:
         return None
     pooled = winner.series.pooled
@@ -80,9 +79,9 @@ def _measured(winner: Winner) -> dict[str, Any] | None:
     }
 
 
-def _predicted(winner: Winner, outcome: Outcome) -> dict[str, Any]:
-    subnet, costs = winner.found.subnet, winner.found.costs
-    estimate = outcome.costs_of(winner.found.form).estimate(subnet.shape, subnet.width)
+def _predicted(winner: Measured, outcome: Outcome) -> dict[str, Any]:
+    subnet, costs = winner.subnet, winner.costs
+    estimate = outcome.pricing.of(winner.form).estimate(subnet.shape, subnet.width)
     return {
         "latency_ms": estimate.value * 1e3,
         "source": estimate.source,
@@ -92,13 +91,13 @@ def _predicted(winner: Winner, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _reached(winner: Winner, outcome: Outcome) -> Reached | None:
+def _reached(winner: Measured, outcome: Outcome) -> Reached | None:
     """The encoder's arithmetic and weights, and the measured p50; None where it was not measured."""
-    if winner.series is None or winner.artifact is None:
+    if winner.series is None:
         return None
-    counted = outcome.costs_of(winner.found.form).latency.operations(winner.found.subnet.counts)
+    counted = outcome.pricing.of(winner.form).latency.operations(winner.subnet.counts)
     moved = max(winner.artifact.size_bytes - _stem_bytes(winner, outcome), 0.0)
-    return Reached(winner.id, float(counted[0]), moved, winner.found.precision, winner.series.pooled.median_s)
+    return Reached(winner.id, float(counted[0]), moved, winner.precision, winner.series.pooled.median_s)
 
 
 def _with_checked_peak(outcome: Outcome) -> Outcome:
@@ -109,21 +108,20 @@ def _with_checked_peak(outcome: Outcome) -> Outcome:
     return replace(outcome, peak=outcome.peak.against(run for run in runs if run is not None))
 
 
-def _roofline_share(winner: Winner, outcome: Outcome) -> float | None:
+def _roofline_share(winner: Measured, outcome: Outcome) -> float | None:
     """The least time that the device's own peak allows, over the measured one."""
     run = _reached(winner, outcome)
     return None if outcome.peak is None or run is None else outcome.peak.share(run)
 
 
-def _stem_bytes(winner: Winner, outcome: Outcome) -> float:
+def _stem_bytes(winner: Measured, outcome: Outcome) -> float:
     """Of a file; a call reads a few rows of an embedding table, never the whole."""
-    stem = outcome.subject.checkpoint.architecture.outside_parameters(winner.found.subnet.width)
-    return stem * winner.artifact.size_bytes / winner.found.parameters if winner.artifact else 0.0
+    stem = outcome.subject.checkpoint.architecture.outside_parameters(winner.subnet.width)
+    return stem * winner.artifact.size_bytes / winner.parameters
 
 
-def _artifact(winner: Winner, out: Path) -> dict[str, Any]:
+def _artifact(winner: Measured, out: Path) -> dict[str, Any]:
     artifact = winner.artifact
-    assert artifact is not None  # noqa: S101  every winner is written before it is reported
     return {
         "path": artifact.path.relative_to(out).as_posix(),
         "sha256": artifact.sha256,
@@ -135,22 +133,22 @@ def _artifact(winner: Winner, out: Path) -> dict[str, Any]:
     }
 
 
-def _same_precision(winner: Winner, outcome: Outcome) -> float | None:
+def _same_precision(winner: Measured, outcome: Outcome) -> float | None:
     """Speed-up over the dense model at the winner's own precision: what structure alone has gained."""
-    dense = next((w for w in outcome.winners if w.id == f"dense-{winner.found.precision}"), outcome.dense)
+    dense = next((w for w in outcome.winners if w.id == f"dense-{winner.precision}"), outcome.dense)
     return None if winner.speedup is None or dense.speedup is None else winner.speedup / dense.speedup
 
 
-def _shape(found: Found, outcome: Outcome) -> dict[str, Any]:
+def _shape(found: Evaluated, outcome: Outcome) -> dict[str, Any]:
     return shape_json(outcome.subject.checkpoint.architecture, found.subnet.shape, found.subnet.width)
 
 
-def candidate(winner: Winner, outcome: Outcome) -> dict[str, Any]:
+def candidate(winner: Measured, outcome: Outcome) -> dict[str, Any]:
     """One candidate as `front.json` has it."""
     verdict = outcome.verdicts[winner.id]
     return {
         "id": winner.id,
-        "shape": _shape(winner.found, outcome),
+        "shape": _shape(winner, outcome),
         "error": winner.validation.error,
         "metric": _metric(outcome.subject.metric.name, winner.validation, winner.test),
         "changes": {split: changes.to_json() for split, changes in winner.changes.items()} or None,
@@ -158,13 +156,13 @@ def candidate(winner: Winner, outcome: Outcome) -> dict[str, Any]:
         "predicted": _predicted(winner, outcome),
         "measured": _measured(winner),
         "roofline_share": _roofline_share(winner, outcome),
-        "parameters": winner.found.parameters,
+        "parameters": winner.parameters,
         "speedup": winner.speedup,
         "speedup_interval": median_interval(winner.speedups),
         "speedup_same_precision": _same_precision(winner, outcome),
-        "precision": winner.found.precision,
-        "exceptions": [block._asdict() for block in winner.found.form.exceptions],
-        "grid": list(winner.grid),
+        "precision": winner.precision,
+        "exceptions": [block._asdict() for block in winner.form.exceptions],
+        "grid": list(outcome.grid) if winner.id == outcome.best.id else [],
         "budget": {"status": verdict.status, "limits": dict(verdict.limits)},
         "artifact": _artifact(winner, outcome.options.out),
     }
@@ -189,7 +187,7 @@ def _workload(device: Device) -> dict[str, Any]:
     return {**device.workload.to_json(), "traffic": traffic}
 
 
-def _model(subject: Subject, dense: Winner) -> dict[str, Any]:
+def _model(subject: Subject, dense: Measured) -> dict[str, Any]:
     a = subject.checkpoint.architecture
     return {
         "name": subject.checkpoint.name,
@@ -199,7 +197,7 @@ def _model(subject: Subject, dense: Winner) -> dict[str, Any]:
         **({} if a.apart is None else {"queries": a.queries}),
         "ffn_units": a.ffn_units,
         "hidden_size": a.hidden_size,
-        "parameters": dense.found.parameters,
+        "parameters": dense.parameters,
     }
 
 
@@ -266,7 +264,7 @@ def _rows(outcome: Outcome) -> str:
     on_front = {f.id for f in outcome.front}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    others = [name for name in ("memory", "energy", "throughput") if name in outcome.dense.found.costs]
+    others = [name for name in ("memory", "energy", "throughput") if name in outcome.dense.costs]
     apart = any(found.trained < 1 for found in outcome.evaluated)
     widths = ["hidden_size"] if outcome.options.space == "width" else []
     queries = [] if outcome.subject.checkpoint.architecture.apart is None else ["queries"]
@@ -282,7 +280,7 @@ def _rows(outcome: Outcome) -> str:
             "" if found.quality.standard_error is None else f"{found.quality.standard_error:.6f}",
             len(found.quality.values),
             f"{found.latency_s * 1e3:.6f}",
-            outcome.costs_of(found.form).estimate(found.subnet.shape, found.subnet.width).source,
+            outcome.pricing.of(found.form).estimate(found.subnet.shape, found.subnet.width).source,
             found.precision,
             "; ".join(map(str, found.form.exceptions)),
             found.parameters,

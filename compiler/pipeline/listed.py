@@ -11,7 +11,7 @@ from compiler.export.serving import server_script
 from compiler.export.tensorrt import engine_script, trtexec_line
 from compiler.families import Checkpoint
 from compiler.pipeline.outfolder import MARKER
-from compiler.pipeline.winners import runs_on
+from compiler.pipeline.stages.export import runs_on
 from compiler.report.manifest import FILE, differences, own_differences, read_with_digest
 from compiler.report.schema import CandidateInfo, Front, this_tool
 from compiler.report.verification import Check

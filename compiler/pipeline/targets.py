@@ -1,15 +1,16 @@
 """One model, many targets: trained once, searched for each, and what the winner of one costs on another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from compiler.pipeline.hunt import Found
+from compiler.pipeline.judge import Judge
 from compiler.pipeline.monitor import Monitor, SilentMonitor
+from compiler.pipeline.networks import Evaluated
 from compiler.pipeline.options import Options
-from compiler.pipeline.run import Compilation, compile_each
+from compiler.pipeline.run import Finished, Missed, compile_each
 from compiler.pipeline.workplace import workplace
 from compiler.report.comparison import SCHEMA_VERSION, Comparison, Misplaced, Outcome, write_comparison
 from compiler.report.schema import this_tool
@@ -62,9 +63,9 @@ def options_of(options: Options, targets: Sequence[str], tables: Sequence[Path])
     ]
 
 
-def compare(runs: Sequence[Compilation]) -> Comparison:
+def compare(runs: Sequence[Finished | Missed]) -> Comparison:
     """What each target got, and for each pair what the best of one costs on the other."""
-    finished = [run for run in runs if run.missed is None]
+    finished = [run for run in runs if isinstance(run, Finished)]
     lower = any(not run.content["metric"]["higher_is_better"] for run in finished)
     found: Comparison = {
         "schema": SCHEMA_VERSION,
@@ -80,27 +81,28 @@ def compare(runs: Sequence[Compilation]) -> Comparison:
     return found
 
 
-def _outcome(run: Compilation) -> Outcome:
+def _outcome(run: Finished | Missed) -> Outcome:
     name = run.device.target.name
-    if run.missed is not None:
-        return {"target": name, "folder": name, "missed": str(run.missed), "best": None}
+    if isinstance(run, Missed):
+        return {"target": name, "folder": name, "missed": str(run.error), "best": None}
     return {"target": name, "folder": name, "missed": None, "best": _best(run.content)}
 
 
-def _best(front: dict[str, Any]) -> Any:
+def _best(front: Mapping[str, Any]) -> Any:
     return next(c for c in front["candidates"] if c["id"] == front["best"])
 
 
-def misplaced(run: Compilation, other: Compilation) -> Misplaced:
+def misplaced(run: Finished, other: Finished) -> Misplaced:
     """The best network of another target's run as a candidate of this one: costs by this target's table alone.
 
     It is judged in the form of this target's own best, with the weights and examples of the search, as all
     candidates it is held against; where none of them is as good, or as fast, it is held against itself.
     """
-    own_best, limits = run.best, run.limits
+    own_best, pricing = run.best, run.profiled.pricing
     subnet, trained, form = other.best.subnet, other.best.trained, own_best.form.of(other.best.subnet.shape)
-    stranger = run.hunt.costed(other.best.id, subnet, form, run.hunt.judge.quality(subnet, form, trained), trained)
-    beside = [*run.hunt.found.values(), stranger]
+    judge = Judge(run.learned, run.context.bench, run.context.store)
+    stranger = pricing.evaluated(other.best.id, subnet, form, judge.quality(subnet, form, trained), trained)
+    beside = [*run.searched.evaluated, stranger]
     as_good = min((f for f in beside if f.quality.error <= stranger.quality.error), key=lambda f: f.latency_s)
     as_fast = min((f for f in beside if f.latency_s <= stranger.latency_s), key=lambda f: f.quality.error)
     return {
@@ -108,16 +110,16 @@ def misplaced(run: Compilation, other: Compilation) -> Misplaced:
         "of": other.device.target.name,
         "same_shape": (subnet.shape, subnet.width) == (own_best.subnet.shape, own_best.subnet.width),
         "precision": form.precision,
-        "source": run.hunt.costs_of(form).estimate(subnet.shape, subnet.width).source,
+        "source": pricing.of(form).estimate(subnet.shape, subnet.width).source,
         "stranger": _point(stranger),
         "own_best": _point(own_best),
         "as_good": _point(as_good),
         "as_fast": _point(as_fast),
         "slower": stranger.latency_s / as_good.latency_s - 1,
         "worse": stranger.quality.error - as_fast.quality.error,
-        "over_budget": any(stranger.costs[name] > limit for name, limit in limits.items()),
+        "over_budget": any(stranger.costs[name] > limit for name, limit in run.profiled.limits.items()),
     }
 
 
-def _point(found: Found) -> Any:
-    return {"id": found.id, "predicted_ms": found.latency_s * 1e3, "metric": found.quality.metric}
+def _point(network: Evaluated) -> Any:
+    return {"id": network.id, "predicted_ms": network.latency_s * 1e3, "metric": network.quality.metric}

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from compiler.evaluation import Changes
+from compiler.pipeline.networks import Measured
 from compiler.pipeline.options import Budgets
-from compiler.pipeline.winners import Winner
 from compiler.tasks import Task
 from targets.errors import BudgetError
 
@@ -15,34 +15,34 @@ INDIFFERENT = 0.002
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether one winner meets the budgets, on measurement or (`predicted`) on the table."""
+    """Whether one network meets the budgets, on measurement or (`predicted`) on the table."""
 
     status: str
     limits: Mapping[str, float]
 
 
-def judge(winner: Winner, dense: Winner, budgets: Budgets, percentile: str) -> Verdict:
-    """Hold a winner against the budgets."""
+def judge(network: Measured, dense: Measured, budgets: Budgets, percentile: str) -> Verdict:
+    """Hold a network against the budgets."""
     limits = budgets.limits()
-    measured = winner.series is not None
-    latency = winner.latency_s(percentile) if measured else winner.found.latency_s
-    memory = winner.peak_bytes
-    speedup = winner.speedup if measured else dense.found.latency_s / winner.found.latency_s
+    measured = network.series is not None
+    latency = network.percentile_s(percentile) if measured else network.latency_s
+    memory = network.peak_bytes
+    speedup = network.speedup if measured else dense.latency_s / network.latency_s
     assert latency is not None  # noqa: S101  one of the two exists
     assert speedup is not None  # noqa: S101
     met = (
         (budgets.max_latency_s is None or latency <= budgets.max_latency_s)
         and (budgets.min_speedup is None or speedup >= budgets.min_speedup)
         and (budgets.max_memory_bytes is None or memory is None or memory <= budgets.max_memory_bytes)
-        and (budgets.max_drop is None or winner.validation.keeps(dense.validation, 1 - budgets.max_drop))
+        and (budgets.max_drop is None or network.validation.keeps(dense.validation, 1 - budgets.max_drop))
     )
     if budgets.max_flips is not None or budgets.max_class_drop is not None:
-        met = met and _as_dense(winner.changes["validation"], budgets)
+        met = met and _as_dense(network.changes["validation"], budgets)
     if not limits:
         return Verdict(status="none", limits=limits)
     if not met:
         return Verdict(status="missed", limits=limits)
-    certain = measured and (budgets.max_memory_bytes is None or winner.memory_bytes is not None)
+    certain = measured and (budgets.max_memory_bytes is None or network.memory_bytes is not None)
     return Verdict(status="met" if certain else "predicted", limits=limits)
 
 
@@ -64,8 +64,8 @@ def _of_costs(budgets: Budgets) -> bool:
 
 
 def best_of(
-    winners: Sequence[Winner], dense: Winner, verdicts: Mapping[str, Verdict], budgets: Budgets, *, keep: float
-) -> Winner:
+    networks: Sequence[Measured], dense: Measured, verdicts: Mapping[str, Verdict], budgets: Budgets, *, keep: float
+) -> Measured:
     """The network that the budgets select, by scores on validation and their paired noise (`compiler.evaluation.Quality.margin`).
 
     Under a budget of latency or memory it is the one of least error, or a faster one that is worse by no more than `INDIFFERENT`
@@ -74,9 +74,9 @@ def best_of(
     chosen as under a budget, and where there is none, of all (`reservation` says so). BudgetError naming the nearest candidate
     where none meets the budgets.
     """
-    allowed = [w for w in winners if verdicts[w.id].status != "missed"]
+    allowed = [w for w in networks if verdicts[w.id].status != "missed"]
     if not allowed:
-        raise BudgetError(_nearest(winners, dense))
+        raise BudgetError(_nearest(networks, dense))
     if _of_costs(budgets):
         return _most_accurate(allowed)
     sure = [w for w in allowed if w.validation.margin(dense.validation, keep) >= 0]
@@ -87,7 +87,7 @@ def best_of(
 
 
 def reservation(
-    best: Winner, dense: Winner, budgets: Budgets, metric: str, *, keep: float, units: str = "examples"
+    best: Measured, dense: Measured, budgets: Budgets, metric: str, *, keep: float, units: str = "examples"
 ) -> str | None:
     """What to know of the choice: that no network keeps the share, or none for sure; None where the one chosen does."""
     if _of_costs(budgets) or best.validation.margin(dense.validation, keep) >= 0:
@@ -99,36 +99,36 @@ def reservation(
     return f"{best.id} keeps {keep:.0%} of the {metric} or more, but no surer than chance on {examples} ({scores}): more data would tell"
 
 
-def _most_accurate(winners: Sequence[Winner]) -> Winner:
+def _most_accurate(networks: Sequence[Measured]) -> Measured:
     """The network of least error, or a faster one that is surely as good but for `INDIFFERENT`."""
-    least = min(winners, key=lambda w: w.validation.error)
+    least = min(networks, key=lambda w: w.validation.error)
     allowance = INDIFFERENT * abs(least.validation.metric if least.validation.scale.higher_is_better else 1.0)
-    return min((w for w in winners if w is least or w.validation.margin(least.validation) >= -allowance), key=_cost)
+    return min((w for w in networks if w is least or w.validation.margin(least.validation) >= -allowance), key=_cost)
 
 
-def _cost(winner: Winner) -> float:
-    return winner.found.latency_s if winner.series is None else winner.series.median_s
+def _cost(network: Measured) -> float:
+    return network.latency_s if network.series is None else network.series.median_s
 
 
-def _nearest(winners: Sequence[Winner], dense: Winner) -> str:
-    fastest = min(winners, key=_cost)
+def _nearest(networks: Sequence[Measured], dense: Measured) -> str:
+    fastest = min(networks, key=_cost)
     nearest = max(
-        winners,
+        networks,
         key=lambda w: _kept(w, dense) + (w.speedup or 0) / (fastest.speedup or 1),
     )
-    speed = nearest.speedup or dense.found.latency_s / nearest.found.latency_s
+    speed = nearest.speedup or dense.latency_s / nearest.latency_s
     return (
-        f"none of {len(winners)} candidates meets the budget\nnearest: {nearest.id} at {_cost(nearest) * 1e3:.3g} ms, "
+        f"none of {len(networks)} candidates meets the budget\nnearest: {nearest.id} at {_cost(nearest) * 1e3:.3g} ms, "
         f"{speed:.2f}x{_megabytes(nearest)}, metric {nearest.validation.metric:.4f} (dense {dense.validation.metric:.4f}); "
         f"fastest: {_cost(fastest) * 1e3:.3g} ms{_megabytes(fastest)}"
     )
 
 
-def _kept(winner: Winner, dense: Winner) -> float:
+def _kept(network: Measured, dense: Measured) -> float:
     """Share of the dense model's metric; the metric itself where that is no measure."""
-    kept = winner.validation.scale.kept(winner.validation.metric, dense.validation.metric)
-    return winner.validation.metric if kept is None else kept
+    kept = network.validation.scale.kept(network.validation.metric, dense.validation.metric)
+    return network.validation.metric if kept is None else kept
 
 
-def _megabytes(winner: Winner) -> str:
-    return "" if winner.peak_bytes is None else f", {winner.peak_bytes / 1e6:.4g} MB"
+def _megabytes(network: Measured) -> str:
+    return "" if network.peak_bytes is None else f", {network.peak_bytes / 1e6:.4g} MB"

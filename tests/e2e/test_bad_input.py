@@ -379,7 +379,7 @@ def full(*_, **__):
     ],
 )
 def test_a_full_disk(refused, monkeypatch, name):
-    monkeypatch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+    monkeypatch.setattr("compiler.pipeline.stages.export.compare_with_fresh_export", lambda *_: 0.0)
     more = ("--seed", 7) if "store" in name else ()
     with monkeypatch.context() as patch:
         patch.setattr(name, full)

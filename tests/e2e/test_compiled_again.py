@@ -58,7 +58,7 @@ def child(place):
 @pytest.fixture
 def quick(monkeypatch, child):
     """Without the comparison with torch's own export, 4 s each; the first run of this module made it."""
-    monkeypatch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+    monkeypatch.setattr("compiler.pipeline.stages.export.compare_with_fresh_export", lambda *_: 0.0)
     return child
 
 

@@ -35,7 +35,7 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+        patch.setattr("compiler.pipeline.stages.export.compare_with_fresh_export", lambda *_: 0.0)
         yield Place(tmp_path_factory.mktemp("early"))
 
 

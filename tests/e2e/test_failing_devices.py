@@ -84,7 +84,7 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("failing")
         patch.setenv("PARETOC_CACHE", str(root / "profiles"))
-        patch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+        patch.setattr("compiler.pipeline.stages.export.compare_with_fresh_export", lambda *_: 0.0)
         yield Place(root)
 
 

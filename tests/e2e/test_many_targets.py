@@ -50,7 +50,7 @@ def desk(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_fresh_export(monkeypatch):
-    monkeypatch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+    monkeypatch.setattr("compiler.pipeline.stages.export.compare_with_fresh_export", lambda *_: 0.0)
 
 
 DRAWN = ("--search", "nsga2")
@@ -60,7 +60,7 @@ DRAWN = ("--search", "nsga2")
 @pytest.fixture(scope="module")
 def both(desk):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+        patch.setattr("compiler.pipeline.stages.export.compare_with_fresh_export", lambda *_: 0.0)
         done = desk.call("both", *DRAWN, "--table", desk.table, "--json")
     assert done.code == 0, done.err
     return done

@@ -62,7 +62,7 @@ def first(place):
 @pytest.fixture
 def no_fresh_export(monkeypatch, first):
     """Later runs skip the comparison with torch's own export, 4 s each; the first run of this module made it."""
-    monkeypatch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+    monkeypatch.setattr("compiler.pipeline.stages.export.compare_with_fresh_export", lambda *_: 0.0)
     return first
 
 

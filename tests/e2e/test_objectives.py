@@ -20,7 +20,7 @@ def place(tmp_path_factory):
 @pytest.fixture
 def run(place, monkeypatch, tmp_path):
     model, texts, root = place
-    monkeypatch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+    monkeypatch.setattr("compiler.pipeline.stages.export.compare_with_fresh_export", lambda *_: 0.0)
 
     def call_it(*arguments, target="null"):
         return call(

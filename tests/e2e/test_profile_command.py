@@ -176,7 +176,7 @@ def table(place):
 @pytest.fixture
 def shipped(place, table, monkeypatch):
     monkeypatch.setattr("targets.presence._costs_folder", lambda: place.costs)
-    monkeypatch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+    monkeypatch.setattr("compiler.pipeline.stages.export.compare_with_fresh_export", lambda *_: 0.0)
     return table
 
 

@@ -46,7 +46,7 @@ def inputs(root):
 
 @pytest.fixture(autouse=True)
 def no_fresh_export(monkeypatch):
-    monkeypatch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+    monkeypatch.setattr("compiler.pipeline.stages.export.compare_with_fresh_export", lambda *_: 0.0)
 
 
 def run(root, inputs, data, out, **more):

@@ -46,7 +46,7 @@ class Place:
 def no_fresh_export():
     """Runs skip the comparison with torch's own export, seconds each; the null device's own tests make it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+        patch.setattr("compiler.pipeline.stages.export.compare_with_fresh_export", lambda *_: 0.0)
         yield
 
 

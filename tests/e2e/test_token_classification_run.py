@@ -84,7 +84,7 @@ def test_the_files_verify_and_transformers_loads_the_tagger(trained):
 
 @pytest.mark.usefixtures("trained")  # which made the one comparison with a fresh export
 def test_a_trained_head_is_compiled_on_texts_alone_and_in_int8(place, monkeypatch):
-    monkeypatch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+    monkeypatch.setattr("compiler.pipeline.stages.export.compare_with_fresh_export", lambda *_: 0.0)
     out = place / "alone"
     target = ("--target", "null:int8", *FEW[2:])
     done = call(place / "tagger", "--data", place / "texts.txt", "--cache", place / "cache", "--out", out, *target)

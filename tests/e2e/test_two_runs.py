@@ -12,6 +12,8 @@ from compiler.store import DiskStore
 from tests.cli import classes, write_rows, write_texts
 from tests.tiny import save_tiny
 
+pytestmark = pytest.mark.timeout(900)  # eleven runs, all in the fixture
+
 FEW = ("--target", "null", "--seq-len", "32", "--evaluations", "8", "--winners", "2", "--epochs", "1")
 EFFORTS = {
     "fast": ("--effort", "fast"),

@@ -36,7 +36,7 @@ def classifier(place):
 
 @pytest.fixture
 def no_fresh_export(monkeypatch):
-    monkeypatch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+    monkeypatch.setattr("compiler.pipeline.stages.export.compare_with_fresh_export", lambda *_: 0.0)
 
 
 @pytest.fixture(params=["embedding", "classifier"])

@@ -42,6 +42,11 @@ def refusal(folder, task="embedding", names=None):
     return str(caught.value)
 
 
+def same(ours, theirs):
+    """Equal but for rounding: how a library sums depends on where a file's tensors begin in memory."""
+    return torch.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 # --- names
 
 
@@ -61,7 +66,7 @@ def test_names_with_what_a_wrapper_put_there(encoder, tmp_path, form):
     folder = copied(encoder, tmp_path / "model")
     renamed(folder, WRAPPED[form])
     found = load(folder)
-    assert torch.equal(answers(found), known_answers(encoder))
+    assert same(answers(found), known_answers(encoder))
     assert "which a wrapper put there" in " ".join(found.notes)
 
 
@@ -71,7 +76,7 @@ def test_a_wrapped_classifier_keeps_its_trained_head(judge, tmp_path, form):
     renamed(folder, WRAPPED[form])
     found = load(folder, "classification")
     assert found.head_trained
-    assert torch.equal(answers(found), known_answers(judge, "classification"))
+    assert same(answers(found), known_answers(judge, "classification"))
 
 
 def test_norms_in_the_spelling_of_tensorflow(encoder, tmp_path):
@@ -79,12 +84,12 @@ def test_norms_in_the_spelling_of_tensorflow(encoder, tmp_path):
     renamed(
         folder, lambda k: k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
     )
-    assert torch.equal(answers(load(folder)), transformers_answers(folder))
+    assert same(answers(load(folder)), transformers_answers(folder))
 
 
 def test_an_encoder_that_a_classifier_is_made_of(judge):
     found = load(judge)
-    assert torch.equal(answers(found), known_answers(judge))
+    assert same(answers(found), known_answers(judge))
     assert any("classifier" in note for note in found.notes)
 
 
@@ -113,7 +118,7 @@ def test_weights_in_another_precision(encoder, tmp_path, dtype):
     found = load(folder)
     assert any(dtype in note for note in found.notes)
     set_config(folder, torch_dtype=dtype)
-    assert torch.equal(answers(found), transformers_answers(folder))
+    assert same(answers(found), transformers_answers(folder))
 
 
 def sharded(folder: Path, parts: int = 3) -> dict:
@@ -139,7 +144,7 @@ def test_weights_in_shards(encoder, tmp_path):
     sharded(folder)
     found = load(folder)
     assert found.digest == load(encoder).digest
-    assert torch.equal(answers(found), transformers_answers(folder))
+    assert same(answers(found), transformers_answers(folder))
 
 
 class Canary:
@@ -256,7 +261,7 @@ def test_a_classifier_without_the_pooler_that_it_reads(judge, tmp_path, part):
 def test_an_embedding_model_without_a_pooler(encoder, tmp_path):
     folder = copied(encoder, tmp_path / "model")
     without(folder, "pooler")
-    assert torch.equal(answers(load(folder)), answers(load(encoder)))
+    assert same(answers(load(folder)), answers(load(encoder)))
 
 
 def test_a_pooler_that_will_be_trained_with_its_head(encoder, tmp_path):
@@ -297,7 +302,7 @@ def test_a_configuration_with_fewer_layers_than_the_file(encoder, tmp_path):
     set_config(folder, num_hidden_layers=2)
     found = load(folder)
     assert found.architecture.layers == 2
-    assert torch.equal(answers(found), transformers_answers(folder))
+    assert same(answers(found), transformers_answers(folder))
     assert any("the first of 3" in note for note in found.notes)
 
 

@@ -7,10 +7,9 @@ import pytest
 
 from compiler.evaluation import Quality
 from compiler.pipeline.choice import choose, shortfalls
-from compiler.pipeline.hunt import Found
+from compiler.pipeline.networks import Evaluated, Measured
 from compiler.pipeline.options import Budgets
 from compiler.pipeline.verdicts import Verdict, best_of, kept_share, reservation
-from compiler.pipeline.winners import Winner
 from compiler.spaces import Form, Subnet
 from compiler.tasks import task_named
 from targets.errors import BudgetError
@@ -22,12 +21,13 @@ BUDGET = Budgets(max_latency_s=1.0)
 
 def found(name, ms, quality):
     costs = {"latency": ms / 1e3, "params": 1.0}
-    return Found(id=name, subnet=Subnet(heads=(), units=()), form=Form("fp32"), quality=quality, costs=costs)
+    return Evaluated(id=name, subnet=Subnet(heads=(), units=()), form=Form("fp32"), quality=quality, costs=costs)
 
 
 def winner(name, ms, values):
     quality = Quality(metric=float(values.mean()), others={}, values=values)
-    return Winner(found=found(name, ms, quality), read=dict, validation=quality, test=quality)
+    network = found(name, ms, quality)
+    return Measured(**network.values(), read=dict, validation=quality, test=quality, artifact=None)
 
 
 def wrong_on(count, also_right=0):

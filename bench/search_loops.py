@@ -8,9 +8,10 @@ from compiler.costing import Costs
 from compiler.export import ModelWorkbench
 from compiler.pipeline import Options
 from compiler.pipeline.graphs import find_templates
-from compiler.pipeline.hunt import Hunt
 from compiler.pipeline.learned import Learned, learn
 from compiler.pipeline.monitor import SilentMonitor, Stages
+from compiler.pipeline.pricing import Pricing
+from compiler.pipeline.search_loop import SearchLoop
 from compiler.pipeline.subject import load_subject
 from compiler.spaces import make_space
 from compiler.store import Store
@@ -26,9 +27,9 @@ def prepare(options: Options, store: Store) -> tuple[Learned, ModelWorkbench]:
     return learn(subject, store, options, Stages(SilentMonitor())), bench
 
 
-def make_hunt(learned: Learned, bench: ModelWorkbench, precisions: Sequence[str], store: Store) -> Hunt:
+def make_loop(learned: Learned, bench: ModelWorkbench, precisions: Sequence[str], store: Store) -> SearchLoop:
     """A search in which nothing was found yet."""
     architecture = learned.subject.checkpoint.architecture
     space = make_space("medium", architecture, ordering=learned.ranking.ordering, unit_step=UNIT_STEP)
     costs = {p: Costs(architecture=architecture, latency=cost_model(precision=p)) for p in precisions}
-    return Hunt(learned, space, costs, precisions, bench, store)
+    return SearchLoop(learned, space, Pricing(costs), precisions, bench, store)

@@ -1,14 +1,12 @@
-"""The search of one run: genomes to (validation error, costs), every evaluation kept in the store."""
+"""The search loop of a run: genomes to (validation error, costs), every evaluation kept in the store."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.costing import Costs
 from compiler.evaluation import Quality
 from compiler.execution import Progress
 from compiler.export import ModelWorkbench
@@ -17,7 +15,9 @@ from compiler.pipeline.jobs import Evaluate
 from compiler.pipeline.judge import Judge, judged_in
 from compiler.pipeline.learned import Learned
 from compiler.pipeline.monitor import Monitor, part
+from compiler.pipeline.networks import Evaluated
 from compiler.pipeline.options import Options
+from compiler.pipeline.pricing import Pricing
 from compiler.pipeline.seeds import find_seeds
 from compiler.search import is_nondominated, make_method
 from compiler.spaces import Form, MixedPrecision, Space, SubBlock, Subnet, sample_stratified, sample_uniform
@@ -38,62 +38,27 @@ _Evaluation = tuple[str, Form, float]
 """Of which sub-network (its digest) in which form, trained how far."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """One evaluated sub-network in one form; `costs` are predicted, by objective (`compiler.costing.Costs.of`).
-
-    `trained` is the share of a full training that its weights have had, where they are its own.
-    """
-
-    id: str
-    subnet: Subnet
-    form: Form
-    quality: Quality
-    costs: Mapping[str, float]
-    trained: float = 1.0
-
-    @property
-    def precision(self) -> str:
-        """That of all sub-blocks but the form's exceptions."""
-        return self.form.precision
-
-    @property
-    def latency_s(self) -> float:
-        """Predicted latency of a call, in seconds."""
-        return self.costs["latency"]
-
-    @property
-    def parameters(self) -> int:
-        """How many weights it has."""
-        return int(self.costs["params"])
-
-
-class Hunt:
+class SearchLoop:
     """Evaluates and searches; what was evaluated before, in this run or a killed one, is looked up."""
 
     def __init__(
         self,
         learned: Learned,
         shapes: Space,
-        costs: Mapping[str, Costs],
+        pricing: Pricing,
         precisions: Sequence[str],
         bench: ModelWorkbench,
         store: Store,
         exceptions: Mapping[str, tuple[SubBlock, ...]] = MappingProxyType({}),
     ) -> None:
-        """`costs` by precision. Where a precision has exceptions, networks are searched with and without them."""
-        self.learned, self.shapes, self.costs = learned, shapes, costs
+        """Where a precision has exceptions, networks are searched with and without them."""
+        self.learned, self.shapes, self.pricing = learned, shapes, pricing
         self.forms = tuple(Form(p, kept) for p in precisions for kept in dict.fromkeys((exceptions.get(p, ()), ())))
         self.space = MixedPrecision.of(shapes, tuple(map(str, self.forms)))
         self.subject, self.bench, self.store = learned.subject, bench, store
         self.judge = Judge(learned, bench, store)
-        self.found: dict[tuple[str, Form], Found] = {}
+        self.found: dict[tuple[str, Form], Evaluated] = {}
         self.gap: float | None = None
-
-    def costs_of(self, form: Form) -> Costs:
-        """What networks of a form cost: exceptions take what they take in fp32."""
-        costs = self.costs[form.precision]
-        return costs.with_exceptions(self.costs["fp32"], form.exceptions) if form.exceptions else costs
 
     def evaluate(
         self,
@@ -101,7 +66,7 @@ class Hunt:
         share: float = 1.0,
         progress: Progress = lambda _: None,
         names: Sequence[str] = (),
-    ) -> list[Found]:
+    ) -> list[Evaluated]:
         """Quality on the search split, trained up to this share, and predicted costs; found is what was trained longest.
 
         Networks are judged side by side; `progress` gets the share that is done. One that a network found before outdoes, at
@@ -123,7 +88,7 @@ class Hunt:
         """For what is judged, the best of those found, trained as long and judged on all examples, that cost no more in any form."""
         least: dict[tuple[Subnet, Form], Floats] = {}
         for subnet, form in networks:
-            values = self.costs_of(form).of(subnet.counts)
+            values = self.pricing.of(form).of(subnet.counts)
             costs, one = np.array([float(values[name][0]) for name in names]), (subnet, judged_in(form))
             least[one] = np.minimum(costs, least.get(one, costs))
         examples = len(self.learned.search.batches)
@@ -133,41 +98,23 @@ class Hunt:
         no_dearer = {one: np.flatnonzero(np.all(costs <= limit, axis=1)) for one, limit in least.items()}
         return {one: pool[rows[0]].quality if len(rows) else None for one, rows in no_dearer.items()}
 
-    def _found(self, subnet: Subnet, form: Form, quality: Quality, share: float) -> Found:
+    def _found(self, subnet: Subnet, form: Form, quality: Quality, share: float) -> Evaluated:
         before = self.found.get((subnet.digest, form))
         if before is not None and before.trained == share:
             return before
         name = f"n{len(self.found):03d}" if before is None else before.id
-        now = self.costed(name, subnet, form, quality, share)
+        now = self.pricing.evaluated(name, subnet, form, quality, share)
         if before is None or before.trained < share:
             self.found[subnet.digest, form] = now
         return now
 
-    def costed(self, name: str, subnet: Subnet, form: Form, quality: Quality, trained: float = 1.0) -> Found:
-        """A sub-network of known quality with its predicted costs."""
-        costs = self.costs_of(form).of(subnet.counts)
-        return Found(
-            id=name,
-            subnet=subnet,
-            form=form.of(subnet.shape),
-            quality=quality,
-            costs={objective: float(values[0]) for objective, values in costs.items()},
-            trained=trained,
-        )
-
-    def best_batch(self, found: Found) -> int:
-        """The batch of most sequences a second that is predicted, where the run asks for throughput."""
-        throughput = self.costs_of(found.form).throughput
-        assert throughput is not None  # noqa: S101  the caller asked
-        return int(throughput.best(found.subnet.counts)[0][0])
-
-    def objectives(self, found: list[Found], names: tuple[str, ...]) -> Floats:
+    def objectives(self, found: list[Evaluated], names: tuple[str, ...]) -> Floats:
         """[n, 1 + objectives]: error first, all minimised."""
         return np.array([[f.quality.error, *(f.costs[name] for name in names)] for f in found])
 
     def search(
         self, options: Options, limits: Mapping[str, float], monitor: Monitor, *, seeded: bool = True
-    ) -> list[Found]:
+    ) -> list[Evaluated]:
         """Ask, evaluate, tell, until the evaluations are spent; the non-dominated ones, fastest first.
 
         It starts from sizes that promise much, where it is `seeded` (`_seeds`).
@@ -215,7 +162,7 @@ class Hunt:
         costs = np.empty((len(genomes), len(names)))
         for i in np.unique(which):
             mine = which == i
-            values = self.costs_of(self.forms[i]).of(counts.rows(mine))
+            values = self.pricing.of(self.forms[i]).of(counts.rows(mine))
             costs[mine] = np.stack([values[name] for name in names], axis=1)
         return costs
 
@@ -232,7 +179,7 @@ class Hunt:
         """Stratified, small networks as often as large ones; every form as often as the others."""
         if sampling == "uniform":
             return sample_uniform(self.space, rng, n)
-        genomes = sample_stratified(self.shapes, rng, n, self.costs_of(self.forms[0]).latency.latency_s)
+        genomes = sample_stratified(self.shapes, rng, n, self.pricing.of(self.forms[0]).latency.latency_s)
         if self.space is self.shapes:
             return genomes
         return np.column_stack([genomes, rng.integers(len(self.forms), size=n)])
@@ -253,7 +200,7 @@ class Hunt:
         count = (LEVELS if exact else total // 2 if learned else SEEDS) // len(self.forms)
         genomes = []
         for i, form in enumerate(self.forms):
-            costs = self.costs_of(form)
+            costs = self.pricing.of(form)
             if learned:
                 told = part(progress, i / len(self.forms), 1 / len(self.forms))
                 seeds = learned_seeds(self.learned.weights, shapes, costs, count, limits, told)
