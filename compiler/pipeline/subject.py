@@ -66,7 +66,8 @@ class Subject:
             "max_tokens": self.max_tokens,
             "libraries": libraries,
         }
-        return about | more
+        drawn = {"drawn": "every epoch"} if self.task.draws else {}
+        return about | drawn | more
 
     @property
     def task(self) -> Task:
