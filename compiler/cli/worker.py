@@ -28,6 +28,11 @@ def worker_command(
             "say which it is: compile targets; or join as a pretended one: --simulated"
         )
     ended = subprocess.run(_command(found, ray), env=_environment(simulated=simulated), check=False)  # noqa: S603  no shell
+    if ended.returncode > 0:
+        raise TargetError(
+            f"Ray ended with {ended.returncode}, and this machine is no node of the cluster at {ray}\n"
+            "Ray's own words stand above"
+        )
     raise typer.Exit(ended.returncode)
 
 
@@ -37,7 +42,7 @@ def _command(target: Target, address: str) -> list[str]:
     program = Path(sys.executable).with_name("ray")
     if not program.exists():
         raise InputError("a worker needs Ray, which is not installed\ninstall it: pip install 'paretoc[ray]'")
-    check_answers(address)
+    check_answers(address, "HOST:PORT, where the cluster's head is")
     resources = json.dumps({f"{NODE_PREFIX}{target.name}": 1})
     return [str(program), "start", f"--address={address}", f"--resources={resources}", "--block"]
 

@@ -6,6 +6,8 @@ on it can run code on its nodes.
 """
 
 import json
+import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +30,11 @@ NODE_PREFIX = "paretoc-target:"
 
 _PATIENCE_S, _LAST_PORT = 5.0, 65535
 _LOCAL, _AUTO = "local", "auto"
+_ADDRESS = re.compile(r"([\w.-]{1,253}|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})", re.ASCII)
+
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""How a client of HTTP/2 begins, with empty settings (RFC 9113, sections 3.4 and 6.5). The head of a Ray cluster speaks gRPC, so
+it answers with settings of its own: a frame whose fourth byte is 4."""
 
 
 @contextmanager
@@ -48,7 +55,7 @@ def connected(address: str) -> Iterator[Any]:
             ray.init(address="local", num_cpus=usable_cpus(), include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         raise _silent(address, type(error).__name__) from None
     try:
         yield ray
@@ -56,15 +63,37 @@ def connected(address: str) -> Iterator[Any]:
         ray.shutdown()
 
 
-def check_answers(address: str) -> None:
-    """InputError where the address is none, or nothing listens there: Ray itself would wait for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > _LAST_PORT:
-        raise InputError(f"--ray {printable(repr(address), 80)} is no address\nwrite auto, local or HOST:PORT")
+def check_answers(address: str, forms: str = "auto, local or HOST:PORT") -> None:
+    """InputError where the address is none, or no cluster's head answers there: Ray itself would wait for minutes.
+
+    `forms` says what may be written.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found[2]) <= _LAST_PORT:
+        raise _no_address(address, forms)
     try:
-        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+        with socket.create_connection((found[1].strip("[]"), int(found[2])), timeout=_PATIENCE_S) as connection:
+            speaks = os.environ.get("RAY_USE_TLS", "0") != "0" or _is_greeted(connection)
+    except UnicodeError:  # a part of the name is empty or too long
+        raise _no_address(address, forms) from None
     except OSError as error:
         raise _silent(address, error.strerror or type(error).__name__) from None
+    if not speaks:
+        raise _silent(address, "what listens there is something else")
+
+
+def _is_greeted(connection: socket.socket) -> bool:
+    """Whether the other side answers as a server of HTTP/2 does, within the connection's time-out."""
+    try:
+        connection.sendall(_HELLO)
+        frame = connection.recv(9, socket.MSG_WAITALL)
+    except OSError:
+        return False
+    return len(frame) == 9 and frame[3] == 4
+
+
+def _no_address(address: str, forms: str) -> InputError:
+    return InputError(f"--ray {printable(repr(address), 80)} is no address\nwrite {forms}")
 
 
 def _silent(address: str, why: str) -> InputError:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
@@ -55,8 +56,41 @@ def declare(graph: onnx.GraphProto, weights: Mapping[str, NDArray[Any]]) -> None
             tensor.external_data.add(key=key, value=value)
 
 
+def stored_once(graph: Graph) -> Graph:
+    """A graph whose tables are not stored a second time, turned round: of a table of words that is the head as well.
+
+    The head reads a Transpose of the table instead. ONNX Runtime computes it while it loads the file, so a session holds both forms as
+    before and a call takes as long: only the file is smaller.
+    """
+    proto = onnx.load_model_from_string(graph.proto)
+    tables = {node.input[0] for node in proto.graph.node if node.op_type == "Gather"} & set(graph.weights)
+    turned = {name: table for table in sorted(tables) for name in _turned(graph.weights, table)}
+    if not turned:
+        return graph
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name not in turned]
+    nodes = [onnx.helper.make_node("Transpose", [table], [name], perm=[1, 0]) for name, table in turned.items()]
+    nodes += proto.graph.node
+    del proto.graph.initializer[:], proto.graph.node[:]
+    proto.graph.initializer.extend(kept)
+    proto.graph.node.extend(nodes)
+    weights = {name: array for name, array in graph.weights.items() if name not in turned}
+    return Graph(proto=proto.SerializeToString(), weights=weights)
+
+
+def _turned(weights: Mapping[str, NDArray[Any]], table: str) -> list[str]:
+    """The matrices that hold what a table holds, turned round."""
+    own = weights[table].T
+    return [
+        name
+        for name, array in weights.items()
+        if array.ndim == _MATRIX and array.dtype == own.dtype and array.shape == own.shape and name != table
+        and np.array_equal(array, own)
+    ]  # fmt: skip
+
+
 def write_graph(graph: Graph, path: Path, metadata: Mapping[str, str] | None = None) -> str:
-    """Write one file (weights beside it above 2 GB), check it with onnx.checker, return its sha-256."""
+    """Write one file (no table twice, weights beside it above 2 GB), check it with onnx.checker, return its sha-256."""
+    graph = stored_once(graph)
     proto = inline(graph, metadata)
     size = sum(array.nbytes for array in graph.weights.values())
     weights = _weights_of(path)

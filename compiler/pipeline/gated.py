@@ -56,11 +56,11 @@ def _lessons(weights: Weights) -> list[Lesson]:
     """Batches of training texts, each with the loss against the dense model's outputs, and labels where there are any."""
     subject, seed = weights.subject, weights.trainer.options.seed
     train = subject.data.train.some(LESSONS * _EXAMPLES[1])
-    examples = Examples(subject.checkpoint, train, max_tokens=subject.max_tokens)
+    examples = Examples(subject.checkpoint, train, max_tokens=subject.max_tokens, seed=seed)
     size = min(max(int(TOKENS / examples.lengths.mean()), _EXAMPLES[0]), _EXAMPLES[1])
     epochs = LESSONS * size / len(examples)
     batches = plan_batches(examples.lengths, batch_size=size, epochs=epochs, seed=seed)
-    return [_lesson(weights, examples.batch(rows)) for rows in batches[:LESSONS]]
+    return [_lesson(weights, examples.batch(*planned)) for planned in batches[:LESSONS]]
 
 
 def _lesson(weights: Weights, batch: Mapping[str, Tensor]) -> Lesson:

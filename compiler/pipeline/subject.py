@@ -71,7 +71,8 @@ class Subject:
             "max_tokens": self.max_tokens,
             "libraries": libraries,
         }
-        return about | self.compute.arithmetic | more
+        drawn = {"drawn": "every epoch"} if self.task.draws else {}
+        return about | drawn | self.compute.arithmetic | more
 
     @property
     def task(self) -> Task:

@@ -1,7 +1,7 @@
 """The examples of a training run, and the order in which they are seen: a pure function of the seed."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,10 +20,20 @@ _CHUNK = 256
 _BATCHES_PER_POOL = 50
 
 
-class Examples:
-    """The lines of a split (`compiler.tasks.Batches`) and their labels; a batch of any is padded to the longest, in round numbers."""
+class PlannedBatch(NamedTuple):
+    """The rows of a batch, and the epoch (0-based) that it is of."""
 
-    def __init__(self, checkpoint: Checkpoint, split: Split, *, max_tokens: int) -> None:
+    rows: IntArray
+    epoch: int
+
+
+class Examples:
+    """The lines of a split (`compiler.tasks.Batches`) and their labels; a batch of any is padded to the longest, in round numbers.
+
+    What a task draws of a line (`Task.drawn`) is a pure function of the seed, the epoch and the line.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, split: Split, *, max_tokens: int, seed: int = 0) -> None:
         if not len(split):
             raise InputError("no examples to train on: the training split is empty")
         task, tokenizer = checkpoint.task, checkpoint.tokenizer
@@ -37,6 +47,7 @@ class Examples:
             "input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id, "labels": IGNORED
         }  # fmt: skip
         self._max_tokens = max_tokens
+        self._reader, self._task, self._seed = checkpoint, task, seed
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -57,9 +68,9 @@ class Examples:
             tokens["input_ids"] = torch.searchsorted(words, tokens["input_ids"].contiguous())
         return words
 
-    def batch(self, rows: IntArray) -> dict[str, Tensor]:
-        """Int64 [rows, length] per input name, and "labels" [rows, ...] or [rows, length] where there are any."""
-        picked = [self._tokens[row] for row in rows]
+    def batch(self, rows: IntArray, epoch: int = 0) -> dict[str, Tensor]:
+        """Int64 [rows, length] per input name, and "labels" [rows, ...] or [rows, length] where there are any, as an epoch has them."""
+        picked = [self._line(int(row), epoch) for row in rows]
         length = round_length(max(len(tokens["input_ids"]) for tokens in picked), self._max_tokens)
         batch = {
             name: torch.stack(
@@ -74,15 +85,22 @@ class Examples:
             batch["labels"] = self._labels[torch.from_numpy(np.asarray(rows))]
         return batch
 
+    def _line(self, row: int, epoch: int) -> Mapping[str, Tensor]:
+        if not self._task.draws:
+            return self._tokens[row]
+        return self._task.drawn(self._reader, self._tokens[row], np.random.default_rng([self._seed, epoch, row]))
+
 
 def _lines(
     rows: IntArray, batch: Mapping[str, Tensor], extras: Mapping[str, Any]
 ) -> Iterator[tuple[int, dict[str, Tensor], Tensor | None]]:
-    """The example, tokens and label of every line of a batch; labels of tokens are among these."""
-    of_lines, of_tokens = extras.get("labels"), extras.get("token_labels")
+    """The example, tokens and label of every line of a batch; labels of tokens are among these, and words that labels are drawn of."""
+    of_lines, of_tokens, words = extras.get("labels"), extras.get("token_labels"), extras.get("words")
     columns = dict(batch) if of_tokens is None else {**batch, "labels": of_tokens}
     for line, (row, length) in enumerate(zip(rows, batch["attention_mask"].sum(dim=1).tolist(), strict=True)):
         tokens = {name: tensor[line, :length] for name, tensor in columns.items()}
+        if words is not None:
+            tokens["words"] = torch.from_numpy(words[line])
         yield int(row), tokens, None if of_lines is None else of_lines[line]
 
 
@@ -95,18 +113,19 @@ def own_rows(rows: IntArray, rank: int, ranks: int) -> tuple[IntArray, float]:
     return (own, len(own) * ranks / len(rows)) if len(own) else (rows[:1], 0.0)
 
 
-def plan_batches(lengths: IntArray, *, batch_size: int, epochs: float, seed: int) -> list[IntArray]:
-    """The rows of every batch of a whole run, in order.
+def plan_batches(lengths: IntArray, *, batch_size: int, epochs: float, seed: int) -> list[PlannedBatch]:
+    """Every batch of a whole run, in order.
 
     Each epoch is a permutation; within pools of 50 batches examples of similar length go together, and batches are
     then shuffled. A fraction of an epoch is its first batches.
     """
     per_epoch = -(-len(lengths) // batch_size)
     wanted = max(1, round(epochs * per_epoch))
-    batches: list[IntArray] = []
+    batches: list[PlannedBatch] = []
     while len(batches) < wanted:
-        rng = np.random.default_rng([seed, len(batches) // per_epoch])
-        batches += _one_epoch(lengths, batch_size, rng)
+        epoch = len(batches) // per_epoch
+        rng = np.random.default_rng([seed, epoch])
+        batches += [PlannedBatch(rows, epoch) for rows in _one_epoch(lengths, batch_size, rng)]
     return batches[:wanted]
 
 

@@ -25,7 +25,7 @@ from compiler.supernet.checkpoints import (
     save_optimiser,
     seal,
 )
-from compiler.supernet.examples import Examples, IntArray, own_rows
+from compiler.supernet.examples import Examples, PlannedBatch, own_rows
 from compiler.supernet.strategies import Plan, Turn
 from compiler.supernet.training import Progress
 from compiler.tasks import Outputs
@@ -122,7 +122,7 @@ class SubnetTrainer(Trainer):
         model: nn.Module,
         arguments: TrainingArguments,
         examples: Examples,
-        batches: list[IntArray],
+        batches: list[PlannedBatch],
         planner: Planner,
         loss: Loss,
         teacher: TaskModel | None,
@@ -176,9 +176,9 @@ class SubnetTrainer(Trainer):
         if checkpoint is not None:
             load_generators(Path(checkpoint), self.args.process_index)
 
-    def _own_part(self, rows: IntArray) -> dict[str, Tensor]:
-        own, weight = own_rows(rows, self.args.process_index, self.args.world_size)
-        return {**self.examples.batch(own), "weight": torch.tensor(weight)}
+    def _own_part(self, batch: PlannedBatch) -> dict[str, Tensor]:
+        own, weight = own_rows(batch.rows, self.args.process_index, self.args.world_size)
+        return {**self.examples.batch(own, batch.epoch), "weight": torch.tensor(weight)}
 
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor], _: Any = None) -> Tensor:
         """Accumulate the gradient of one batch; the sum of the turns' losses, detached."""

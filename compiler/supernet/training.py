@@ -263,7 +263,7 @@ class _Run:
         scale = None if labels is None else checkpoint.task.scale(checkpoint.model.backbone, labels)
         if scale is not None and labels is not None:
             split = replace(split, labels=scale.standard(labels))
-        examples = Examples(checkpoint, split, max_tokens=self.max_tokens)
+        examples = Examples(checkpoint, split, max_tokens=self.max_tokens, seed=options.seed)
         if self._in_bf16 and self.device.type == "cpu" and examples.lengths.max() <= WRITTEN_OUT_TOKENS:
             _write_attention_out(model)
         batches = plan_batches(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -159,12 +159,12 @@ class LanguageTask(Task):
             encoded,
             max_tokens=max_tokens,
             batch_size=min(batch_size, lines),
-            extras={
-                "token_labels": [
-                    self.targets(encoding, text) for encoding, (text, *_) in zip(encoded, split.texts, strict=True)
-                ]
-            },
+            extras=self.of_lines(encoded, [text for text, *_ in split.texts]),
         )
+
+    def of_lines(self, encoded: Sequence[Encoding], texts: Sequence[str]) -> dict[str, Sequence[Any]]:
+        """What batches have beside their inputs, a value a line: the words to be predicted."""
+        return {"token_labels": [self.targets(*pair) for pair in zip(encoded, texts, strict=True)]}
 
     def guide(self, judged: Tensor, inputs: Mapping[str, Tensor], extras: Mapping[str, Any]) -> Mapping[str, Any]:
         """The dense model's likeliest words at every scored place."""

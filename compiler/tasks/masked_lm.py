@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tokenizers import Encoding
+from torch import Tensor
 
 from compiler.data import Split
 from compiler.tasks.batches import IGNORED, Batches, Reader
@@ -27,9 +29,10 @@ def _mask(checkpoint: Any) -> Mapping[str, Any]:
 
 
 class MaskedLM(LanguageTask):
-    """The tokens of a text behind its mask tokens. Which ones are hidden depends on the text alone: they are the same for all networks.
+    """The tokens of a text behind its mask tokens.
 
-    Each is replaced by the mask token: no random words, and none left as it is.
+    Which ones are hidden depends on the text alone where networks are judged: they are the same for all. In training others are hidden in
+    every epoch. Each is replaced by the mask token: no random words, and none left as it is.
     """
 
     name = "masked_lm"
@@ -37,6 +40,7 @@ class MaskedLM(LanguageTask):
     auto_class = "AutoModelForMaskedLM"
     head = "MaskedLM"
     other_heads = ("PreTraining",)
+    draws = True
     route = Route(file="masked_lm", paths=("/score",), facts=_mask)
     metrics = (
         perplexity("exponential of the mean loss of hidden tokens, 15 % of a text, in nats"),
@@ -52,15 +56,11 @@ class MaskedLM(LanguageTask):
 
     def targets(self, encoding: Encoding, text: str) -> NDArray[Any]:
         """The ids of the hidden tokens."""
-        own = label_array(encoding)
-        places = np.flatnonzero(own != IGNORED)
-        if not len(places):
-            return own
-        count = max(1, round(HIDDEN * len(places)))
-        hidden = np.random.default_rng(crc32(text.encode())).choice(places, count, replace=False)
-        labels = np.full_like(own, IGNORED)
-        labels[hidden] = own[hidden]
-        return labels
+        return _hidden(label_array(encoding), np.random.default_rng(crc32(text.encode())))
+
+    def of_lines(self, encoded: Sequence[Encoding], texts: Sequence[str]) -> dict[str, Sequence[Any]]:
+        """With them all words that may be hidden, which each epoch of a training draws from."""
+        return {**super().of_lines(encoded, texts), "words": [label_array(encoding) for encoding in encoded]}
 
     def prepared(self, split: Split, reader: Reader, *, max_tokens: int) -> Split:
         """Documents in blocks. InputError where the tokenizer has no mask token."""
@@ -80,3 +80,25 @@ class MaskedLM(LanguageTask):
             return {**inputs, "input_ids": inputs["input_ids"].masked_fill(labels != IGNORED, mask)}
 
         return replace(whole, batches=tuple(hidden(inputs, extras["token_labels"]) for inputs, extras in whole.each()))
+
+    def drawn(self, reader: Reader, tokens: Mapping[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+        """A line with other words hidden: those of "words", which is left out."""
+        words = tokens["words"]
+        labels = torch.from_numpy(_hidden(words.numpy(), rng))
+        ids = torch.where(words == IGNORED, tokens["input_ids"], words)
+        inputs = {name: tensor for name, tensor in tokens.items() if name != "words"}
+        return inputs | {
+            "input_ids": ids.masked_fill(labels != IGNORED, reader.tokenizer.mask_token_id), "labels": labels
+        }  # fmt: skip
+
+
+def _hidden(words: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    """The words to be predicted, int64 [tokens]: a share of those that may be hidden; `IGNORED` elsewhere."""
+    places = np.flatnonzero(words != IGNORED)
+    if not len(places):
+        return words
+    count = max(1, round(HIDDEN * len(places)))
+    hidden = rng.choice(places, count, replace=False)
+    labels = np.full_like(words, IGNORED)
+    labels[hidden] = words[hidden]
+    return labels

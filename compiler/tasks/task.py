@@ -119,6 +119,7 @@ class Task(ABC):
         guides: whether answers need the dense model's outputs on the same batch (`guide`).
         grouped: whether one unit of a metric spans several lines, so that no first look at some batches is taken.
         units: what a metric's values are of, in words: examples, or what the task judges as one.
+        draws: whether training draws what is predicted anew in every epoch (`drawn`).
         word_outputs: whether outputs are logits of all words, so that each is learnt and the table of words may be the head.
         batch_size: examples of a batch in training, unless the user says how many.
         pairs: whether an example may have two texts, that are read as one line.
@@ -145,6 +146,7 @@ class Task(ABC):
     guides: ClassVar[bool] = False
     grouped: ClassVar[bool] = False
     units: ClassVar[str] = "examples"
+    draws: ClassVar[bool] = False
     word_outputs: ClassVar[bool] = False
     batch_size: ClassVar[int] = 32
     pairs: ClassVar[bool] = True
@@ -241,6 +243,10 @@ class Task(ABC):
         """Batches of a split; with its labels, if it has any, as the loss takes them."""
         labels = None if split.labels is None else {"labels": list(np.array(split.labels, dtype=self.label_type))}
         return encode(reader, split.texts, max_tokens=max_tokens, batch_size=batch_size, extras=labels)
+
+    def drawn(self, reader: Reader, tokens: Mapping[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+        """A line of a training batch, int64 [tokens] per input name and "labels", as one epoch has it."""
+        return dict(tokens)
 
     def encoding_notes(self, reader: Reader, splits: Mapping[str, Split], *, max_tokens: int) -> tuple[str, ...]:
         """Notes on what the limit of tokens takes from judged splits, by name; mostly none."""

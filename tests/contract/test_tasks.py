@@ -1,6 +1,7 @@
 """What every task promises, asked of each with a file of examples and a tiny model: a new one needs a writer of that file."""
 
 import pickle
+from functools import cache
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from tests.task_data import WRITERS
 from tests.tiny import randomise, save_tiny
 
 TOKENS = 32
+ONE_BY_ONE = 12
+"""Examples that are run alone as well."""
 
 
 class Place:
@@ -26,18 +29,22 @@ class Place:
         self.task = task
         self.data = read_data(str(WRITERS[task.name](folder)), task=task.name)
         kind = "llama" if task.auto_class == "AutoModelForCausalLM" else "bert"
-        save_tiny(folder / "model", kind, **({"task": task.name} if task.pretrained_head else {}))
+        head = {"task": task.name} if task.pretrained_head else {}
+        save_tiny(folder / "model", kind, num_hidden_layers=1, **head)
         self.checkpoint = load_checkpoint(str(folder / "model"), task=task.name, label_names=self.data.label_names)
         randomise(self.checkpoint.model, seed=1)
         self.names = self.data.label_names or (self.checkpoint.label_names if task.head else ())
         self.train = task.prepared(self.data.train, self.checkpoint, max_tokens=TOKENS)
         self.split = task.examples(self.train)
         self.batches = task.encode(self.checkpoint, self.split, max_tokens=TOKENS)
+        self.yardstick = cache(self._yardstick)
 
     def run(self, inputs):
         return self.task.judged(self.checkpoint.model(**inputs))
 
-    def yardstick(self, split):
+    def _yardstick(self, *, labelled):
+        texts, groups = self.split.texts, self.split.groups
+        split = self.split if labelled else Split(texts=texts, labels=None, groups=groups)
         return make_yardstick(
             self.checkpoint, split, self.task.metric(labelled=split.labels is not None), max_tokens=TOKENS,
             dense=lambda batches: answers(self.task, batches, self.run),
@@ -70,8 +77,7 @@ def test_batches_hold_every_example_once_or_in_windows(place):
 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_a_metric_is_made_of_its_units_parts(place, labelled):
-    split = place.split if labelled else Split(texts=place.split.texts, labels=None, groups=place.split.groups)
-    stick = place.yardstick(split)
+    stick = place.yardstick(labelled=labelled)
     with torch.inference_mode():
         first, whole = stick.looks(place.run)
     assert len(first.values) <= len(whole.values)
@@ -80,22 +86,24 @@ def test_a_metric_is_made_of_its_units_parts(place, labelled):
     looked = whole.values[stick.first_rows]
     assert looked.shape == first.values.shape
     if not labelled and place.task.learns_from_labels:
-        best = {m.name: m.score(stick.outputs(place.run), stick.reference) for m in (stick.metric, *stick.others)}
+        outputs = stick.outputs(place.run)
+        best = {m.name: m.score(outputs, stick.reference) for m in (stick.metric, *stick.others)}
         assert best[stick.metric.name] == pytest.approx(1.0), "the dense model is like itself"
 
 
 def test_answers_do_not_depend_on_the_batch(place):
-    alone = place.task.encode(place.checkpoint, place.split, max_tokens=TOKENS, batch_size=1)
-    both = [guided(place.checkpoint, batches) for batches in (alone, place.batches)]
-    one, many = (answers(place.task, batches, place.run) for batches in both)
+    few = place.split.take(np.arange(min(ONE_BY_ONE, len(place.split))))
+    sizes = ({"batch_size": 1}, {})
+    both = [place.task.encode(place.checkpoint, few, max_tokens=TOKENS, **size) for size in sizes]
+    one, many = (answers(place.task, guided(place.checkpoint, batches), place.run) for batches in both)
+    assert len(both[1].batches) < len(both[0].batches)
     np.testing.assert_allclose(one, many, atol=1e-3)
 
 
 def test_decisions_of_the_dense_model_agree_with_themselves(place):
     if not place.task.decides:
         pytest.skip("decides on no classes")
-    split = Split(texts=place.split.texts, labels=None, groups=place.split.groups)
-    stick = place.yardstick(split)
+    stick = place.yardstick(labelled=False)
     _, decisions = stick.judged(place.run)
     found = stick.changes(decisions, decisions, place.names)
     assert (found.flips, found.decisions > 0) == (0, True)
@@ -135,10 +143,11 @@ def test_a_probe_is_a_scalar_of_random_sign_that_weights_have_a_part_in(place):
 
 
 def test_outputs_that_are_not_finite_are_the_worst(place):
-    stick = place.yardstick(place.split)
+    stick = place.yardstick(labelled=True)
     with np.errstate(invalid="ignore"):
-        broken = stick.score(np.full_like(stick.outputs(place.run), np.nan))
-    assert broken.error >= stick.quality(place.run).error
+        outputs = stick.outputs(place.run)
+        broken = stick.score(np.full_like(outputs, np.nan))
+    assert broken.error >= stick.score(outputs).error
 
 
 def test_what_is_looked_at_beside_is_of_embeddings_alone(place):

@@ -143,6 +143,7 @@ ARGUMENTS: dict[tuple[str, str], tuple[str, ...]] = {
     ("cache", "others"): ("cache", "--cache", "{part}"),
     ("targets", "flags"): ("targets",),
     ("doctor", "flags"): ("doctor",),
+    ("worker", "flags"): ("worker", "--target", "cpu", "--ray", "127.0.0.1:1"),
 }  # fmt: skip
 
 

@@ -96,6 +96,10 @@ COMPILE_FLAGS: Mapping[str, st.SearchStrategy[str]] = {
     "--sampling": _enum("stratified", "uniform"),
     "--order": _enum("importance", "index"),
     "--profile": _enum("auto", "full", "none"),
+    "--ray": _enum(
+        "here", "h:99999", ":", "127.0.0.1:1", "[::1]:1", "127.0.0.1:0", "a..b:1", "x:²", "x:٣", f"{'a' * 300}:1", f"x:{'9' * 5000}", "ray://h:1",
+        " h:1", "auto",
+    ),
     "--objectives": _enum("latency", "params", "latency,memory", "latency,latency", ",", "energy"),
     "--percentile": _enum("p50", "p90", "p99"),
     "--precision": _enum("fp32", "fp32,int8", "int8", "fp32,fp32", ",", "fp7"),
@@ -142,6 +146,7 @@ FLAGS: Mapping[str, tuple[Mapping[str, st.SearchStrategy[str]], tuple[str, ...]]
     "cache": ({"--prune": _enum("0d", "30d", "1h", "9" * 30 + "d", "-1d")}, ("--json",)),
     "targets": ({"": _enum("cpu", "null", "a10g", "a10g:int8")}, ("--json",)),
     "doctor": ({"--cache": path}, ("--json", "--bogus")),
+    "worker": ({"--target": COMPILE_FLAGS["--target"], "--ray": COMPILE_FLAGS["--ray"]}, ("--simulated", "--bogus")),
 }  # fmt: skip
 
 
@@ -335,6 +340,7 @@ SHARES: Mapping[str, tuple[tuple[int, st.SearchStrategy[Case]], ...]] = {
     "cache": ((3, cache_cases()),),
     "targets": ((1, flag_cases("targets")),),
     "doctor": ((1, flag_cases("doctor")),),
+    "worker": ((1, flag_cases("worker")),),
 }
 """How many of a hundred or so cases each strategy gives."""
 

@@ -15,7 +15,7 @@ from tests.hostile.worker import Outcome
 
 @pytest.mark.timeout(600)
 def test_bad_runs_graphs_and_caches_are_refused_in_three_lines(tmp_path, seeds):
-    found = campaign(tmp_path, seeds, "verify,report,diff,bench,cache,targets,doctor", 500)
+    found = campaign(tmp_path, seeds, "verify,report,diff,bench,cache,targets,doctor,worker", 500)
     check(found)
     assert found["inputs"] >= 475
 

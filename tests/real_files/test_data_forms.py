@@ -5,9 +5,11 @@ import gzip
 import io
 import json
 import pickle
+import shutil
 import zipfile
 
 import datasets
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -142,6 +144,88 @@ def test_a_folder_of_save_to_disk_is_what_datasets_loads(tmp_path):
     loaded = datasets.load_from_disk(str(tmp_path / "one"))
     assert examples(one) == {row["text"]: ("neg", "pos")[row["label"]] for row in loaded}
     assert [text for (text,) in several.test.texts] == list(parts["test"]["text"])
+
+
+TAGS, TOPICS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC"), ("sport", "food", "art")
+WORDS = [text.split() for text in TEXTS]
+WORD_TAGS = [
+    [(i + place) % 5 // 2 * 2 - ((i + place) % 5 // 2 > 0) for place in range(len(words))]
+    for i, words in enumerate(WORDS)
+]
+ROW_TOPICS = [[topic for topic in range(3) if (i >> topic) % 2] for i in range(40)]
+LISTS = {
+    "List": datasets.List,
+    "Sequence": datasets.Sequence,
+    "LargeList": datasets.LargeList,
+    "list": lambda feature: [feature],
+}
+
+
+def with_tags(of_lists):
+    """Words and numbered tags, whose names only the features say."""
+    features = {
+        "tokens": of_lists(datasets.Value("string")),
+        "ner_tags": of_lists(datasets.ClassLabel(names=list(TAGS))),
+    }
+    columns = {"tokens": WORDS, "ner_tags": WORD_TAGS}
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def with_topics(of_lists):
+    """Texts and lists of numbered labels, whose names only the features say."""
+    features = {"text": datasets.Value("string"), "topics": of_lists(datasets.ClassLabel(names=list(TOPICS)))}
+    return datasets.Dataset.from_dict({"text": TEXTS, "topics": ROW_TOPICS}, features=datasets.Features(features))
+
+
+def kept_as(form, whole, folder):
+    """Write a data set in a form; its path."""
+    path = folder / ("saved" if form in {"saved", "splits"} else f"a.{form}")
+    if form == "parquet":
+        whole.to_parquet(path)
+    elif form == "arrow":
+        path.write_bytes(ipc(whole.data.table, pa.ipc.new_file))
+    elif form == "feather":
+        path.write_bytes(feathered(whole.data.table))
+    elif form == "saved":
+        whole.save_to_disk(path, num_shards=2)
+    else:
+        datasets.DatasetDict(train=whole, validation=whole.select(range(10))).save_to_disk(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [*((kind, "parquet") for kind in LISTS), *(("List", form) for form in ("arrow", "feather", "saved", "splits"))],
+)
+def test_numbers_in_lists_have_the_names_that_the_features_give_them(tmp_path, kind, form):
+    tagged = read_data(str(kept_as(form, with_tags(LISTS[kind]), tmp_path)))
+    assert (tagged.task, tagged.label_names, tagged.numbered) == ("token_classification", TAGS, True)
+    expected = {" ".join(words): [TAGS[tag] for tag in tags] for words, tags in zip(WORDS, WORD_TAGS, strict=True)}
+    held = zip(tagged.train.texts, tagged.train.labels, strict=True)
+    assert all([TAGS[tag] for tag in tags] == expected[text] for (text,), tags in held)
+    shutil.rmtree(tmp_path / "saved", ignore_errors=True)
+    several = read_data(str(kept_as(form, with_topics(LISTS[kind]), tmp_path)), label_column="topics")
+    assert (several.task, several.label_names, several.numbered) == ("multi_label", TOPICS, True)
+    expected = dict(zip(TEXTS, ROW_TOPICS, strict=True))
+    held = zip(several.train.texts, several.train.labels, strict=True)
+    assert all(np.flatnonzero(labels).tolist() == expected[text] for (text,), labels in held)
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_lists_of_a_hub_data_set_have_the_names_of_its_features(monkeypatch, kind):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for made, names in ((with_tags, TAGS), (with_topics, TOPICS)):
+        hub = datasets.DatasetDict(train=made(LISTS[kind]))
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_, hub=hub: hub)
+        data = read_data("some/corpus", label_column=hub["train"].column_names[1])
+        assert (data.label_names, data.numbered) == (names, True)
+
+
+def test_a_number_without_a_name_is_refused_with_its_row(tmp_path):
+    tags = [[-1 if (i, place) == (4, 1) else tag for place, tag in enumerate(own)] for i, own in enumerate(WORD_TAGS)]
+    table = with_tags(datasets.List).data.table
+    parquet.write_table(table.set_column(1, table.schema.field(1), pa.chunked_array([tags])), tmp_path / "a.parquet")
+    assert "a.parquet row 5: '-1' in ner_tags is no tag of 0 to 4" in refusal(tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize("name", ["../outside.arrow", "/etc/passwd", ""])

@@ -1,5 +1,6 @@
 """Masked and causal language models: blocks, targets, figures against their definitions, memory, losses."""
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -16,6 +17,7 @@ from compiler.pipeline.calibration_texts import deal
 from compiler.slicing import SubnetRunner, build_skeleton
 from compiler.spaces import make_space
 from compiler.supernet import TrainingOptions, polish
+from compiler.supernet.examples import Examples
 from compiler.tasks import IGNORED, SCALES, read_data, task_named
 from compiler.tasks.blocks import documents, in_blocks
 from compiler.tasks.metric import DIVERGENCE, PERPLEXITY, SHARE
@@ -150,6 +152,37 @@ def test_hidden_tokens_depend_on_the_text_alone(bert):
     assert (bert.tokenizer.mask_token_id == other.batches[0]["input_ids"]).sum() == (
         other.extras[0]["token_labels"] != IGNORED
     ).sum()
+
+
+def test_every_epoch_of_a_training_hides_other_words_and_the_seed_says_which(bert):
+    texts = long_texts(6, words=25)
+    plain = bert.tokenizer([text for (text,) in texts.texts], padding="max_length", max_length=28, return_tensors="pt")
+    rows = np.arange(6)
+
+    def ids_and_labels(seed, epoch, which=rows):
+        batch = Examples(bert, texts, max_tokens=32, seed=seed).batch(which, epoch)
+        assert set(batch) == {*bert.input_names, "labels"}
+        return batch["input_ids"], batch["labels"]
+
+    drawn = [ids_and_labels(0, 0), ids_and_labels(0, 1), ids_and_labels(1, 1)]
+    for ids, labels in drawn:
+        hidden = labels != IGNORED
+        assert (hidden.sum(dim=1) == round(0.15 * 25)).all()
+        assert (ids[hidden] == bert.tokenizer.mask_token_id).all()
+        assert torch.equal(torch.where(hidden, labels, ids), plain["input_ids"])
+        assert not (hidden & (plain["input_ids"] == bert.tokenizer.cls_token_id)).any()
+    for (_, one), (_, other) in itertools.combinations(drawn, 2):
+        assert ((one != IGNORED) != (other != IGNORED)).any(dim=1).sum() >= 5
+    for again, first in zip(ids_and_labels(0, 1), drawn[1], strict=True):
+        assert torch.equal(again, first)
+    for alone, first in zip(ids_and_labels(0, 1, rows[4:]), drawn[1], strict=True):
+        assert torch.equal(alone, first[4:]), "a line's words are hidden whatever is beside it"
+
+
+def test_causal_models_have_nothing_to_draw(llama):
+    examples = Examples(llama, long_texts(3, words=20), max_tokens=32)
+    one, other = (examples.batch(np.arange(3), epoch) for epoch in (0, 1))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_tokenizer_without_a_mask_token_is_refused(bert):

@@ -24,9 +24,10 @@ def test_every_epoch_sees_every_example_once_and_batches_have_similar_lengths():
     batches = plan_batches(lengths, batch_size=8, epochs=2.5, seed=3)
     assert len(batches) == 125
     for epoch in (batches[:50], batches[50:100]):
-        assert sorted(np.concatenate(epoch)) == list(range(400))
-    assert np.mean([np.ptp(lengths[rows]) for rows in batches]) < 5
-    assert not np.array_equal(batches[0], batches[50])
+        assert sorted(np.concatenate([batch.rows for batch in epoch])) == list(range(400))
+    assert [batch.epoch for batch in batches] == [0] * 50 + [1] * 50 + [2] * 25
+    assert np.mean([np.ptp(lengths[batch.rows]) for batch in batches]) < 5
+    assert not np.array_equal(batches[0].rows, batches[50].rows)
 
 
 def test_batches_are_what_the_tokenizer_makes_of_their_texts(classifier):
@@ -100,7 +101,7 @@ def _plain_loop(network, checkpoint):
     )
     batches = plan_batches(examples.lengths, batch_size=10, epochs=1, seed=0)
     assert len(batches) == 3
-    for rows, share in zip(batches, (0.0, 1.0, 0.5), strict=True):  # one step of warm-up, then linear to 0
+    for (rows, _), share in zip(batches, (0.0, 1.0, 0.5), strict=True):  # one step of warm-up, then linear to 0
         for group in optimiser.param_groups:
             group["lr"] = 1e-3 * share
         batch = examples.batch(rows)
@@ -161,8 +162,22 @@ class Killed(Exception):  # noqa: N818  it stands for a signal
     pass
 
 
-@pytest.mark.parametrize("options", [{"strategy": "full", "accumulation": 3}, {"strategy": "kd", "bf16": True}])
-def test_a_killed_run_ends_with_the_same_bits(classifier, tmp_path, monkeypatch, options):
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory):
+    """A masked language model: every epoch hides other words."""
+    return tiny_checkpoint(tmp_path_factory.mktemp("masked"), task="masked_lm")
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("classifier", {"strategy": "full", "accumulation": 3}),
+        ("classifier", {"strategy": "kd", "bf16": True}),
+        ("masked", {"strategy": "full", "labels": None}),
+    ],
+)
+def test_a_killed_run_ends_with_the_same_bits(model, request, tmp_path, monkeypatch, options):
+    classifier = request.getfixturevalue(model)
     options = {"epochs": 3, "learning_rate": 1e-3, "random_subnets": 1, **options}
     expected = run_supernet(classifier, tmp_path / "whole", **options)
 
@@ -196,7 +211,7 @@ def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_last_good_sta
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
     scores = np.random.default_rng(0).random(30)
     examples = Examples(regressor, split(TEXTS, scores), max_tokens=MAX_TOKENS)
-    scores[plan_batches(examples.lengths, batch_size=4, epochs=1, seed=0)[4]] = np.nan
+    scores[plan_batches(examples.lengths, batch_size=4, epochs=1, seed=0)[4].rows] = np.nan
     with pytest.raises(InputError, match=r"step 5 of 8: the loss is nan\n.*learning rate"):
         run_supernet(regressor, tmp_path, labels=scores, strategy="sandwich")
     from safetensors.torch import load_file

@@ -11,7 +11,7 @@ from torch.nn import functional
 from compiler.slicing import SubnetRunner
 from compiler.spaces import Subnet, make_space
 from compiler.supernet import TrainingOptions, trainer, training
-from compiler.supernet.examples import Examples
+from compiler.supernet.examples import Examples, PlannedBatch
 from compiler.tasks.losses import classification_loss
 from tests.tiny import HEADS, LAYERS, UNITS
 from tests.training import LABELS, MAX_TOKENS, TEXTS, plan, run_supernet, split
@@ -24,7 +24,7 @@ def make_trainer(checkpoint, folder, strategy, *, accumulation=1, temperature=10
     run = training._Run(checkpoint, split(TEXTS, LABELS), options, MAX_TOKENS, folder, lambda *_: None)
     made = trainer.SubnetTrainer(
         model=trainer.SuperNetwork(copy.deepcopy(checkpoint.model), checkpoint.architecture),
-        arguments=run._arguments(10), examples=examples, batches=[np.arange(6)],
+        arguments=run._arguments(10), examples=examples, batches=[PlannedBatch(np.arange(6), 0)],
         planner=lambda step: plan(strategy, space, step=step, random_subnets=random_subnets),
         loss=partial(checkpoint.task.loss, temperature=temperature), teacher=None, progress=lambda *_: None,
     )  # fmt: skip
@@ -50,7 +50,7 @@ def gradients(network):
 def step_gradients(checkpoint, folder, strategy, *, batches=FIRST_SIX, **options):
     made = make_trainer(checkpoint, folder, strategy, accumulation=len(batches), **options)
     for rows in batches:
-        made.training_step(made.model, made._own_part(rows))
+        made.training_step(made.model, made._own_part(PlannedBatch(rows, 0)))
     return gradients(made.model.network)
 
 
@@ -100,7 +100,7 @@ def test_bf16_really_computes_in_bf16_on_this_cpu(steady_classifier, tmp_path):
             linear = made.model.network.backbone.base_model.get_submodule(name)
             linear.register_forward_hook(lambda _, __, out, bf16=bf16: seen.setdefault(bf16, set()).add(out.dtype))
         model = made.accelerator.prepare_model(made.model)
-        made.training_step(model, made._own_part(np.arange(6)))
+        made.training_step(model, made._own_part(PlannedBatch(np.arange(6), 0)))
         assert {p.grad.dtype for p in made.model.parameters() if p.grad is not None} == {torch.float32}
         assert model(_inputs(made))[0].dtype == torch.float32
     assert seen == {False: {torch.float32}, True: {torch.bfloat16}}
@@ -124,7 +124,7 @@ def test_attention_written_out_has_the_gradient_of_the_fused_kernel(steady_class
         made = make_trainer(steady_classifier, tmp_path, "full", bf16=bf16)
         if written_out:
             training._write_attention_out(made.model)
-        made.training_step(made.accelerator.prepare_model(made.model), made._own_part(np.arange(6)))
+        made.training_step(made.accelerator.prepare_model(made.model), made._own_part(PlannedBatch(np.arange(6), 0)))
         flat[bf16, written_out] = torch.cat([g.flatten() for g in gradients(made.model.network).values()])
     exact = flat[False, False]
     fused, ours = (float((flat[True, way] - exact).norm() / exact.norm()) for way in (False, True))
