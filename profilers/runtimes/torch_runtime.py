@@ -19,6 +19,9 @@ from targets.errors import TargetError
 
 _WARM_UP = 3
 
+NOT_SERVING = "timed in PyTorch, which is not the runtime that serves the exported files: there they take other times"
+"""Stands in every table and every run whose times are PyTorch's."""
+
 
 class _TorchSession:
     """`call` runs the network once and returns its answers."""
@@ -131,10 +134,10 @@ class TorchRuntime:
     def describe(self) -> dict[str, Any]:
         """Eager or CUDA graph, and what the GPU did meanwhile."""
         if self.watch is None:
-            return {"mode": "eager", "warnings": []}
+            return {"mode": "eager", "warnings": [NOT_SERVING]}
         return {
             "mode": "CUDA graph" if self.cuda_graph else "eager",
-            "warnings": [*self.watch.warnings, *self.notes],
+            "warnings": [*self.watch.warnings, *self.notes, NOT_SERVING],
             "gpu": self.watch.seen(),
         }
 
