@@ -544,7 +544,8 @@ def test_a_network_that_cannot_be_captured_is_timed_eagerly_and_it_is_said(monke
     described = runtime.describe()
     assert described["mode"] == "eager"
     assert described["warnings"] == [
-        "timed without CUDA graphs: CUDA error: operation not permitted when stream is capturing"
+        "timed without CUDA graphs: CUDA error: operation not permitted when stream is capturing",
+        NOT_SERVING,
     ]
 
 

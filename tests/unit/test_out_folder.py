@@ -241,7 +241,7 @@ def test_an_error_of_a_file_is_said_as_what_it_is(tmp_path, error, says):
 def test_a_gpu_without_memory_left_is_said_with_what_to_do(tmp_path):
     options = Options(model="m", out=tmp_path / "out", cache=tmp_path / "cache")
     torchs = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 139.81 GiB of which 1 GiB is free."
-    with pytest.raises(TargetError, match="Tried to allocate 20.00 GiB") as raised, workplace(options):
+    with pytest.raises(TargetError, match="Tried to allocate") as raised, workplace(options):
         raise torch.OutOfMemoryError(torchs)
     assert raised.value.exit_code == 3
     assert "--device cpu" in str(raised.value).splitlines()[-1]
