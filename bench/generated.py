@@ -34,7 +34,8 @@ def tokenizer() -> Any:
     )  # fmt: skip
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(tokenizer_object=made, model_input_names=inputs, **names)
+    fast: Any = PreTrainedTokenizerFast
+    return fast(tokenizer_object=made, model_input_names=inputs, **names)
 
 
 def write_texts(path: Path, count: int = TEXTS) -> Path:

@@ -11,66 +11,38 @@ Exit code 0: all passed; 1: a part did not; 3: no GPU is here.
 """
 
 import argparse
-import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from gpu_parts import Part, Setting, parts_of, read_json
 from output import write_json
 
-from profilers import make_runtime
 from targets import Target, load_catalog, present
 from targets.errors import TargetError
 
 ROOT = Path(__file__).parents[1]
 RECORD, ARCHIVE = "gpu_check.json", "gpu_check.tar.gz"
 TOTAL_S = 700
+REHEARSAL = 4
+"""How many times the seconds a rehearsal has, on whatever machine it is."""
+
 _KEPT = (".json", ".log")
 _LARGE = ("inputs", "cache", "fresh")
 """Folders that do not go into the archive."""
 
-Figures = dict[str, Any]
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A command, the seconds that it has, how its figures are read, and why it cannot run here (empty: it can)."""
-
-    name: str
-    command: Sequence[str]
-    timeout_s: float
-    figures: Callable[[], Figures] = dict
-    missing: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """On what the parts run: a target, a precision, two models (a small and a large one), and where they write."""
-
-    target: str
-    precision: str
-    small: str
-    large: str
-    device: str
-    work: Path
-
-    @classmethod
-    def of(cls, gpu: Target | None, work: Path) -> "Setting":
-        """On a GPU the real sizes at fp16; without one a rehearsal."""
-        if gpu is None:
-            return cls(target="cpu", precision="fp32", small="tiny", large="tiny", device="cpu", work=work)
-        return cls(target=gpu.name, precision="fp16", small="minilm-shape", large="bert-base", device="cuda", work=work)
 
 
 def gpu_here() -> Target:
@@ -82,105 +54,10 @@ def gpu_here() -> Target:
     return here
 
 
-def parts_of(at: Setting) -> list[Part]:
-    """What runs, in this order: what the later ones take longest to tell comes last."""
-    return [
-        Part(
-            name="inputs", timeout_s=40,
-            command=_bench("generated.py", "--models", *dict.fromkeys((at.small, at.large)), "--out", at.work / "inputs"),
-        ),
-        Part(
-            name="tests", timeout_s=110, figures=lambda: _tests(at.work / "tests" / "output.log"),
-            command=[sys.executable, "-m", "pytest", "tests/gpu", "-q", "-ra", "-p", "no:cacheprovider"],
-        ),
-        _compile(at, "compile-small", at.small, timeout_s=260),
-        _tables(at, "tables-small", at.small, timeout_s=50, precisions=at.precision, nets=40, rounds=1),
-        _tables(at, "tables-large", at.large, timeout_s=130, precisions=f"{at.precision},fp32", nets=20, rounds=1),
-        _compile(at, "compile-large", at.large, timeout_s=90, table=True),
-        Part(
-            name="resources", timeout_s=40, figures=lambda: {"rows": _read(at.work / "resources" / "resources.json")},
-            command=_bench(
-                "gpu_resources.py", "--models", *dict.fromkeys((at.small, at.large)), "--target", at.target,
-                "--precision", at.precision, "--json", at.work / "resources" / "resources.json",
-            ),
-        ),
-        _tables(at, "tables-onnxruntime", at.small, timeout_s=60, precisions=at.precision, nets=20, rounds=1, runtime="onnxruntime"),
-    ]  # fmt: skip
-
-
-def _bench(script: str, *arguments: object) -> list[str]:
-    return [sys.executable, f"bench/{script}", *map(str, arguments)]
-
-
-def _tables(
-    at: Setting, name: str, model: str, *, timeout_s: float, precisions: str, nets: int, rounds: int, runtime: str = "torch"
-) -> Part:  # fmt: skip
-    folder = at.work / name
-    return Part(
-        name=name, timeout_s=timeout_s, figures=lambda: {"tables": [_table_row(row) for row in _read(folder / "tables.json")]},
-        missing=_missing(at, runtime),
-        command=_bench(
-            "tables.py", "--models", model, "--target", at.target, "--runtime", runtime, "--precision", precisions, "--nets", nets,
-            "--rounds", rounds, "--check-rounds", 2, "--block-s", 0.1, "--json", folder / "tables.json", "--tables", folder,
-            "--cache", at.work / "cache",
-        ),
-    )  # fmt: skip
-
-
-def _missing(at: Setting, runtime: str) -> str:
-    try:
-        make_runtime(runtime, Target.parse(at.target))
-    except TargetError as error:
-        return str(error).splitlines()[0]
-    return ""
-
-
-def _compile(at: Setting, name: str, model: str, *, timeout_s: float, table: bool = False) -> Part:
-    """The fast path; from nothing, or with the table that was measured before."""
-    out, tables = at.work / name / "out", at.work / "tables-large"
-    told = ("--table", tables / f"{at.target}-{model}.json") if table else ("--profile", "full")
-    command = (
-        sys.executable, "-m", "compiler", "compile", at.work / "inputs" / model, "--data", at.work / "inputs" / "texts.txt",
-        "--task", "embedding", "--target", at.target, "--runtime", "torch", "--precision", at.precision, "--effort", "fast",
-        "--device", at.device, "--winners", 3, "--cache", at.work / ("cache" if table else "fresh"), "--out", out, "--overwrite",
-        "--accept-noisy-table", *told,
-    )  # fmt: skip
-    return Part(
-        name=name,
-        command=list(map(str, command)),
-        timeout_s=timeout_s,
-        figures=lambda: _front(_read(out / "front.json")),
-    )
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _front(front: Mapping[str, Any]) -> Figures:
-    """Seconds of every stage, the table's error, and what was found."""
-    found = [
-        {name: c[name] for name in ("id", "metric", "speedup", "parameters", "precision")} for c in front["candidates"]
-    ]
-    return {
-        "timings_s": front["timings_s"], "table": front["table"], "best": front["best"], "candidates": found,
-        "target": front["target"], "notes": front["notes"],
-    }  # fmt: skip
-
-
-def _table_row(row: Mapping[str, Any]) -> Figures:
-    return {name: value for name, value in row.items() if name not in ("checks", "fingerprint")}
-
-
-def _tests(log: Path) -> Figures:
-    """How many passed, failed, were skipped."""
-    counts = re.findall(r"(\d+) (passed|failed|skipped|errors?)", log.read_text(encoding="utf-8").splitlines()[-1])
-    return {name: int(count) for count, name in counts}
-
-
 def run_part(part: Part, folder: Path, limit_s: float) -> Record:
     """One part to its end, or until its seconds are over; its output goes to output.log."""
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     start, log = time.monotonic(), folder / "output.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -224,12 +101,13 @@ class Results:
         """Goes on from earlier results about the same."""
         self.about, self.work, self.out = dict(about), work, out
         file = work / RECORD
-        earlier = _read(file) if file.exists() else {}
+        earlier = read_json(file) if file.exists() else {}
         self.parts: dict[str, Record] = earlier["parts"] if earlier.get("about") == self.about else {}
 
     def put(self, name: str, record: Record) -> None:
         """Record a part and write everything anew."""
-        self.parts[name] = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **record}
+        tries = self.parts.get(name, {}).get("tries", 0) + 1
+        self.parts[name] = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "tries": tries, **record}
         write_json(self.work / RECORD, {"about": self.about, "parts": self.parts})
         with tarfile.open(self.work / ARCHIVE, "w:gz") as archive:
             for path in sorted(self.work.rglob("*")):
@@ -266,6 +144,23 @@ def run(parts: Iterable[Part], results: Results, total_s: float) -> int:
     return int(failed)
 
 
+def _importable(work: Path) -> None:
+    """What the parts import is the tree; where paretoc is not installed, its version is given a place to be read from."""
+    try:
+        metadata.version("paretoc")
+        told = []
+    except metadata.PackageNotFoundError:
+        version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+        folder = work / "site" / f"paretoc-{version}.dist-info"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: paretoc\nVersion: {version}\n", encoding="utf-8"
+        )
+        told = [str(work / "site")]
+    known = filter(None, [os.environ.get("PYTHONPATH")])
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *told, *known])
+
+
 def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
@@ -292,12 +187,17 @@ def main(arguments: Sequence[str] | None = None, *, make: Callable[[Setting], li
     if unknown:
         parser.error(f"no part is called {', '.join(sorted(unknown))}; known: {', '.join(part.name for part in parts)}")
     os.environ["PARETOC_CACHE"] = str(work / "cache")  # read by the parts
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    _importable(work)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     about = {"rehearsal": asked.rehearse, "target": setting.target, "precision": setting.precision}
     results = Results(about, work, (asked.out or work).resolve())
-    return run([p for p in parts if asked.parts is None or p.name in asked.parts], results, asked.total_s)
+    wanted, more = (
+        [p for p in parts if asked.parts is None or p.name in asked.parts],
+        REHEARSAL if asked.rehearse else 1,
+    )
+    return run([replace(p, timeout_s=more * p.timeout_s) for p in wanted], results, more * asked.total_s)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the part in progress ends, too
     sys.exit(main())

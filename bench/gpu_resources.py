@@ -55,7 +55,7 @@ def energy(device: Device, program: Program, idle_s: float) -> dict[str, Any]:
     assert device.runtime is not None  # noqa: S101  a device that is not here was refused
     meter = open_meter(device.target)
     with device.runtime.open(program, program.asked(device.workload)) as session:
-        use = measure_energy(lambda: session.sample(1), meter, idle_s=idle_s)
+        use = measure_energy(lambda: session.sample(1), meter, updates=20, idle_s=idle_s)
     return {**asdict(use), "joules_per_call": use.joules_per_call, "power_w": use.joules / use.seconds}
 
 
