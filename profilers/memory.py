@@ -194,7 +194,7 @@ def _give_back() -> None:
     """PyTorch keeps the memory of networks that are gone, in which the next one would have its place unseen."""
     import torch
 
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         gc.collect()
         torch.cuda.empty_cache()
 

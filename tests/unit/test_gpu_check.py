@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from profilers import Dimensions, LayerSizes
 from targets import Target
 from targets.errors import TargetError
 
@@ -168,3 +169,17 @@ def test_generated_texts_are_words_that_the_tokenizer_knows(check, tmp_path):  #
     encoded = tokenizer(texts)["input_ids"]
     assert [len(ids) - 2 for ids in encoded] == [len(text.split()) for text in texts]
     assert tokenizer.unk_token_id not in {i for ids in encoded for i in ids}
+
+
+def test_resources_are_told_or_why_not(check):  # noqa: ARG001
+    """What a device cannot tell stands in the results with its reason."""
+    resources = importlib.import_module("gpu_resources")
+
+    def absent():
+        raise TargetError("no counter")
+
+    assert resources.told(lambda: {"joules": 1.0}) == {"joules": 1.0}
+    assert resources.told(absent) == {"not_available": "no counter"}
+    dims = Dimensions(layers=2, heads=4, ffn_units=64, hidden_size=32, head_size=8, vocabulary=10)
+    assert resources.networks(dims)["1/8"] == (LayerSizes(1, 8),) * 2
+    assert resources.networks(dims)["1/1"] == dims.dense
