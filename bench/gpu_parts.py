@@ -58,7 +58,7 @@ def parts_of(at: Setting) -> list[Part]:
         ),
         _compile(at, "compile-small", at.small, timeout_s=250),
         _tables(at, "tables-small", at.small, timeout_s=50, precisions=at.precision, nets=40, cache="fresh"),
-        _tables(at, "tables-large", at.large, timeout_s=120, precisions=f"{at.precision},fp32", nets=20),
+        _tables(at, "tables-large", at.large, timeout_s=120, precisions=",".join(dict.fromkeys((at.precision, "fp32"))), nets=20),
         _compile(at, "compile-large", at.large, timeout_s=90, table=True),
         Part(
             name="resources", timeout_s=40, figures=lambda: {"rows": read_json(at.work / "resources" / "resources.json")},
