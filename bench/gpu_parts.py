@@ -56,9 +56,9 @@ def parts_of(at: Setting) -> list[Part]:
             name="tests", timeout_s=110, figures=lambda: count_tests(at.work / "tests" / "output.log"),
             command=[sys.executable, "-m", "pytest", "tests/gpu", "-q", "-ra", "-p", "no:cacheprovider"],
         ),
-        _compile(at, "compile-small", at.small, timeout_s=250),
+        _compile(at, "compile-small", at.small, timeout_s=230),
         _tables(at, "tables-small", at.small, timeout_s=50, precisions=at.precision, nets=40, cache="fresh"),
-        _tables(at, "tables-large", at.large, timeout_s=120, precisions=",".join(dict.fromkeys((at.precision, "fp32"))), nets=20),
+        _tables(at, "tables-large", at.large, timeout_s=140, precisions=",".join(dict.fromkeys((at.precision, "fp32"))), nets=15),
         _compile(at, "compile-large", at.large, timeout_s=90, table=True),
         Part(
             name="resources", timeout_s=40, figures=lambda: {"rows": read_json(at.work / "resources" / "resources.json")},
