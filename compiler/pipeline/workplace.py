@@ -1,4 +1,4 @@
-"""Where a run works: its store, its output folders, a folder for temporary files, its threads, and what disk errors are."""
+"""Where a run works: its store, output folders, temporary files and threads, and what errors of disks and GPUs are."""
 
 import contextlib
 import errno
@@ -19,7 +19,7 @@ from compiler.store.disk import file_error, is_full
 from compiler.store.leftovers import temporary
 from compiler.supernet import leading
 from targets import cpu_name, usable_cpus
-from targets.errors import InputError, printable
+from targets.errors import InputError, TargetError, printable, reason
 
 _WRITING = {errno.EIO, errno.EFBIG, errno.EROFS, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """Errors of files where none is named, as writing to an open one leaves it; others may be of a network."""
@@ -41,6 +41,7 @@ def workplace(options: Options, each: Sequence[Options] = ()) -> Iterator[Store]
         _store(options) as store,
         _threads(),
         _disk_errors(),
+        _memory_errors(),
         _arithmetic(store),
     ):
         yield store
@@ -114,6 +115,18 @@ def _disk_errors() -> Iterator[None]:
         else:
             message = f"{where}{found.strerror}\nwhat was computed is kept; start again when that is mended"
         raise InputError(message) from None
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    """A GPU without memory left, in lines for the user. Networks that are timed have an error of their own for it."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TargetError(
+            f"the GPU that this run learns on ran out of memory: {reason(error)}\n"
+            "what was computed is kept; end what else runs on that GPU, or start again with --device cpu"
+        ) from None
 
 
 @contextlib.contextmanager

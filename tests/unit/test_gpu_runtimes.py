@@ -19,7 +19,7 @@ from profilers.runtimes.onnx_gpu import CudaRuntime, TensorrtRuntime
 from profilers.runtimes.onnx_session import BoundSession, load, session_options
 from profilers.runtimes.placement import Node, attention_kernels, check_placement, ran_nodes
 from profilers.runtimes.requirements import ONNX_RUNTIME, ONNX_RUNTIME_GPU, check_driver, tensorrt
-from profilers.runtimes.torch_runtime import TorchRuntime
+from profilers.runtimes.torch_runtime import NOT_SERVING, TorchRuntime
 from targets import Target
 from targets.errors import TargetError
 from tests.gpu_stub import CPU, CUDA, TENSORRT, FakeNvml, gpu, pose
@@ -544,7 +544,8 @@ def test_a_network_that_cannot_be_captured_is_timed_eagerly_and_it_is_said(monke
     described = runtime.describe()
     assert described["mode"] == "eager"
     assert described["warnings"] == [
-        "timed without CUDA graphs: CUDA error: operation not permitted when stream is capturing"
+        "timed without CUDA graphs: CUDA error: operation not permitted when stream is capturing",
+        NOT_SERVING,
     ]
 
 

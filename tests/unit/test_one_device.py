@@ -1,8 +1,6 @@
 """Everything that learns runs where the model is: on a pretended GPU, which refuses to mix devices and counts copies."""
 
 import copy
-from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,27 +8,21 @@ import pytest
 import torch
 
 from compiler.data import Split
-from compiler.evaluation import answers, make_yardstick
-from compiler.evaluation.quality import guided
 from compiler.execution import CPU, ComputeDevice, on_host, placed
-from compiler.oneshot import Reconstructor, calibrate, rank_sub_blocks, reconstruct, sensitivities
+from compiler.oneshot import Reconstructor
 from compiler.oneshot.gates import GatedNetwork, gates_of
-from compiler.oneshot.reconstruction import one_batch, residual_sums
 from compiler.pipeline.learner import learning_bytes
-from compiler.slicing import SubnetRunner, build_skeleton, slice_parameters
-from compiler.spaces import Subnet, make_space
+from compiler.slicing import build_skeleton, slice_parameters
+from compiler.spaces import make_space
 from compiler.supernet.examples import Examples, plan_batches
 from compiler.supernet.strategies import Turn
 from compiler.supernet.trainer import Students, SubnetTrainer
 from compiler.supernet.training import TrainingOptions, _assign, _Run, _set_dropout
 from compiler.tasks.probes import drawn_from
-from profilers import LayerSizes
 from targets.errors import InputError, TargetError
+from tests.learning import grams_of, in_float32, judged, moved, near, ranked, resolved, subnet_of, without_chance
 from tests.pretend_gpu import GPU, pretended_gpu
 from tests.tiny import some_batches, tiny_checkpoint
-
-SHAPE = (LayerSizes(2, 24), LayerSizes(0, 48), LayerSizes(3, 0))
-
 
 RANKING = {
     ("in", "device.placed"): "batches, once",
@@ -78,37 +70,18 @@ def checkpoint(request, tmp_path_factory):
 
 @pytest.fixture
 def fp32(monkeypatch):
-    for module in ("reconstruction", "gates"):
-        monkeypatch.setattr(f"compiler.oneshot.{module}.bf16_where_it_is", nullcontext)
-
-
-def ranked(checkpoint):
-    batches = guided(checkpoint, some_batches(checkpoint)).on(checkpoint.device)
-    calibration = calibrate(checkpoint, batches)
-    ordering, blocks = rank_sub_blocks(checkpoint, calibration, sensitivities(checkpoint, batches))
-    return batches, calibration, ordering, blocks
-
-
-def subnet_of(ordering):
-    return Subnet.first(SHAPE, ordering)
-
-
-def near(found, expected, tolerance=1e-4):
-    found = on_host(found)
-    assert found.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert torch.allclose(found[name], tensor.detach(), atol=tolerance, rtol=tolerance), name
+    in_float32(monkeypatch)
 
 
 def test_ranking(checkpoint, monkeypatch):
-    monkeypatch.setattr("compiler.tasks.probes.drawn_from", lambda chances, _: chances.argmax(dim=1))  # else by chance
+    without_chance(monkeypatch)
     _, calibration, _, blocks = ranked(checkpoint)
     with pretended_gpu() as gpu:
         there = checkpoint.on(GPU)
         gpu.copies.clear()
         _, found, _, there_blocks = ranked(there)
-        grams = on_host({str(key): gram.matrix for key, gram in found.grams.items()})
-    near(grams, {str(key): gram.matrix for key, gram in calibration.grams.items()})
+        grams = on_host(grams_of(found))
+    near(grams, grams_of(calibration))
     for key, block in blocks.items():
         assert there_blocks[key].local == pytest.approx(block.local, rel=1e-3, abs=1e-9)
     may_copy(gpu, RANKING)
@@ -117,49 +90,23 @@ def test_ranking(checkpoint, monkeypatch):
 def test_resolving(checkpoint, fp32):  # noqa: ARG001
     batches, calibration, ordering, _ = ranked(checkpoint)
     subnet = subnet_of(ordering)
-
-    def resolved(checkpoint, batches, calibration):
-        start = Reconstructor(checkpoint, calibration).parameters(subnet)
-        batch = one_batch(batches, checkpoint)
-        return start, reconstruct(checkpoint, subnet, start, batch, residual_sums(checkpoint, batch))
-
-    expected = resolved(checkpoint, batches, calibration)
+    expected = resolved(checkpoint, subnet, batches, calibration)
     with pretended_gpu() as gpu:
-        there, batches = checkpoint.on(GPU), batches.on(GPU)
-        grams = {key: replace(gram, matrix=gram.matrix.to(GPU)) for key, gram in calibration.grams.items()}
+        there, batches, calibration = checkpoint.on(GPU), batches.on(GPU), moved(calibration, GPU)
         gpu.copies.clear()
-        found = resolved(there, batches, replace(calibration, grams=grams))
+        found = resolved(there, subnet, batches, calibration)
         may_copy(gpu, RESOLVING)
         for own, other in zip(found, expected, strict=True):
             near(own, other, 1e-2)
 
 
 def test_judging(checkpoint):
-    _, _, ordering, _ = ranked(checkpoint)
-    subnet, task = subnet_of(ordering), checkpoint.task
-    split = Split(texts=tuple((f"the film was {word}",) for word in ("good", "bad", "warm", "cold")), labels=None)
-
-    def judged(checkpoint):
-        dense = dict(checkpoint.model.backbone.named_parameters())
-        parameters = on_host(slice_parameters(dense, checkpoint.architecture, subnet))
-        runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
-
-        def run(inputs):
-            return task.judged(runner(subnet, placed(inputs, checkpoint.device), placed(parameters, checkpoint.device)))
-
-        def dense_answers(batches):
-            return answers(
-                task, batches, lambda inputs: task.judged(checkpoint.model(**placed(inputs, checkpoint.device)))
-            )
-
-        yardstick = make_yardstick(checkpoint, split, task.metric(labelled=False), max_tokens=32, dense=dense_answers)
-        return yardstick.quality(run)
-
-    expected = judged(checkpoint)
+    subnet = subnet_of(ranked(checkpoint)[2])
+    expected = judged(checkpoint, subnet)
     with pretended_gpu() as gpu:
         there = checkpoint.on(GPU)
         gpu.copies.clear()
-        found = judged(there)
+        found = judged(there, subnet)
         may_copy(gpu, JUDGING)
     assert found.metric == pytest.approx(expected.metric, rel=1e-4)
 
@@ -177,10 +124,9 @@ def test_gates(checkpoint, fp32):  # noqa: ARG001
 
     expected = gradient(checkpoint, calibration)
     with pretended_gpu() as gpu:
-        there = checkpoint.on(GPU)
-        grams = {key: replace(gram, matrix=gram.matrix.to(GPU)) for key, gram in calibration.grams.items()}
+        there, calibration = checkpoint.on(GPU), moved(calibration, GPU)
         gpu.copies.clear()
-        assert gradient(there, replace(calibration, grams=grams)) == pytest.approx(expected, rel=1e-2, abs=1e-4)
+        assert gradient(there, calibration) == pytest.approx(expected, rel=1e-2, abs=1e-4)
         may_copy(gpu, GATES)
 
 

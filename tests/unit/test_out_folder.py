@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from compiler.pipeline.options import Options
 from compiler.pipeline.outfolder import MARKER, check_inputs, claimed, install, is_ours, writing
 from compiler.pipeline.workplace import workplace
 from compiler.report.manifest import FILE, read_manifest, write_manifest
-from targets.errors import InputError
+from targets.errors import InputError, TargetError
 
 
 def put(root, name, text="theirs"):
@@ -235,6 +236,15 @@ def test_an_error_of_a_file_is_said_as_what_it_is(tmp_path, error, says):
     with pytest.raises(InputError, match=says) as raised, workplace(options):
         raise error
     assert ("room" in str(raised.value)) == ("room" in says)
+
+
+def test_a_gpu_without_memory_left_is_said_with_what_to_do(tmp_path):
+    options = Options(model="m", out=tmp_path / "out", cache=tmp_path / "cache")
+    torchs = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 139.81 GiB of which 1 GiB is free."
+    with pytest.raises(TargetError, match="Tried to allocate") as raised, workplace(options):
+        raise torch.OutOfMemoryError(torchs)
+    assert raised.value.exit_code == 3
+    assert "--device cpu" in str(raised.value).splitlines()[-1]
 
 
 def test_an_error_that_is_none_of_a_file_stays(tmp_path):
