@@ -29,7 +29,7 @@ def bench_command(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """Time ONNX files against each other: percentiles, throughput, speed-up with its interval, share of the peak."""
-    from compiler.cli import quantities
+    from targets import quantities
     from compiler.cli.console import progress
     from compiler.cli.outputs import check_benchmark
     from compiler.pipeline.bench import BenchOptions, bench, check_speed

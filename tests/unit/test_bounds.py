@@ -2,7 +2,7 @@
 
 import pytest
 
-from compiler.cli import quantities
+from targets import quantities
 from compiler.pipeline import Budgets, Options
 from compiler.pipeline.bench import BenchOptions
 from compiler.pipeline.profile import ProfileOptions
