@@ -1,8 +1,8 @@
 """The console script: verbs, flags, exit codes.
 
-0 done; 1 an entry of a fleet failed; 2 bad input or usage; 3 the target is not what was asked for; 4 no candidate meets the budget; 5 verification failed;
-70 an error of the program itself, whose trace is kept in a file; 130 interrupted (SIGINT), 143 ended (SIGTERM), 141 nobody
-reads the answer any more (SIGPIPE).
+0 done; 1 an entry of a fleet failed; 2 bad input or usage; 3 the target is not what was asked for; 4 no candidate meets the
+budget; 5 verification failed; 70 an error of the program itself, whose trace is kept in a file; 130 interrupted (SIGINT), 143
+ended (SIGTERM), 141 nobody reads the answer any more (SIGPIPE).
 """
 
 import errno
@@ -197,9 +197,9 @@ def compile_command(
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
     """Read the flags and run."""
-    from targets import quantities
     from compiler.pipeline import Budgets, Options
     from compiler.supernet import follow, follows
+    from targets import quantities
 
     if model is None and not demo:
         raise InputError("no model: give a folder or hub name\nor try the built-in example: compile --demo")
@@ -288,11 +288,11 @@ def profile_command(
 
     Of several batches, lengths, thread counts and precisions every combination is profiled, into one table.
     """
-    from targets import quantities
     from compiler.cli.console import error_console, progress
     from compiler.cli.outputs import check_table
     from compiler.pipeline.profile import ProfileOptions, profile
     from compiler.store.disk import replaced
+    from targets import quantities
 
     options = ProfileOptions(
         target=target, model=model, batches=quantities.whole_numbers(batch, "--batch"),
