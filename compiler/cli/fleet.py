@@ -87,8 +87,15 @@ def _summary(said: dict[str, Any]) -> list[str]:
     more = f", and {unknown} entries of unknown time" if unknown and said["estimated_s"] else ""
     return [
         f"{len(said['entries'])} entries: {counts}",
-        f"to do: {said['jobs']} jobs, {said['rankings_to_make']} rankings and {said['tables_to_make']} cost tables to make; {known}{more}",
+        (
+            f"to do: {_counted(said['jobs'], 'job')}; to make: {_counted(said['rankings_to_make'], 'ranking')}, "
+            f"{_counted(said['tables_to_make'], 'cost table')}; {known}{more}"
+        ),
     ]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _print_fleet(found: "Fleet", out: Path) -> None:

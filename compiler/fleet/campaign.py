@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from compiler.execution.ray_cluster import connected
 from compiler.fleet.page import write_page
@@ -142,7 +142,7 @@ class Campaign:
         begun, started = self.clock(), now()
         alone = len(job.entries) == 1
         for each in job.entries:
-            self._set(each, status="running", started=started, tries=job.tries + alone)
+            self._set(each, status="running", started=started, tries=job.tries + 1)
             drop_record(each.entry.options.out)
         self._publish(page=False)
         try:
@@ -161,7 +161,7 @@ class Campaign:
         return []
 
     def _set(self, each: Planned, **values: Any) -> Row:
-        row: Row = {**self.rows[each.entry.name], **values}  # type: ignore[typeddict-item]  names of its keys
+        row = cast("Row", {**self.rows[each.entry.name], **values})
         self.rows[each.entry.name] = row
         return row
 

@@ -45,10 +45,10 @@ def sparkline(row: Row) -> dict[str, Any] | None:
     xs, ys = _scaled([ms for ms, _ in front], WIDTH), _scaled([-error for _, error in front], HEIGHT)
     steps = [f"M{xs[0]:.1f} {ys[0]:.1f}", *(f"H{x:.1f}V{y:.1f}" for x, y in zip(xs[1:], ys[1:], strict=True))]
     chosen = row["chosen"]
-    at = None if chosen is None else next((i for i, (ms, _) in enumerate(front) if ms == chosen["latency_ms"]), None)
+    at = None if chosen is None else (chosen["latency_ms"], chosen["error"])
     return {
         "path": "".join(steps),
-        "dots": [(f"{x:.1f}", f"{y:.1f}", i == at) for i, (x, y) in enumerate(zip(xs, ys, strict=True))],
+        "dots": [(f"{x:.1f}", f"{y:.1f}", p == at) for p, x, y in zip(front, xs, ys, strict=True)],
         "title": f"{len(front)} networks, {text.milliseconds(front[0][0])} to {text.milliseconds(front[-1][0])}",
     }
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from compiler.report.chart import latency_ms
-from compiler.report.schema import Front, Tool, plain, this_tool
+from compiler.report.schema import Tool, known_front, plain, this_tool
 from compiler.store.disk import write_atomically
 from targets.errors import InputError
 from targets.json_file import conforming, is_there, read_bytes, read_json
@@ -26,7 +26,7 @@ ANSWERED: tuple[Status, ...] = ("done", "missed budget")
 
 
 class Chosen(TypedDict):
-    """The network that a run chose; `measured` says whether its latency is."""
+    """The network that a run chose; `measured` says whether its latency was: the null device has no clock."""
 
     id: str
     latency_ms: float
@@ -82,14 +82,14 @@ def now() -> str:
 
 def answered(row: Row, front: Mapping[str, Any]) -> Row:
     """A row with what a finished run found."""
-    found: Front = plain(front)  # type: ignore[assignment]  what the pipeline wrote
+    found = known_front(plain(front))
     best = next((c for c in found["candidates"] if c["id"] == found["best"]), None)
     points = sorted((latency_ms(c, "p50"), c["error"]) for c in found["candidates"])
     status = None if best is None else best["budget"]["status"]
     chosen: Chosen | None = None
     if best is not None:
         chosen = {
-            "id": best["id"], "latency_ms": latency_ms(best, "p50"), "measured": best["measured"] is not None,
+            "id": best["id"], "latency_ms": latency_ms(best, "p50"), "measured": best["measured"] is not None and best["predicted"]["source"] != "null",
             "speedup": best["speedup"], "error": best["error"], "metric": best["metric"]["name"],
             "score": best["metric"]["validation"],
         }  # fmt: skip

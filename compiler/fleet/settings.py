@@ -82,11 +82,11 @@ Converter = Callable[[Any, str], Any]
 
 
 def _text(value: Any, flag: str) -> str:
-    return _of_type(value, flag, str, "a text")
+    return str(_of_type(value, flag, str, "a text"))
 
 
 def _whole(value: Any, flag: str) -> int:
-    return _of_type(value, flag, int, "a whole number")
+    return int(_of_type(value, flag, int, "a whole number"))
 
 
 def _number(value: Any, flag: str) -> float:
