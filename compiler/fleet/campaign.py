@@ -116,6 +116,11 @@ class Campaign:
                     jobs = [*[other for other in jobs if other is not job], *self._attempt(job)]
                     self._publish(page=self.clock() - self.page_at > PAGE_EVERY_S)
             finally:
+                for name, row in self.rows.items():
+                    if (
+                        row["status"] == "running"
+                    ):  # Ctrl-C; of a process that was killed fleet.json still says that it ran
+                        self.rows[name] = {**row, "status": "waiting"}
                 found = self._publish(page=True)
         return found
 

@@ -30,7 +30,7 @@ _OF_TARGETS = {
 }  # fmt: skip
 """Options that nothing which is learned of a model depends on."""
 
-_OF_TABLES = ("target", "precisions", "batch", "seq_len", "threads", "runtime", "opset", "objectives", "space")
+_OF_TABLES = ("target", "precisions", "batch", "seq_len", "threads", "runtime", "opset", "objectives", "space", "seed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def sparkline(row: Row) -> dict[str, Any] | None:
     at = None if chosen is None else (chosen["latency_ms"], chosen["error"])
     return {
         "path": "".join(steps),
-        "dots": [(f"{x:.1f}", f"{y:.1f}", p == at) for p, x, y in zip(front, xs, ys, strict=True)],
+        "dots": [(f"{x:.1f}", f"{y:.1f}", tuple(p) == at) for p, x, y in zip(front, xs, ys, strict=True)],
         "title": f"{len(front)} networks, {text.milliseconds(front[0][0])} to {text.milliseconds(front[-1][0])}",
     }
 
