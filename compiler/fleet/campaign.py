@@ -227,7 +227,7 @@ def _said(error: BaseException) -> str:
 def _may_pass(error: BaseException, options: Options) -> bool:
     """Whether trying again may help: the system was busy, or a device that is there was. A missing model stays missing."""
     if isinstance(error, TargetError):
-        return options.ray is not None or bool(present(Target.parse(options.target)))
+        return options.ray is not None or options.runtime == "null" or bool(present(Target.parse(options.target)))
     if isinstance(error, InputError):  # the line that an error of the system became
         cause = error.__cause__ or error.__context__
         return isinstance(cause, OSError) and cause.errno in _PASSING
