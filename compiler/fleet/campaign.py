@@ -58,8 +58,11 @@ Outcome = Mapping[str, Any] | BudgetError
 
 def compile_job(each: Sequence[Options]) -> list[Outcome]:
     """Compile one model for several targets; options differ in target, table and output folder only."""
-    with workplace(each[0], each[1:]) as store:
-        runs = compile_each(each, store, SilentMonitor())
+    try:
+        with workplace(each[0], each[1:]) as store:
+            runs = compile_each(each, store, SilentMonitor())
+    finally:
+        gc.collect()  # networks that refer to themselves would wait for memory to run low
     return [run.content if run.missed is None else run.missed for run in runs]
 
 
@@ -158,8 +161,6 @@ class Campaign:
             if not alone:  # one of them failed: each by itself says which
                 return [_Job((each,), tries=job.tries) for each in job.entries]
             return self._failed(job, job.entries[0], error)
-        finally:
-            gc.collect()
         seconds = (self.clock() - begun) / len(job.entries)
         for each, outcome in zip(job.entries, outcomes, strict=True):
             self._answer(each, outcome, seconds)

@@ -90,14 +90,10 @@ class Fingerprints:
 
 def _given(options: Options) -> dict[str, Any]:
     """Options that are not the defaults, as JSON values: a release with one option more changes no digest."""
-    values = asdict(options)
-    return {
-        each.name: _plain(values[each.name]) for each in fields(options) if getattr(options, each.name) != each.default
-    }
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+    values = {each.name: getattr(options, each.name) for each in fields(options)}
+    values["budgets"] = asdict(options.budgets) if options.budgets.limits() else None
+    defaults = {each.name: each.default for each in fields(options)} | {"budgets": None}
+    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items() if v != defaults[k]}
 
 
 def _described(path: Path) -> Iterator[list[Any]]:

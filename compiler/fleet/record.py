@@ -145,13 +145,17 @@ def _row(value: Any) -> Row:
 
 
 def write_fleet(out: Path, file: str, started: str, rows: Sequence[Row]) -> Fleet:
-    """Write fleet.json, whole or not at all; its content."""
+    """Write fleet.json, an entry a line, whole or not at all; its content."""
     counts = dict(Counter(str(row["status"]) for row in rows))
     found: Fleet = {
         "schema": SCHEMA, "tool": this_tool(), "file": file, "started": started, "updated": now(), "counts": counts,
         "entries": list(rows),
     }  # fmt: skip
-    write_atomically(out / FLEET, (json.dumps(plain(found), indent=1) + "\n").encode())
+    head, end = json.dumps({**found, "entries": []}).rsplit("]", 1)
+    lines = ",\n".join(
+        map(json.dumps, rows)
+    )  # without an indent json is ten times as fast: this is written after every job
+    write_atomically(out / FLEET, f"{head}\n{lines}\n]{end}\n".encode())
     return found
 
 
