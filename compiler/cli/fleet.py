@@ -19,6 +19,9 @@ _SHOWN = 20
 def fleet_command(
     file: Annotated[Path, typer.Argument(help="TOML file of the fleet")],
     out: Annotated[Path, typer.Option(help="folder of all runs, fleet.json and fleet.html")] = Path("fleet"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="write into folders of other files, over those of the same names")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what there is to do, and do nothing")] = False,
     ray: Annotated[
         str | None,
@@ -43,12 +46,12 @@ def fleet_command(
     if follows():
         raise InputError("compile fleet is one process\nstart it without torchrun")
     size = None if cache_size is None else size_bytes(cache_size, "--cache-size")
-    plan = make_plan(read_fleet(file, out, ray=ray, cache=cache, cache_bytes=size), out)
+    plan = make_plan(read_fleet(file, out, ray=ray, cache=cache, cache_bytes=size, overwrite=overwrite), out)
     if dry_run:
         _print_plan(plan, as_json=as_json)
         return
     with progress(quiet=quiet) as monitor:
-        found = Campaign(plan=plan, out=out, file=file.name, monitor=monitor).run()
+        found = Campaign(plan=plan, out=out, file=file.name, monitor=monitor, overwrite=overwrite).run()
     if as_json:
         print(json.dumps(found))  # noqa: T201  this is the answer
     else:

@@ -91,6 +91,7 @@ class Campaign:
     out: Path
     file: str
     monitor: Monitor
+    overwrite: bool = False
     compile_job: Callable[[Sequence[Options]], list[Outcome]] = compile_job
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
@@ -108,7 +109,7 @@ class Campaign:
         """
         self.started = now()
         jobs = [_Job(entries) for entries in self.plan.jobs]
-        with claimed(self.out, overwrite=False):
+        with claimed(self.out, overwrite=self.overwrite):
             if jobs:
                 _check(jobs[0].entries[0].entry.options)
             self.monitor.stage("fleet")

@@ -61,7 +61,7 @@ class _Found:
 def read_fleet(file: Path, out: Path, **campaign: Any) -> list[Entry]:
     """The entries of a fleet file, in its order, those of included files first. InputError for whatever is wrong in it.
 
-    `campaign` are options of all of them: ray, cache and cache_bytes.
+    `campaign` are options of all of them: ray, cache, cache_bytes and overwrite.
     """
     entries = _read(file.absolute(), {}, ()).entries
     if not entries:

@@ -169,7 +169,9 @@ def test_the_page_of_a_fleet_is_searched_and_sorted(browser, tmp_path, width):
         f'[[entry]]\nname = "{name}"\nmodel = "enc"\ntargets = ["cpu", "null"]\n' for name in ("one", "two")
     )
     desk = Desk(tmp_path, entries)
-    desk.answers = {name: [write_run(desk.out / name, speedup)] for name, speedup in (("one-cpu", 3), ("two-null", 11))}
+    desk.answers = {
+        name: [write_run(tmp_path / "made", speedup)] for name, speedup in (("one-cpu", 3), ("two-null", 11))
+    }
     desk.start()
     _resize(browser, width)
     browser.get((desk.out / "fleet.html").as_uri())

@@ -243,6 +243,7 @@ def test_a_folder_of_somebody_else_is_refused(desk):
     with pytest.raises(InputError, match="is no run of paretoc"):
         desk.start()
     assert desk.jobs == []
+    assert not (desk.out / "fleet.json").exists()
 
 
 def test_a_cache_that_cannot_be_used_ends_the_campaign_at_once(desk):
