@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,7 @@ def measure(root: Path, front: dict[str, Any], models: int, rounds: int) -> dict
     commands = {"dry_run_command": ["--dry-run"], "second_start_command": ["--quiet"]}
     for name, more in commands.items():
         command = [sys.executable, "-m", "compiler", "fleet", str(file), "--out", str(out), "--cache", cache, *more]
-        found[name] = seconds_of(
-            lambda command=command: subprocess.run(command, check=True, capture_output=True), rounds
-        )  # type: ignore[misc]
+        found[name] = seconds_of(partial(subprocess.run, command, check=True, capture_output=True), rounds)
     write_fleet_file(root, models, seed=1)
     found["edited"] = len(plan().to_do)
     found["start_after_an_edit"] = seconds_of(start, 1)
