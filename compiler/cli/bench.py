@@ -29,12 +29,12 @@ def bench_command(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """Time ONNX files against each other: percentiles, throughput, speed-up with its interval, share of the peak."""
-    from compiler.cli import quantities
     from compiler.cli.console import progress
     from compiler.cli.outputs import check_benchmark
     from compiler.pipeline.bench import BenchOptions, bench, check_speed
     from compiler.report.benchmark import write_benchmark
     from compiler.store.store import check_writable
+    from targets import quantities
 
     options = BenchOptions(
         paths=tuple(paths), baseline=baseline, target=target, runtime=runtime, batch=batch, seq_len=seq_len,

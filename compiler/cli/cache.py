@@ -20,8 +20,8 @@ def cache_command(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """List what is stored, or prune it. What a run that goes on has used stays."""
-    from compiler.cli.quantities import age_seconds, size_bytes
     from compiler.store import default_place, local_folder, open_store
+    from targets.quantities import age_seconds, size_bytes
 
     folder = local_folder(cache)
     root = folder or cache or default_place()

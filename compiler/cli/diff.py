@@ -23,10 +23,10 @@ def diff_command(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """Hold the networks that two runs chose against each other, from their data alone."""
-    from compiler.cli import quantities
     from compiler.cli.console import answer_console
     from compiler.report.difference import check_difference, compare_runs
     from compiler.report.schema import read_front
+    from targets import quantities
 
     found = compare_runs(
         read_front(before),

@@ -1,8 +1,8 @@
 """The console script: verbs, flags, exit codes.
 
-0 done; 2 bad input or usage; 3 the target is not what was asked for; 4 no candidate meets the budget; 5 verification failed;
-70 an error of the program itself, whose trace is kept in a file; 130 interrupted (SIGINT), 143 ended (SIGTERM), 141 nobody
-reads the answer any more (SIGPIPE).
+0 done; 1 an entry of a fleet failed; 2 bad input or usage; 3 the target is not what was asked for; 4 no candidate meets the
+budget; 5 verification failed; 70 an error of the program itself, whose trace is kept in a file; 130 interrupted (SIGINT), 143
+ended (SIGTERM), 141 nobody reads the answer any more (SIGPIPE).
 """
 
 import errno
@@ -23,6 +23,7 @@ from compiler.cli.crash import report_crash
 from compiler.cli.data import data_command
 from compiler.cli.diff import diff_command
 from compiler.cli.doctor import doctor_command
+from compiler.cli.fleet import fleet_command
 from compiler.cli.help import TASKS_HELP
 from compiler.cli.signals import Stopped, exit_code, message, stopping
 from compiler.cli.streams import flush_answer, is_pipe_broken, leave_pipe, prepare_streams
@@ -32,7 +33,7 @@ from compiler.cli.worker import worker_command
 from targets.bounds import check_text
 from targets.errors import InputError, ParetocError, printable, reason
 
-VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff", "data", "doctor", "worker")
+VERBS = ("profile", "targets", "cache", "report", "bench", "verify", "diff", "data", "doctor", "worker", "fleet")
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "MKL_CBWR": "AUTO",
@@ -58,7 +59,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Measure, search, cut and export the sub-networks of a pre-trained transformer that trade error against cost best.",
-    epilog="Exit codes: 0 done, 2 bad input or usage, 3 target not here, 4 nothing meets the budget, 5 verification failed, "
+    epilog="Exit codes: 0 done, 1 an entry of a fleet failed, 2 bad input or usage, 3 target not here, 4 nothing meets the budget, 5 verification failed, "
     "70 an error of the program (its trace is kept in a file), 130 interrupted, 141 nobody reads the answer, 143 ended.",
 )
 
@@ -200,9 +201,9 @@ def compile_command(
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
     """Read the flags and run."""
-    from compiler.cli import quantities
     from compiler.pipeline import Budgets, Options
     from compiler.supernet import follow, follows
+    from targets import quantities
 
     if model is None and not demo:
         raise InputError("no model: give a folder or hub name\nor try the built-in example: compile --demo")
@@ -291,11 +292,11 @@ def profile_command(
 
     Of several batches, lengths, thread counts and precisions every combination is profiled, into one table.
     """
-    from compiler.cli import quantities
     from compiler.cli.console import error_console, progress
     from compiler.cli.outputs import check_table
     from compiler.pipeline.profile import ProfileOptions, profile
     from compiler.store.disk import replaced
+    from targets import quantities
 
     options = ProfileOptions(
         target=target, model=model, batches=quantities.whole_numbers(batch, "--batch"),
@@ -400,6 +401,7 @@ app.command("diff")(diff_command)
 app.command("data")(data_command)
 app.command("doctor")(doctor_command)
 app.command("worker")(worker_command)
+app.command("fleet")(fleet_command)
 
 
 def _with_verb(arguments: Sequence[str]) -> list[str]:

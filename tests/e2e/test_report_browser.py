@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from compiler.report.html import render_report
+from tests.fleet import Desk, write_model, write_run
 from tests.report_sample import sample_evaluated, sample_front
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -159,3 +160,33 @@ def test_the_chart_follows_the_window(page):
     _resize(page, 500)
     _wait(page, lambda: page.find_element("css selector", "#chart svg").size["width"] < min(500, wide))
     assert _mark(page, "c05").is_displayed()
+
+
+@pytest.mark.parametrize("width", [500, 1600])
+def test_the_page_of_a_fleet_is_searched_and_sorted(browser, tmp_path, width):
+    write_model(tmp_path / "enc")
+    entries = "".join(
+        f'[[entry]]\nname = "{name}"\nmodel = "enc"\ntargets = ["cpu", "null"]\n' for name in ("one", "two")
+    )
+    desk = Desk(tmp_path, entries)
+    desk.answers = {
+        name: [write_run(tmp_path / "made", speedup)] for name, speedup in (("one-cpu", 3), ("two-null", 11))
+    }
+    desk.start()
+    _resize(browser, width)
+    browser.get((desk.out / "fleet.html").as_uri())
+
+    def shown():
+        rows = browser.find_elements("css selector", "#entries tbody tr")
+        return [row.find_element("css selector", "th").text for row in rows if row.is_displayed()]
+
+    assert shown() == ["one-cpu", "one-null", "two-cpu", "two-null"]
+    assert "ago" in browser.find_element("css selector", "#entries time").text
+    browser.find_elements("css selector", "#entries thead button")[7].click()
+    assert shown()[2:] == ["one-cpu", "two-null"], "by speed-up, as numbers"
+    browser.find_element("id", "search").send_keys("NULL tw")
+    assert shown() == ["two-null"]
+    assert browser.find_element("id", "found").text == "1 of 4"
+    scroll, inner = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert scroll <= inner
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}] == []

@@ -18,7 +18,7 @@ STOPS = {
 """The first step after model, data and files are accepted: there the input has reached the pipeline."""
 
 READERS = (
-    "targets.json_file", "targets.forms", "targets.bounds", "targets.target", "compiler.cli.quantities", "compiler.pipeline.options:_choice",
+    "targets.json_file", "targets.forms", "targets.bounds", "targets.target", "targets.quantities", "compiler.pipeline.options:_choice",
     "compiler.pipeline.options:_check_numbers", "compiler.data.arrow_tables", "compiler.data.delimited", "compiler.data.encodings",
     "compiler.data.files", "compiler.data.foreign", "compiler.data.hub", "compiler.data.json_tables", "compiler.data.plain_text",
     "compiler.data.sources", "compiler.data.table", "compiler.families.checkpoint:_backbone", "compiler.families.checkpoint:_check_files",

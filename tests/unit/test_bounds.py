@@ -2,10 +2,10 @@
 
 import pytest
 
-from compiler.cli import quantities
 from compiler.pipeline import Budgets, Options
 from compiler.pipeline.bench import BenchOptions
 from compiler.pipeline.profile import ProfileOptions
+from targets import quantities
 from targets.bounds import BOUNDS, check_number
 from targets.errors import InputError
 
