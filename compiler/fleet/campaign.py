@@ -26,7 +26,7 @@ from compiler.fleet.record import (
 from compiler.pipeline.monitor import Monitor, SilentMonitor
 from compiler.pipeline.options import Options
 from compiler.pipeline.outfolder import claimed
-from compiler.pipeline.run import compile_each
+from compiler.pipeline.run import Missed, compile_each
 from compiler.pipeline.workplace import workplace
 from compiler.store import open_store
 from compiler.store.disk import write_atomically
@@ -63,7 +63,7 @@ def compile_job(each: Sequence[Options]) -> list[Outcome]:
             runs = compile_each(each, store, SilentMonitor())
     finally:
         gc.collect()  # networks that refer to themselves would wait for memory to run low
-    return [run.content if run.missed is None else run.missed for run in runs]
+    return [run.error if isinstance(run, Missed) else run.content for run in runs]
 
 
 def exit_code(rows: Sequence[Row]) -> int:
