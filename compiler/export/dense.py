@@ -12,7 +12,7 @@ import onnx
 import torch
 
 from compiler.export.attention import free_heads, join_heads
-from compiler.export.surgery import drop_attribute
+from compiler.export.surgery import drop_attribute, for_tensorrt
 from compiler.families import Architecture, Checkpoint, TaskModel
 from compiler.slicing import with_restoring
 from profilers.workload import DEFAULT_OPSET
@@ -22,7 +22,7 @@ _SPLIT_COUNTS_PARTS = 18
 BATCH, TOKENS = "batch", "tokens"
 """Names of the dynamic axes of inputs and outputs."""
 
-FORM = 3
+FORM = 4
 """Another number for every change that makes another graph of the same model: what was kept of older graphs does not fit."""
 
 
@@ -94,6 +94,7 @@ def export_module(model: TaskModel, checkpoint: Checkpoint, opset: int = DEFAULT
     proto.ir_version = min(proto.ir_version, onnx.helper.find_min_ir_version_for(proto.opset_import))
     _fix_steps(proto, model)
     _fix_splits(proto, opset)
+    for_tensorrt(proto)
     _name_axes(proto)
     join_heads(proto.graph)
     free_heads(proto.graph)

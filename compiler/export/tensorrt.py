@@ -26,7 +26,7 @@ Profile = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """What the parser's table says of a graph: nothing in `problems` means that it takes all of it."""
+    """What the parser's table says of a graph: nothing in `problems` means that it takes all of it, from release `version` on."""
 
     version: str
     problems: tuple[str, ...]
@@ -45,7 +45,15 @@ def _table() -> Mapping[str, Any]:
 def check_coverage(path: Path) -> Coverage:
     """Every operator, type and opset of a file, held against the table."""
     model = onnx.load(path, load_external_data=False)
-    return Coverage(version=_table()["version"], problems=tuple(dict.fromkeys(_problems(model))))
+    return Coverage(version=needed_version(model), problems=tuple(dict.fromkeys(_problems(model))))
+
+
+def needed_version(model: onnx.ModelProto) -> str:
+    """The first release of TensorRT whose parser has all operators of a graph."""
+    table = _table()
+    least: str = table["version"]
+    later = {table["since"].get(node.op_type, least) for node in model.graph.node}
+    return max((least, *later), key=lambda version: tuple(map(int, version.split("."))))
 
 
 def require_coverage(path: Path) -> Coverage:
@@ -79,7 +87,7 @@ def _problems(model: onnx.ModelProto) -> Iterator[str]:
                     yield f"{node.op_type} of {types[name]}"
 
 
-_INDEXED = ("Gather", "GatherND", "GatherElements", "Clip", "QuantizeLinear", "DequantizeLinear")
+_INDEXED = ("Gather", "GatherND", "GatherElements", "Clip", "CumSum", "QuantizeLinear", "DequantizeLinear")
 """The table speaks of their first input, the data; what follows has types of its own."""
 
 
@@ -122,7 +130,8 @@ def write_recipe(folder: Path, path: Path, profile: Profile) -> Coverage:
 def engine_script(path: Path, profile: Profile) -> str:
     """Python that builds the engine from the recipe's folder."""
     script = Template(files("compiler.export").joinpath("build_engine.py.txt").read_text(encoding="utf-8"))
-    return script.substitute(file=path.name, version=_table()["version"], shapes=repr(profile))
+    version = needed_version(onnx.load(path, load_external_data=False))
+    return script.substitute(file=path.name, version=version, shapes=repr(profile))
 
 
 def trtexec_line(path: Path, profile: Profile) -> str:

@@ -19,6 +19,7 @@ from compiler.export.checkpoint import save_checkpoint
 from compiler.export.dense import export_dense
 from compiler.export.exempt import exempt
 from compiler.export.files import write_graph
+from compiler.export.tensorrt import check_coverage
 from compiler.families import Checkpoint, supported_model_types
 from compiler.oneshot import Reconstructor, calibrate, rank_sub_blocks, reconstruct, sensitivities
 from compiler.oneshot.gates import GatedNetwork, gates_of
@@ -414,6 +415,13 @@ def test_files_hold_exactly_the_layers_parameters(exported):
         graph = exported.bench.graph(subnet, exported.runner.parameters(subnet), "fp32")
         bound = {template.bindings[name].parameter: array.size for name, array in graph.weights.items()}
         assert {n: size for n, size in bound.items() if a.in_layers(n)} == expected
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", STATIC])
+def test_files_for_gpus_have_what_tensorrt_takes(exported, precision):
+    exported.needs(precision)
+    subnet = next(iter(cases(exported.checkpoint.architecture).values()))
+    assert check_coverage(exported.file(subnet, precision)).problems == ()
 
 
 @pytest.mark.parametrize("precision", ["int8", STATIC, "fp16"])

@@ -4,9 +4,10 @@ import ast
 import json
 import shlex
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from compiler.export.tensorrt import CHECKED, UNSUPPORTED, check_coverage, shape_profile, write_recipe
 from targets.errors import VerificationError
@@ -69,3 +70,12 @@ def test_the_recipe_names_its_inputs_and_shapes(tmp_path):
     status = json.loads((tmp_path / "tensorrt" / "status.json").read_text(encoding="utf-8"))
     assert status["status"] == CHECKED
     assert status["tensorrt"] == "10.14"
+
+
+def test_newer_operators_ask_for_a_newer_release(tmp_path):
+    norm = helper.make_node("RMSNormalization", ["x", "w"], ["y"])
+    weight = numpy_helper.from_array(np.ones(4, np.float32), "w")
+    path = save(tmp_path / "model.onnx", [helper.make_node("Constant", [], ["w"], value=weight), norm])
+    coverage = write_recipe(tmp_path / "tensorrt", path, PROFILE)
+    assert (coverage.version, coverage.problems) == ("10.15", ())
+    assert "10.15" in (tmp_path / "tensorrt" / "build_engine.py").read_text(encoding="utf-8")
