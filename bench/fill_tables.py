@@ -14,7 +14,7 @@ from markdown_table import NAMES, share, table
 from protocol_tables import CHANGED, changes, protocol, protocol_kept, protocol_objectives, protocol_ways
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/benchmarks.md")
+PAGES = ("README.md", "docs/benchmarks.md", "docs/scale.md")
 
 ASKED = ("batch", "tokens", "threads", "precision")
 
@@ -203,6 +203,21 @@ def scale(record: Sequence[Mapping[str, Any]]) -> str:
     return table(("model", "parameters", "cores", "all", *STAGES, "peak memory"), rows)
 
 
+WAYS = ("one campaign", "a campaign a worker", "without own work")
+
+
+def fleet_scale(record: Mapping[str, Any]) -> str:
+    """Hours of a simulated fleet by the number of workers, and the share of them that workers are busy."""
+    rows = [
+        (
+            at_once[0]["workers"],
+            *(f"{one['makespan_s'] / 3600:.1f} h, {one['busy']:.0%} busy" for one in at_once),
+        )
+        for at_once in zip(*(record[way] for way in WAYS), strict=True)
+    ]
+    return table(("workers", *WAYS), rows)
+
+
 SHOWN = ("1.5x", "2.0x", "3.0x", "4.0x")
 SHOWN_OF_BOTH = ("3.0x", "4.0x", "5.0x", "6.0x")
 """Speed-ups of classifiers: of structure alone, and with the precision, which alone is 2.6x."""
@@ -264,6 +279,7 @@ MAKERS: dict[str, Callable[[Any], str]] = {
     "protocol_kept": protocol_kept,
     **{f"protocol_changes_{of}": partial(changes, of=of) for of in CHANGED},
     "scale": scale,
+    "fleet_scale": fleet_scale,
 }
 """How each table is made of the record of its name."""
 
