@@ -156,10 +156,13 @@ class Campaign:
         self._publish(page=False)
         try:
             outcomes = self.compile_job([each.entry.options for each in job.entries])
-        except BaseException as error:
-            if not _is_fault(error):
-                raise
+        except BaseException as error:  # noqa: BLE001  whatever a library raises is of its entry
+            stop = _stop_in(error)
+            if stop is not None:
+                raise stop from None
             if not alone:  # one of them failed: each by itself says which
+                for each in job.entries:
+                    self._set(each, status="waiting", error=_said(error))
                 return [_Job((each,), tries=job.tries) for each in job.entries]
             return self._failed(job, job.entries[0], error)
         seconds = (self.clock() - begun) / len(job.entries)
@@ -215,9 +218,19 @@ def _check(options: Options) -> None:
             pass
 
 
-def _is_fault(error: BaseException) -> bool:
-    """Whether an error is of an entry; others end the campaign (Ctrl-C). Panics of Rust libraries are no Exceptions."""
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+def _stop_in(error: BaseException) -> BaseException | None:
+    """What asks the process to end (Ctrl-C), be it behind an error that a library made of it; None where an entry failed.
+
+    Panics of Rust libraries are no Exceptions, and are errors of an entry all the same.
+    """
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        if not isinstance(found, Exception) and type(found).__name__ != "PanicException":
+            return found
+        seen.add(id(found))
+        found = found.__cause__ or found.__context__
+    return None
 
 
 def _said(error: BaseException) -> str:

@@ -189,6 +189,20 @@ def test_an_interrupt_leaves_what_the_next_start_goes_on_with(desk):
     assert desk.jobs == [["a-cpu-three", "a-null-three"], ["b-cpu"]]
 
 
+def test_an_interrupt_that_a_library_made_an_error_of_ends_the_campaign(desk):
+    error = RuntimeError("export failed")
+    error.__cause__ = KeyboardInterrupt()
+    desk.answers = {"a-cpu-three": [error]}
+    with pytest.raises(KeyboardInterrupt):
+        desk.start()
+    assert len(desk.jobs) == 2
+
+
+def test_a_panic_of_a_library_is_an_error_of_its_entry(desk):
+    desk.answers = {"b-cpu": [type("PanicException", (BaseException,), {})("panicked")]}
+    assert by_name(desk.start())["b-cpu"]["error"].startswith("PanicException: panicked")
+
+
 def test_what_may_have_killed_the_process_comes_last(desk):
     desk.answers = {"a-cpu-three": [KeyboardInterrupt()]}
     with pytest.raises(KeyboardInterrupt):
