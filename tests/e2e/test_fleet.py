@@ -69,7 +69,7 @@ def desk(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_fresh_export(monkeypatch):
-    monkeypatch.setattr("compiler.pipeline.run.compare_with_fresh_export", lambda *_: 0.0)
+    monkeypatch.setattr("compiler.pipeline.stages.export.compare_with_fresh_export", lambda *_: 0.0)
     monkeypatch.setattr("compiler.fleet.campaign.BACK_OFF_S", 0.01)
 
 
