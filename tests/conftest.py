@@ -11,7 +11,7 @@ from targets import usable_cpus
 TESTS = Path(__file__).parent
 TIMEOUT_S = {
     "unit": 60,
-    "contract": 60,
+    "contract": 180,
     "property": 120,
     "parity": 120,
     "real_files": 60,

@@ -14,7 +14,7 @@ from compiler.oneshot.gates import GatedNetwork, gates_of
 from compiler.pipeline.learner import learning_bytes
 from compiler.slicing import build_skeleton, slice_parameters
 from compiler.spaces import make_space
-from compiler.supernet.examples import Examples, plan_batches
+from compiler.supernet.examples import Examples, PlannedBatch, plan_batches
 from compiler.supernet.strategies import Turn
 from compiler.supernet.trainer import Students, SubnetTrainer
 from compiler.supernet.training import TrainingOptions, _assign, _Run, _set_dropout
@@ -153,7 +153,7 @@ def test_a_step_of_a_polish(checkpoint, tmp_path, monkeypatch):
         )  # fmt: skip
         trainer.current_gradient_accumulation_steps = 1
         with torch.enable_grad():
-            loss = trainer.training_step(trainer.model, trainer._own_part(np.arange(4)))
+            loss = trainer.training_step(trainer.model, trainer._own_part(PlannedBatch(np.arange(4), 0)))
         return float(loss), on_host({n: p.grad for n, p in network.backbone.named_parameters() if p.grad is not None})
 
     loss, gradients = stepped(checkpoint, tmp_path / "cpu")
