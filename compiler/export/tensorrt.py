@@ -52,8 +52,8 @@ def needed_version(model: onnx.ModelProto) -> str:
     """The first release of TensorRT whose parser has all operators of a graph."""
     table = _table()
     least: str = table["version"]
-    later = {table["since"].get(node.op_type, least) for node in model.graph.node}
-    return max((least, *later), key=lambda version: tuple(map(int, version.split("."))))
+    later: set[str] = {table["since"].get(node.op_type, least) for node in model.graph.node}
+    return max(later | {least}, key=lambda version: tuple(map(int, version.split("."))))
 
 
 def require_coverage(path: Path) -> Coverage:
