@@ -32,7 +32,7 @@ CORES = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seconds:
-    """What the parts of one compile take, a job on one processor."""
+    """Durations of the parts of one compile, a job on one processor."""
 
     learn: float
     profile: float
@@ -44,7 +44,7 @@ class Seconds:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Jobs that a campaign waits for: how many, how long each, and which target they need; without a worker it is the campaign's own work."""
+    """Jobs that a campaign waits for: how many, how long each, and which target they need; `own` is work of the campaign itself, without a worker."""
 
     jobs: int
     seconds: float

@@ -44,7 +44,14 @@ def _table() -> Mapping[str, Any]:
 
 def check_coverage(path: Path) -> Coverage:
     """Every operator, type and opset of a file, held against the table."""
-    model = onnx.load(path, load_external_data=False)
+    return _coverage(_graph(path))
+
+
+def _graph(path: Path) -> onnx.ModelProto:
+    return onnx.load(path, load_external_data=False)
+
+
+def _coverage(model: onnx.ModelProto) -> Coverage:
     return Coverage(version=needed_version(model), problems=tuple(dict.fromkeys(_problems(model))))
 
 
@@ -57,8 +64,12 @@ def needed_version(model: onnx.ModelProto) -> str:
 
 
 def require_coverage(path: Path) -> Coverage:
-    """The same. VerificationError where the table lacks something: there would be no engine."""
-    coverage = check_coverage(path)
+    """Coverage of a file. VerificationError where the table lacks something: there would be no engine."""
+    return _required(path, _graph(path))
+
+
+def _required(path: Path, model: onnx.ModelProto) -> Coverage:
+    coverage = _coverage(model)
     if coverage.problems:
         raise VerificationError(
             f"{path.name}: TensorRT {coverage.version} does not take {', '.join(coverage.problems)}"
@@ -118,28 +129,30 @@ def write_recipe(folder: Path, path: Path, profile: Profile) -> Coverage:
 
     VerificationError as in `require_coverage`.
     """
-    coverage = require_coverage(path)
+    model = _graph(path)
+    coverage = _required(path, model)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "build_engine.py").write_text(engine_script(path, profile), encoding="utf-8")
-    (folder / "build_engine.sh").write_text(trtexec_line(path, profile) + "\n", encoding="utf-8")
+    for name, text in _scripts(path, model, profile).items():
+        (folder / name).write_text(text, encoding="utf-8")
     about = {"status": coverage.status, "tensorrt": coverage.version, "shapes": profile, "sources": _table()["sources"]}
     (folder / "status.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return coverage
 
 
-def engine_script(path: Path, profile: Profile) -> str:
-    """Python that builds the engine from the recipe's folder."""
+def recipe_scripts(path: Path, profile: Profile) -> dict[str, str]:
+    """The scripts of a file's recipe by name: Python and a shell command that build the engine from the recipe's folder."""
+    return _scripts(path, _graph(path), profile)
+
+
+def _scripts(path: Path, model: onnx.ModelProto, profile: Profile) -> dict[str, str]:
     script = Template(files("compiler.export").joinpath("build_engine.py.txt").read_text(encoding="utf-8"))
-    version = needed_version(onnx.load(path, load_external_data=False))
-    return script.substitute(file=path.name, version=version, shapes=repr(profile))
-
-
-def trtexec_line(path: Path, profile: Profile) -> str:
-    """The command that builds the engine from the recipe's folder."""
-    model = onnx.load(path, load_external_data=False)
     flags = dict(zip(("minShapes", "optShapes", "maxShapes"), input_shapes(model, profile), strict=True))
     words = [f"--onnx=../{path.name}", "--saveEngine=model.plan", "--stronglyTyped"]
-    return shlex.join(["trtexec", *words, *(f"--{flag}={shapes}" for flag, shapes in flags.items())])
+    line = shlex.join(["trtexec", *words, *(f"--{flag}={shapes}" for flag, shapes in flags.items())])
+    return {
+        "build_engine.py": script.substitute(file=path.name, version=needed_version(model), shapes=repr(profile)),
+        "build_engine.sh": f"{line}\n",
+    }
 
 
 def input_shapes(model: onnx.ModelProto, profile: Profile) -> list[str]:

@@ -29,24 +29,21 @@ class Judge:
     def __init__(self, learned: Learned, bench: ModelWorkbench, store: Store) -> None:
         self.learned, self.bench, self.store = learned, bench, store
         self.about = learned.about
-        checkpoint = learned.subject.checkpoint
+        checkpoint, self.device = learned.subject.checkpoint, learned.subject.compute.device
         self.runner = SubnetRunner(checkpoint.model, checkpoint.architecture)
 
     def run(self, subnet: Subnet, parameters: Mapping[str, Tensor], form: Form) -> Run:
         """A candidate with given weights: as the dense model's slice, a quantised one as it will be served."""
         if form.precision in AS_SERVED:
             return self.served(subnet, parameters, form)
-        judged, device = self.learned.subject.task.judged, self.learned.subject.compute.device
+        judged, device = self.learned.subject.task.judged, self.device
         weights = cast_once(placed(parameters, device), self.runner.architecture)
         return lambda inputs: judged(self.runner(subnet, placed(inputs, device), weights))
 
     def served(self, subnet: Subnet, parameters: Mapping[str, Tensor], form: Form) -> Run:
         """A network as it will be served, under ONNX Runtime on as many threads as PyTorch has here."""
-        graph, judged = (
-            self.bench.graph(subnet, on_host(parameters), *judged_in(form)),
-            self.learned.subject.task.judged,
-        )
-        return graph_run(graph, torch.get_num_threads(), judged)
+        graph = self.bench.graph(subnet, on_host(parameters), *judged_in(form))
+        return graph_run(graph, torch.get_num_threads(), self.learned.subject.task.judged)
 
     def quality(self, subnet: Subnet, form: Form, share: float = 1.0, rival: Quality | None = None) -> Quality:
         """How good a sub-network is while searching, on all examples unless a rival outdoes it before.
@@ -75,20 +72,18 @@ class Judge:
 
     def _looks(self, subnet: Subnet, form: Form, share: float) -> Iterator[Quality]:
         """At a first look and on all examples: stored, or computed when it is asked for."""
-        key = key_of(
-            [self.about, subnet.digest, share, str(judged_in(form)), has_bf16(self.learned.subject.compute.device)]
-        )
+        key = key_of([self.about, subnet.digest, share, str(judged_in(form)), has_bf16(self.device)])
         stored = [self.store.get(kind, key) for kind in _LOOKS]
         missing = stored.index(None) if None in stored else len(stored)
         yield from map(Quality.from_json, stored[:missing])
         if missing == len(stored):
             return
         weights = self.learned.weights.searched(subnet, share)
-        with bf16_where_it_is(self.learned.subject.compute.device):
+        with bf16_where_it_is(self.device):
             run = self.run(subnet, weights, form)
 
         def in_bf16(inputs: Mapping[str, Tensor]) -> Tensor:
-            with bf16_where_it_is(self.learned.subject.compute.device):
+            with bf16_where_it_is(self.device):
                 return run(inputs)
 
         for i, quality in enumerate(self.learned.search.looks(in_bf16)):

@@ -8,7 +8,7 @@ from typing import Any
 
 from compiler.export.reload import MODULE, modelling_file, needs_code
 from compiler.export.serving import server_script
-from compiler.export.tensorrt import engine_script, trtexec_line
+from compiler.export.tensorrt import recipe_scripts
 from compiler.families import Checkpoint
 from compiler.pipeline.outfolder import MARKER
 from compiler.pipeline.stages.export import runs_on
@@ -100,11 +100,8 @@ def _code(path: Path, front: Front, net: CandidateInfo, checkpoint: Checkpoint) 
     }
     recipe = place / "tensorrt"
     if recipe.is_dir():
-        profile = _profile(recipe / "status.json")
-        expected |= {
-            recipe / "build_engine.py": engine_script(path, profile),
-            recipe / "build_engine.sh": trtexec_line(path, profile) + "\n",
-        }
+        scripts = recipe_scripts(path, _profile(recipe / "status.json"))
+        expected |= {recipe / name: text for name, text in scripts.items()}
     return expected
 
 
